@@ -1,0 +1,85 @@
+//! An agent, as the store keeps it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentName, HostIdentity};
+use crate::time::Timestamp;
+
+/// The agent's short number, part of a reservation key. Assigned by the server, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(transparent)]
+pub struct AgentSlot(pub u8);
+
+/// A penalty for failures that halves with time; a damped agent is picked after all others and never excluded.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Penalty {
+    /// The value at `at`, in failures.
+    pub value: f64,
+    pub at: Timestamp,
+}
+
+impl Penalty {
+    /// Time in which a penalty halves, in seconds.
+    pub const HALF_LIFE_SECONDS: f64 = 600.0;
+    /// From this value on an agent is damped.
+    pub const DAMPED_FROM: f64 = 2.0;
+
+    #[must_use]
+    pub fn value_at(&self, now: Timestamp) -> f64 {
+        self.value * (-now.since(self.at).as_secs_f64() / Self::HALF_LIFE_SECONDS).exp2()
+    }
+
+    #[must_use]
+    pub fn is_damped(&self, now: Timestamp) -> bool {
+        self.value_at(now) >= Self::DAMPED_FROM
+    }
+
+    /// The penalty after one more failure.
+    #[must_use]
+    pub fn with_failure(&self, now: Timestamp) -> Self {
+        Self { value: self.value_at(now) + 1.0, at: now }
+    }
+}
+
+/// One agent, as stored.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AgentRecord {
+    pub name: AgentName,
+    pub slot: AgentSlot,
+    /// Serial number of the certificate in force, hexadecimal. Any other certificate of this name is revoked.
+    pub certificate_serial: String,
+    /// The certificate before the last renewal; accepted until the agent has shown the new one.
+    pub previous_serial: Option<String>,
+    pub certificate_expires_at: Timestamp,
+    pub joined_at: Timestamp,
+    /// Removed agents stay on record: their epochs may still be unproven.
+    pub removed: bool,
+    /// Under maintenance: holds no role and gets none until undrained.
+    pub drained: bool,
+    pub penalty: Penalty,
+    /// The host it was last seen on; a new boot id there proves the old boot quiet.
+    pub host: Option<HostIdentity>,
+    /// Where its peers reach it, as it says.
+    pub listen_address: Option<String>,
+    /// After a restore of the store: it has not yet shown its highest epochs.
+    pub owes_epochs: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_penalty_halves_in_ten_minutes() {
+        let start = Timestamp(0);
+        let twice = Penalty::default().with_failure(start).with_failure(start);
+        assert!(twice.is_damped(start));
+        let later = start.plus(Duration::from_secs(600));
+        assert!((twice.value_at(later) - 1.0).abs() < 1e-9);
+        assert!(!twice.is_damped(later));
+    }
+}

@@ -1,0 +1,22 @@
+//! The nouns of tanist, and the records that are stored.
+//!
+//! Every other room speaks in these types: the protocol decides over them, the store keeps them, the API shows them, so no
+//! noun is defined twice. Nothing here does I/O; nothing here reads a clock.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod api;
+pub mod change;
+pub mod enrolment;
+pub mod event;
+pub mod hierarchy;
+pub mod id;
+pub mod policy;
+pub mod recovery_point;
+pub mod replication;
+pub mod run;
+pub mod state;
+pub mod takeover;
+pub mod time;
+pub mod volume;

@@ -1,0 +1,40 @@
+//! A recovery point: a state of the source that the target holds and that can be restored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Epochs, ReplicationId, RunId};
+use crate::run::ChainDigest;
+use crate::time::Timestamp;
+
+/// Where the bytes of a recovery point are.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "uid")]
+pub enum RecoveryPointPlace {
+    /// The target volume itself, until the next run begins to write.
+    Target,
+    /// A snapshot that the target's storage system keeps, by its own identity.
+    Snapshot(String),
+    /// Nowhere any more: the next run overwrote it, and the target's storage makes no snapshots; or it was removed.
+    Gone,
+}
+
+/// One published recovery point, as stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RecoveryPoint {
+    pub run: RunId,
+    pub replication: ReplicationId,
+    pub place: RecoveryPointPlace,
+    pub size_bytes: u64,
+    /// The chained digest of the whole volume.
+    pub chain: ChainDigest,
+    pub epochs: Epochs,
+    /// When the source looked like this: the time the snapshot was bound.
+    pub source_time: Timestamp,
+    pub published_at: Timestamp,
+    /// The source may have changed while it was read (source mode `live`).
+    pub fuzzy: bool,
+    /// It was read back from the target before it was published.
+    pub verified: bool,
+}

@@ -1,0 +1,167 @@
+//! A replication, as the store keeps it: what the operator declared, and who may act for it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hierarchy::Hierarchy;
+use crate::id::{
+    AgentName, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId, VolumeAddress,
+};
+use crate::policy::Policy;
+use crate::time::Timestamp;
+
+/// Source or target.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    Source,
+    Target,
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
+}
+
+/// One side of a replication: its volume and the order of its agents.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SideRecord {
+    pub volume: VolumeAddress,
+    /// The volume's identity when the replication was created. Another volume at the same address is refused.
+    pub identity: String,
+    pub hierarchy: Hierarchy,
+}
+
+/// What the operator wants a replication to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Intent {
+    /// Runs are made.
+    Enabled,
+    /// No run starts, and a run in progress waits at its checkpoint.
+    Paused,
+    /// It is being removed: released once every epoch is proven quiet.
+    Deleting,
+}
+
+/// The agent process that may act: one (agent, incarnation) per epoch.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Holder {
+    pub agent: AgentName,
+    pub incarnation: Incarnation,
+    pub host: HostIdentity,
+    /// The command that activates it, sent again until it is answered.
+    pub command: CommandId,
+    pub granted_at: Timestamp,
+    /// When its activation was committed; `None` until it answered with what its fence proved.
+    pub activated_at: Option<Timestamp>,
+}
+
+/// An epoch that has been granted on the target and not been proven quiet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct UnprovenEpoch {
+    pub epoch: Epoch,
+    pub agent: AgentName,
+    pub incarnation: Incarnation,
+    pub host: HostIdentity,
+    /// It said that it holds the kernel lock on its I/O descriptor. Only then does the lock, obtained by another, prove it quiet.
+    pub held_kernel_lock: bool,
+    pub granted_at: Timestamp,
+}
+
+/// How an epoch was proven quiet (tier F2).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ProofKind {
+    /// The agent said so itself, finally: all I/O ended, descriptors closed.
+    Drained,
+    /// The successor obtained the exclusive lock that the epoch held on its I/O descriptor, in the same boot of the same host.
+    KernelLock,
+    /// The agent's host has booted anew since.
+    NewBoot,
+    /// The epoch's activation never became effective: its grant was never given.
+    NeverGranted,
+    /// An operator said so.
+    OperatorConfirmed,
+}
+
+/// The fencing tier in force and, with it, the promise made to the operator.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub enum FencingTier {
+    /// Proof of quiet.
+    F2,
+    /// Neither reservation nor proof: the same immutable snapshot goes on, everything else waits.
+    F3,
+}
+
+impl FencingTier {
+    /// What the tier promises, in one sentence for `create`, `show` and the API.
+    #[must_use]
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::F2 => {
+                "a successor on this host proves its predecessor quiet by the kernel lock on the target and goes on without waiting; \
+                 across hosts the next snapshot waits for proof"
+            }
+            Self::F3 => {
+                "a successor finishes the same snapshot at once; the next snapshot waits until its predecessor is proven quiet \
+                 (it drains, its host boots anew, or an operator confirms it dead)"
+            }
+        }
+    }
+}
+
+/// One replication, as stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ReplicationRecord {
+    pub id: ReplicationId,
+    pub name: ReplicationName,
+    pub source: SideRecord,
+    pub target: SideRecord,
+    pub policy: Policy,
+    pub intent: Intent,
+    pub size_bytes: u64,
+    pub created_at: Timestamp,
+    /// The highest epochs ever granted.
+    pub epochs: Epochs,
+    pub holder: Option<Holder>,
+    /// Every epoch of the target granted and not proven quiet, the holder's own included.
+    pub unproven: Vec<UnprovenEpoch>,
+    /// The run that first wrote to the target since the last publication: the target equals no recovery point.
+    pub target_dirty: Option<RunId>,
+    /// The run in progress or waiting to start.
+    pub run: Option<RunId>,
+    /// The run of the last published recovery point.
+    pub published: Option<RunId>,
+    /// Why acting is refused until an operator looks: a mismatch found twice, an agent quarantined.
+    pub quarantine: Option<String>,
+    /// A `transfer`: removed by itself once its one run has ended.
+    pub once: bool,
+}
+
+impl ReplicationRecord {
+    /// Epochs that hold up an advance: all unproven ones but the current holder's.
+    pub fn awaited(&self) -> impl Iterator<Item = &UnprovenEpoch> {
+        let current = self.holder.as_ref().map(|_| self.epochs.target);
+        self.unproven.iter().filter(move |u| Some(u.epoch) != current)
+    }
+
+    #[must_use]
+    pub fn side(&self, side: Side) -> &SideRecord {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A run: one source snapshot brought to the target, through however many agents it takes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
+use crate::policy::SourceMode;
+use crate::time::Timestamp;
+
+/// Where a run stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// Asked for; no snapshot of it exists for the protocol yet.
+    SnapshotPending,
+    /// Its snapshot's identity is committed; no byte of it is on the target.
+    Bound,
+    /// Bytes are moving.
+    Copying,
+    /// Everything is on the target; the whole target is being read once more.
+    Verifying,
+    /// The whole snapshot is flushed and verified; the publication is being committed.
+    Flushed,
+    /// A recovery point stands for it.
+    Published,
+    /// Given up. What it wrote makes the target dirty.
+    Abandoned,
+}
+
+impl RunState {
+    #[must_use]
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Published | Self::Abandoned)
+    }
+}
+
+/// Who asked for a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RunTrigger {
+    /// An operator, by name.
+    Operator(String),
+}
+
+/// A source snapshot bound to a run: from here on, its bytes are what the target must become.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct BoundSnapshot {
+    pub id: SnapshotId,
+    /// The storage system's own identity of it. Whoever opens it checks this.
+    pub uid: String,
+    pub mode: SourceMode,
+    pub size_bytes: u64,
+}
+
+/// Durable progress, not restorable: everything below `seq` equals the snapshot, flushed and verified.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Checkpoint {
+    /// Byte offset into the volume: a multiple of the digest block, or the volume's size.
+    pub seq: u64,
+    /// Chained BLAKE3 over the digests of the source blocks in `[0, seq)`.
+    pub chain: ChainDigest,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a run that has not written yet.
+    pub const START: Self = Self { seq: 0, chain: ChainDigest([0; 32]) };
+}
+
+/// BLAKE3 over (previous chain value, digest of the next block), 32 bytes; hexadecimal in text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String))]
+pub struct ChainDigest(pub [u8; 32]);
+
+impl std::fmt::Display for ChainDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl std::fmt::Debug for ChainDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for ChainDigest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ChainDigest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let bad = || serde::de::Error::custom("a digest is 64 hexadecimal digits");
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(bad());
+        }
+        let mut bytes = [0; 32];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| bad())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// One run, as stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RunRecord {
+    pub id: RunId,
+    pub replication: ReplicationId,
+    pub state: RunState,
+    pub trigger: RunTrigger,
+    /// The snapshot attempt in force; replaced when an attempt dies unbound.
+    pub attempt: SnapshotId,
+    pub snapshot: Option<BoundSnapshot>,
+    pub checkpoint: Checkpoint,
+    /// The epochs under which the checkpoint was committed.
+    pub checkpoint_epochs: Epochs,
+    /// How many takeovers and handovers the run lived through.
+    pub takeovers: u32,
+    /// Failures of the run itself (a flush, a verification), each followed by a repair from the checkpoint.
+    pub repairs: u32,
+    /// The agent that works on it, or did last.
+    pub agent: Option<AgentName>,
+    pub requested_at: Timestamp,
+    pub bound_at: Option<Timestamp>,
+    pub checkpoint_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// Why it was abandoned, if it was.
+    pub failure: Option<String>,
+}

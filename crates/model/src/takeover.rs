@@ -1,0 +1,109 @@
+//! The record of a change of the acting agent: what was seen, who was considered, what the fence proved, what it cost.
+
+use serde::{Deserialize, Serialize};
+
+use crate::hierarchy::Rank;
+use crate::id::{AgentName, Epoch, Epochs, Incarnation, ReplicationId, RunId};
+use crate::replication::{FencingTier, ProofKind};
+use crate::time::Timestamp;
+
+/// Why the acting agent was replaced. Evidence decides how fast the server acts, never what is safe.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Evidence {
+    /// No one acted before: the first activation, or the first one after a clean stop.
+    FirstActivation,
+    /// Its connection to the server ended.
+    ConnectionEnded { reason: String },
+    /// It said itself that it cannot go on.
+    ReportedUnfit { reason: String },
+    /// It missed its beats.
+    BeatsMissed { silent_ms: u64 },
+    /// Another process of the same agent introduced itself: the old one is gone.
+    Restarted,
+    /// It was granted an epoch and did not activate in time.
+    ActivationTimeout,
+    /// It was granted an epoch and declined.
+    Declined { reason: String },
+    /// A planned handover.
+    Handover { by: String },
+    /// A planned handover that took too long.
+    HandoverOverdue,
+    /// The agent was removed, or its role was taken from it.
+    Removed,
+}
+
+/// What a peer found when it probed the suspect directly.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case", tag = "verdict")]
+pub enum PeerVerdict {
+    /// The suspect answered; as which process.
+    Reached { incarnation: Incarnation },
+    /// Its host answered that nobody listens: the process is gone. Not a proof of quiet.
+    Refused,
+    /// No answer in time.
+    Unreachable,
+}
+
+/// A peer's verdict with its time.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ProbeVerdict {
+    pub peer: AgentName,
+    pub verdict: PeerVerdict,
+    pub at: Timestamp,
+}
+
+/// An agent of the hierarchy as it was considered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Candidate {
+    pub agent: AgentName,
+    pub rank: Rank,
+    pub damped: bool,
+    /// Why it was passed over; `None` for an eligible one.
+    pub passed_over: Option<String>,
+}
+
+/// An epoch and how it was proven quiet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ProvenEpoch {
+    pub epoch: Epoch,
+    pub agent: AgentName,
+    pub proof: ProofKind,
+    pub at: Timestamp,
+}
+
+/// One takeover, handover or first activation, as stored; complete once `first_durable_write_at` is known or no run waited.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct TakeoverRecord {
+    pub replication: ReplicationId,
+    pub epochs: Epochs,
+    pub evidence: Evidence,
+    /// The agent that was replaced.
+    pub from: Option<AgentName>,
+    pub to: AgentName,
+    /// When the server first had reason to suspect.
+    pub suspected_at: Timestamp,
+    pub verdicts: Vec<ProbeVerdict>,
+    pub candidates: Vec<Candidate>,
+    pub committed_at: Timestamp,
+    pub granted_at: Option<Timestamp>,
+    /// When the successor said that its fence stands.
+    pub activated_at: Option<Timestamp>,
+    pub tier: Option<FencingTier>,
+    pub held_kernel_lock: bool,
+    pub proven: Vec<ProvenEpoch>,
+    /// Epochs that were still unproven when the successor began to act.
+    pub unproven: Vec<Epoch>,
+    /// The run that was in progress, if any, and where the successor took it up.
+    pub run: Option<RunId>,
+    pub resumed_seq: u64,
+    pub first_durable_write_at: Option<Timestamp>,
+    /// Bytes that the predecessor may have copied past the checkpoint and that the successor copied again, at most.
+    pub copied_again_bytes: Option<u64>,
+}

@@ -1,1 +1,404 @@
-//! Bodies of the HTTP API.
+//! Bodies of the HTTP API (`/api/v1`), as the server sends them and the operator's commands print them.
+//!
+//! Views answer an operator's questions; they are computed from records and never stored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::hierarchy::Rank;
+use crate::id::{
+    AgentName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationName, RunId, StorageName,
+    Term, VolumeAddress,
+};
+use crate::policy::Policy;
+use crate::recovery_point::RecoveryPointPlace;
+use crate::replication::{FencingTier, Intent, Side};
+use crate::run::{ChainDigest, RunState};
+use crate::takeover::TakeoverRecord;
+use crate::time::Timestamp;
+use crate::volume::{StorageReport, VolumeReport};
+
+/// A refusal: what is wrong, why, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[error("{error}")]
+pub struct Refusal {
+    pub code: RefusalCode,
+    /// What was refused, in one sentence.
+    pub error: String,
+    pub cause: Option<String>,
+    /// What to do, preferably the command to type.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    #[must_use]
+    pub fn new(code: RefusalCode, error: impl Into<String>) -> Self {
+        Self { code, error: error.into(), cause: None, hint: None }
+    }
+
+    #[must_use]
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The kind of a refusal, for programs. The HTTP status follows from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalCode {
+    /// 400: the request is not valid.
+    Invalid,
+    /// 401: no or a wrong credential.
+    Unauthorized,
+    /// 403: the identity may not do this.
+    Forbidden,
+    /// 404: no such thing.
+    NotFound,
+    /// 409: the present state does not allow it.
+    Conflict,
+    /// 412: a guard protects data.
+    Guarded,
+    /// 503: the store or the agents needed are not there now; the same request may succeed later.
+    Unavailable,
+    /// 500: a fault of tanist.
+    Internal,
+}
+
+/// `POST /replications` and `POST /replications/check`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct CreateReplication {
+    pub name: ReplicationName,
+    pub source: VolumeAddress,
+    pub target: VolumeAddress,
+    /// By rank; this order is each side's hierarchy as far as each agent reaches that side.
+    pub agents: Vec<AgentName>,
+    #[serde(default)]
+    pub policy: Policy,
+    /// The operator knows that the target holds data and wants it overwritten.
+    #[serde(default)]
+    pub overwrite_target: bool,
+    /// Removed by itself after its one run (`tanist transfer`).
+    #[serde(default)]
+    pub once: bool,
+}
+
+/// `POST /replications/{name}/hierarchy`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SetHierarchy {
+    pub side: Side,
+    pub agents: Vec<AgentName>,
+}
+
+/// `POST /replications/{name}/handover`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct HandoverTo {
+    /// The next eligible agent if absent.
+    pub to: Option<AgentName>,
+}
+
+/// The answer to a command that changes something.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Done {
+    pub command: CommandId,
+    /// What was done, in one sentence.
+    pub message: String,
+    /// The run that the command started, if it did.
+    pub run: Option<RunId>,
+    /// What to type next.
+    pub next: Option<String>,
+}
+
+/// One cell of the check matrix: a real round trip or read, with its age.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct CheckCell {
+    /// `server`, `source`, `target`, or a peer's name.
+    pub to: String,
+    pub ok: bool,
+    /// How long ago it was shown, in milliseconds; `None` if never.
+    pub age_ms: Option<u64>,
+    /// How long the round trip or read took, in microseconds, where measured.
+    pub took_us: Option<u64>,
+    /// Why it is missing.
+    pub reason: Option<String>,
+}
+
+/// One agent's row of the check matrix.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct CheckRow {
+    pub agent: AgentName,
+    pub rank: Rank,
+    pub cells: Vec<CheckCell>,
+    /// Why the agent cannot act, if it cannot.
+    pub ineligible: Option<String>,
+}
+
+/// The plan of a replication: what will be done, and what it promises.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Plan {
+    pub name: ReplicationName,
+    pub source: VolumeAddress,
+    pub target: VolumeAddress,
+    pub size_bytes: u64,
+    pub target_size_bytes: u64,
+    pub policy: Policy,
+    /// `direct`: one agent reaches both volumes.
+    pub form: String,
+    pub tier: FencingTier,
+    pub promise: String,
+    pub source_hierarchy: Vec<AgentName>,
+    pub target_hierarchy: Vec<AgentName>,
+    /// What stands on the target now and will be overwritten.
+    pub overwrites: String,
+    /// What the operator should know: no recovery point during a run, a fuzzy replica, an agent that cannot act.
+    pub remarks: Vec<String>,
+    pub matrix: Vec<CheckRow>,
+}
+
+/// One agent of a side, as `replication show` lists it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RankedAgent {
+    pub rank: Rank,
+    pub agent: AgentName,
+    /// `acting`, `ready`, or why it would be passed over.
+    pub role: String,
+    pub eligible: bool,
+}
+
+/// One side, as `replication show` lists it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SideView {
+    pub side: Side,
+    pub volume: VolumeAddress,
+    pub epoch: Epoch,
+    pub agents: Vec<RankedAgent>,
+}
+
+/// A run in progress or just ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RunView {
+    pub id: RunId,
+    pub state: RunState,
+    pub agent: Option<AgentName>,
+    pub done_bytes: u64,
+    pub size_bytes: u64,
+    pub rate_bytes_per_second: u64,
+    pub seconds_left: Option<u64>,
+    /// Which stage is the limit now.
+    pub limit: Option<String>,
+    pub takeovers: u32,
+    pub repairs: u32,
+    pub requested_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    pub failure: Option<String>,
+}
+
+/// A recovery point.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RecoveryPointView {
+    pub run: RunId,
+    pub place: RecoveryPointPlace,
+    pub size_bytes: u64,
+    pub digest: ChainDigest,
+    pub source_time: Timestamp,
+    pub published_at: Timestamp,
+    pub fuzzy: bool,
+    pub verified: bool,
+}
+
+/// How a replication is, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    Ok,
+    /// It works or could, but less well than the operator wants: look at `waits_for` and `next`.
+    Degraded,
+    /// No run can go on.
+    Stopped,
+}
+
+/// An epoch that is waited for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AwaitedProof {
+    pub epoch: Epoch,
+    pub agent: AgentName,
+    pub host: HostIdentity,
+    pub since: Timestamp,
+}
+
+/// `GET /replications/{name}`: is my data safe, what happened, what do I do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ReplicationView {
+    pub name: ReplicationName,
+    pub health: Health,
+    /// The health in one sentence.
+    pub summary: String,
+    pub intent: Intent,
+    /// The state of the server's machine: `stable`, `suspect`, `probing`, `granted`, `active`, `await-proof`, `handing-over`, `exhausted`.
+    pub state: String,
+    pub size_bytes: u64,
+    pub policy: Policy,
+    pub form: String,
+    pub tier: FencingTier,
+    pub promise: String,
+    pub epochs: Epochs,
+    pub acting: Option<AgentName>,
+    pub sides: Vec<SideView>,
+    pub lag_seconds: Option<u64>,
+    pub last_recovery_point: Option<RecoveryPointView>,
+    /// Whether the target equals a recovery point now.
+    pub target_dirty: bool,
+    pub run: Option<RunView>,
+    pub last_run: Option<RunView>,
+    /// What is waited for, in plain words, if anything.
+    pub waits_for: Option<String>,
+    pub awaited: Vec<AwaitedProof>,
+    pub last_takeover: Option<TakeoverRecord>,
+    /// The command to type next.
+    pub next: Option<String>,
+}
+
+/// `GET /agents`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AgentView {
+    pub name: AgentName,
+    pub connected: bool,
+    pub incarnation: Option<Incarnation>,
+    pub last_beat_age_ms: Option<u64>,
+    pub address: Option<String>,
+    pub drained: bool,
+    pub removed: bool,
+    pub damped: bool,
+    pub penalty: f64,
+    /// Replications it acts for.
+    pub acting_for: Vec<ReplicationName>,
+    /// Replications it is a failover agent of.
+    pub failover_for: Vec<ReplicationName>,
+    pub certificate_expires_at: Timestamp,
+    pub version: Option<String>,
+}
+
+/// `GET /storage`: one storage system and the agents that reach it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StorageView {
+    pub name: StorageName,
+    pub agents: Vec<StorageAgentView>,
+}
+
+/// A storage system as one agent reports it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StorageAgentView {
+    pub agent: AgentName,
+    pub report: StorageReport,
+}
+
+/// `GET /volumes`: one volume and the agents that reach it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VolumeView {
+    pub report: VolumeReport,
+    pub agents: Vec<AgentName>,
+    /// The replication that uses it and on which side.
+    pub used_by: Option<(ReplicationName, Side)>,
+}
+
+/// `GET /status`: only what needs a human.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StatusView {
+    pub term: Term,
+    pub ok: u32,
+    pub degraded: u32,
+    pub stopped: u32,
+    pub concerns: Vec<Concern>,
+}
+
+/// One thing that needs a human.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Concern {
+    /// A replication, an agent, or `server`.
+    pub subject: String,
+    pub health: Health,
+    pub summary: String,
+    pub next: Option<String>,
+}
+
+/// `POST /tokens`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct CreateToken {
+    pub agent: AgentName,
+}
+
+/// The answer to `POST /tokens`. The secret is shown once and stored only as a hash.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct TokenCreated {
+    pub agent: AgentName,
+    pub token: String,
+    pub expires_at: Timestamp,
+    pub ca_hash: String,
+    /// Where the server listens, as it knows itself.
+    pub address: String,
+}
+
+/// `GET /replications/{name}/why`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct WhyView {
+    pub name: ReplicationName,
+    /// Newest first; only the one asked for when a time was given.
+    pub takeovers: Vec<TakeoverRecord>,
+}
+
+/// `GET /events`: after a position, waiting for new ones if asked to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct EventPage {
+    pub events: Vec<Event>,
+    /// Ask again after this.
+    pub last: EventSeq,
+}
+
+/// `GET /whoami`: what `login` checks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct WhoAmI {
+    pub operator: String,
+    pub cluster: String,
+    pub version: String,
+}
+
+/// `POST /backup`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct BackupTo {
+    /// An absolute path on the server's host; the file must not exist.
+    pub path: String,
+}

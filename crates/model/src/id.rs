@@ -245,12 +245,21 @@ fn is_valid_name(text: &str) -> bool {
 
 /// The address of a volume: `STORAGE-SYSTEM/VOLUME`. The volume part is as the storage system names it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String))]
 #[serde(try_from = "String", into = "String")]
 pub struct VolumeAddress {
     pub system: StorageName,
     volume: String,
 }
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for VolumeAddress {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        String::schema()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for VolumeAddress {}
 
 impl VolumeAddress {
     /// # Errors

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::hierarchy::Hierarchy;
 use crate::id::{
-    AgentName, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId, VolumeAddress,
+    AgentName, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
+    VolumeAddress,
 };
 use crate::policy::Policy;
 use crate::time::Timestamp;

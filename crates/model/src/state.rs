@@ -51,9 +51,10 @@ impl State {
         match condition {
             Condition::Term => true,
             Condition::NameFree { name } => self.replication_by_name(name).is_none(),
-            Condition::Current { replication, epochs, incarnation } => self.replications.get(replication).is_some_and(|r| {
-                r.epochs == *epochs && r.holder.as_ref().map(|h| h.incarnation) == *incarnation
-            }),
+            Condition::Current { replication, epochs, incarnation } => self
+                .replications
+                .get(replication)
+                .is_some_and(|r| r.epochs == *epochs && r.holder.as_ref().map(|h| h.incarnation) == *incarnation),
         }
     }
 

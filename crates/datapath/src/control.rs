@@ -1,0 +1,226 @@
+//! What the stages of a transfer share: whether to go on, the bandwidth limit, the window on its way to the checkpoint
+//! stage, and how far past the last commit the writer is. One monitor; every wait ends when the transfer is told to stop.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::error::TransferError;
+use crate::limit::{BytesPerSecond, TokenBucket};
+use crate::pool::Pool;
+use crate::progress::{Counters, Stage};
+use crate::window::Window;
+
+/// How a transfer is being ended early.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) enum Halt {
+    #[default]
+    No,
+    /// What is in flight is finished, flushed and reported.
+    Stop,
+    /// Nothing more is begun.
+    Abort,
+}
+
+/// The shared part of one transfer.
+#[derive(Debug)]
+pub(crate) struct Control {
+    state: Mutex<State>,
+    changed: Condvar,
+    pub(crate) counters: Counters,
+    pub(crate) pool: Arc<Pool>,
+    stall_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    halt: Halt,
+    failure: Option<TransferError>,
+    limit: Option<TokenBucket>,
+    window: Option<Window>,
+    writer_done: bool,
+    /// Work handed over in windows, and committed, since the transfer began.
+    offered_work: u64,
+    committed_work: u64,
+    /// Windows that are not committed, oldest first.
+    uncommitted: VecDeque<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    end: u64,
+    work: u64,
+}
+
+impl Control {
+    pub(crate) fn new(from_seq: u64, pool: Arc<Pool>, stall_bytes: u64, limit: Option<BytesPerSecond>) -> Self {
+        let limit = limit.map(|rate| TokenBucket::new(rate, Instant::now()));
+        Self {
+            state: Mutex::new(State { limit, ..State::default() }),
+            changed: Condvar::new(),
+            counters: Counters::starting_at(from_seq),
+            pool,
+            stall_bytes,
+        }
+    }
+
+    /// Ends the transfer early. A stop can become an abort and never the other way round.
+    pub(crate) fn halt(&self, how: Halt) {
+        self.update(|state| state.halt = state.halt.max(how));
+        if how == Halt::Abort {
+            self.pool.close();
+        }
+    }
+
+    pub(crate) fn halted(&self) -> Halt {
+        self.lock().halt
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.halted() == Halt::Abort
+    }
+
+    /// Records why the transfer cannot succeed; the first reason stands. What is in flight still becomes durable if it can.
+    pub(crate) fn fail(&self, error: TransferError) {
+        self.update(|state| {
+            state.failure.get_or_insert(error);
+            state.halt = state.halt.max(Halt::Stop);
+        });
+    }
+
+    /// As [`fail`](Self::fail), where nothing that is in flight can be relied on.
+    pub(crate) fn fail_at_once(&self, error: TransferError) {
+        self.fail(error);
+        self.halt(Halt::Abort);
+    }
+
+    pub(crate) fn take_failure(&self) -> Option<TransferError> {
+        self.lock().failure.take()
+    }
+
+    pub(crate) fn set_limit(&self, limit: Option<BytesPerSecond>) {
+        self.update(|state| state.limit = limit.map(|rate| TokenBucket::new(rate, Instant::now())));
+    }
+
+    /// Waits until the limit allows another read, having booked `bytes`; false if the transfer is to end.
+    pub(crate) fn pass_limit(&self, bytes: u64) -> bool {
+        let mut state = self.lock();
+        let Some(until) = state.limit.as_mut().map(|bucket| bucket.take(bytes, Instant::now())) else {
+            return state.halt == Halt::No;
+        };
+        self.counters.timed(Stage::Limit, || {
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() || state.halt != Halt::No || state.limit.is_none() {
+                    return state.halt == Halt::No;
+                }
+                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        })
+    }
+
+    /// Hands a window to the checkpoint stage; gives it back if that has not taken the one before.
+    pub(crate) fn try_offer(&self, window: Window) -> Result<(), Window> {
+        let mut state = self.lock();
+        if state.window.is_some() {
+            return Err(window);
+        }
+        state.offer(window);
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Hands over the last window, waiting for room, and ends the checkpoint stage after it.
+    pub(crate) fn offer_last(&self, window: Window) {
+        let mut state = self.lock();
+        while state.window.is_some() && state.halt != Halt::Abort {
+            state = self.wait(state);
+        }
+        if !window.is_empty() && state.halt != Halt::Abort {
+            state.offer(window);
+        }
+        drop(state);
+        self.writer_done();
+    }
+
+    /// Says that no further window will come, for whatever reason.
+    pub(crate) fn writer_done(&self) {
+        self.update(|state| state.writer_done = true);
+    }
+
+    /// The next window to make durable; `None` when there will be none.
+    pub(crate) fn next_window(&self) -> Option<Window> {
+        let mut state = self.lock();
+        loop {
+            if state.halt == Halt::Abort {
+                return None;
+            }
+            if let Some(window) = state.window.take() {
+                self.changed.notify_all();
+                return Some(window);
+            }
+            if state.writer_done {
+                return None;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// True if `work` more bytes may be written now, where `open_work` are written and not yet in any offered window.
+    pub(crate) fn has_room(&self, open_work: u64, work: u64) -> bool {
+        self.lock().has_room(self.stall_bytes, open_work + work)
+    }
+
+    /// Waits until there is room for `work` more bytes, or for a window to be offered; false if the transfer is to end.
+    pub(crate) fn wait_for_room(&self, open_work: u64, work: u64) -> bool {
+        self.counters.timed(Stage::Commit, || {
+            let mut state = self.lock();
+            loop {
+                if state.halt != Halt::No {
+                    return false;
+                }
+                let may_offer = open_work > 0 && state.window.is_none();
+                if may_offer || state.has_room(self.stall_bytes, open_work + work) {
+                    return true;
+                }
+                state = self.wait(state);
+            }
+        })
+    }
+
+    /// The caller has committed the checkpoint at `seq`.
+    pub(crate) fn committed(&self, seq: u64) {
+        self.counters.committed_seq.raise(seq);
+        self.update(|state| {
+            while let Some(pending) = state.uncommitted.pop_front_if(|pending| pending.end <= seq) {
+                state.committed_work += pending.work;
+            }
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn offer(&mut self, window: Window) {
+        self.offered_work += window.work_bytes;
+        self.uncommitted.push_back(Pending { end: window.end, work: window.work_bytes });
+        self.window = Some(window);
+    }
+
+    fn has_room(&self, stall_bytes: u64, unoffered_work: u64) -> bool {
+        self.offered_work + unoffered_work - self.committed_work <= stall_bytes
+    }
+}

@@ -1,0 +1,40 @@
+//! The second stage: finds blocks of zeros and digests the others. In the direct form nothing is compressed.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use crate::control::Control;
+use crate::digest::{BlockDigest, is_zero};
+use crate::pool::PooledBuffer;
+use crate::progress::Stage;
+use crate::reader::SourceItem;
+
+/// What the target is to hold. Items follow one another without gaps.
+#[derive(Debug)]
+pub(crate) enum TargetItem {
+    Block { offset: u64, length: usize, buffer: PooledBuffer, digest: BlockDigest },
+    Zeros { length: u64 },
+}
+
+/// Encodes until the reader ends or the transfer is aborted.
+pub(crate) fn run(control: &Control, inlet: &Receiver<SourceItem>, outlet: &SyncSender<TargetItem>) {
+    for item in inlet {
+        let encoded = control.counters.timed(Stage::Encode, || encode(item));
+        if control.is_aborted() || outlet.send(encoded).is_err() {
+            return;
+        }
+    }
+}
+
+fn encode(item: SourceItem) -> TargetItem {
+    match item {
+        SourceItem::Hole { length } => TargetItem::Zeros { length },
+        SourceItem::Block { offset, length, buffer } => {
+            let bytes = buffer.split_at(length).0;
+            if is_zero(bytes) {
+                return TargetItem::Zeros { length: length as u64 };
+            }
+            let digest = BlockDigest::of(bytes);
+            TargetItem::Block { offset, length, buffer, digest }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A regular file or block device behind plain positional system calls, with O_DIRECT where the file system takes it.
+//!
+//! There is one open file description, and every byte goes through it: the lock that proves a writer quiet lies on that
+//! description and is freed by the kernel only when the last I/O on it has ended. A second descriptor for the unaligned tail
+//! of an odd-sized file would be a hole in that proof, so the tail is *written* by clearing O_DIRECT on the one description
+//! while nothing else is in flight on it (a write guard against everyone's read guards), and followed by a flush. The tail is
+//! *read* directly: a direct read of a whole sector may end early at the end of the file.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::{BlockDevice, Extent, ExtentKind, check_range};
+use crate::pool::{ALIGNMENT, AlignedBuffer};
+
+const SECTOR: u64 = ALIGNMENT as u64;
+/// Size of a write where zeros cannot be had cheaper.
+const ZERO_WRITE_LEN: usize = 256 << 10;
+
+/// An open file as a device of the size it had when it was opened.
+#[derive(Debug)]
+pub struct BlockingFile {
+    file: File,
+    size_bytes: u64,
+    direct: bool,
+    /// Held for reading by every I/O, for writing while O_DIRECT is cleared.
+    flags: RwLock<()>,
+}
+
+impl BlockingFile {
+    /// Takes the file as it is opened: direct if its description has O_DIRECT.
+    ///
+    /// # Errors
+    /// If the file cannot tell its flags or size.
+    pub fn new(file: File) -> io::Result<Self> {
+        let direct = rustix::fs::fcntl_getfl(&file)?.contains(OFlags::DIRECT);
+        let size_bytes = file.metadata()?.len();
+        Ok(Self { file, size_bytes, direct, flags: RwLock::new(()) })
+    }
+
+    fn in_flight(&self) -> RwLockReadGuard<'_, ()> {
+        self.flags.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` through the page cache, alone on the description.
+    fn buffered<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let _alone = self.flags.write().unwrap_or_else(PoisonError::into_inner);
+        let flags = rustix::fs::fcntl_getfl(&self.file)?;
+        rustix::fs::fcntl_setfl(&self.file, flags - OFlags::DIRECT)?;
+        let result = work();
+        rustix::fs::fcntl_setfl(&self.file, flags)?;
+        result
+    }
+
+    /// Writes what direct I/O cannot, and does not leave it in the page cache.
+    fn write_buffered(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.buffered(|| {
+            write_all(&self.file, offset, bytes)?;
+            rustix::fs::fdatasync(&self.file)?;
+            Ok(())
+        })?;
+        self.drop_cache(offset, bytes.len() as u64)
+    }
+
+    /// Reads any range directly, sector by sector, through an aligned buffer.
+    fn read_bounced(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut sector = AlignedBuffer::new(ALIGNMENT);
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = offset + done as u64;
+            let within = usize::try_from(at % SECTOR).unwrap_or(0);
+            let wanted = (ALIGNMENT - within).min(buffer.len() - done);
+            let got = read_once(&self.file, at - at % SECTOR, &mut sector)?;
+            if got < within + wanted {
+                return Err(shrunk(at));
+            }
+            buffer[done..done + wanted].copy_from_slice(&sector[within..within + wanted]);
+            done += wanted;
+        }
+        Ok(())
+    }
+
+    fn drop_cache(&self, offset: u64, length: u64) -> io::Result<()> {
+        // A length of zero would mean "to the end"; the range is never empty here.
+        let length = std::num::NonZeroU64::new(length);
+        Ok(rustix::fs::fadvise(&self.file, offset, length, Advice::DontNeed)?)
+    }
+
+    fn fallocate(&self, flags: FallocateFlags, offset: u64, length: u64) -> io::Result<bool> {
+        loop {
+            return match rustix::fs::fallocate(&self.file, flags | FallocateFlags::KEEP_SIZE, offset, length) {
+                Ok(()) => Ok(true),
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    fn write_zeros(&self, offset: u64, length: u64) -> io::Result<()> {
+        let zeros = AlignedBuffer::new(ZERO_WRITE_LEN);
+        let mut done = 0;
+        while done < length {
+            let piece = (length - done).min(ZERO_WRITE_LEN as u64);
+            self.write_at(offset + done, zeros.split_at(usize::try_from(piece).unwrap_or(0)).0)?;
+            done += piece;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for BlockingFile {
+    /// The descriptor that does the I/O; locks belong on it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl BlockDevice for BlockingFile {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        check_range(self.size_bytes, offset, buffer.len() as u64)?;
+        let _in_flight = self.in_flight();
+        if !self.direct {
+            return read_all(&self.file, offset, buffer);
+        }
+        let aligned = directly_movable(offset, buffer);
+        let (direct, rest) = buffer.split_at_mut(aligned);
+        read_all(&self.file, offset, direct)?;
+        self.read_bounced(offset + aligned as u64, rest)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        check_range(self.size_bytes, offset, bytes.len() as u64)?;
+        let aligned = if self.direct { directly_movable(offset, bytes) } else { bytes.len() };
+        let (direct, rest) = bytes.split_at(aligned);
+        {
+            let _in_flight = self.in_flight();
+            write_all(&self.file, offset, direct)?;
+        }
+        if rest.is_empty() { Ok(()) } else { self.write_buffered(offset + aligned as u64, rest) }
+    }
+
+    fn zero_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        check_range(self.size_bytes, offset, length)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let done = {
+            let _in_flight = self.in_flight();
+            self.fallocate(FallocateFlags::PUNCH_HOLE, offset, length)?
+                || self.fallocate(FallocateFlags::ZERO_RANGE, offset, length)?
+        };
+        if done { Ok(()) } else { self.write_zeros(offset, length) }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let _in_flight = self.in_flight();
+        rustix::fs::fdatasync(&self.file)?;
+        if !self.direct {
+            // Best effort: what is read back should come from the storage.
+            rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?;
+        }
+        let size_bytes = self.file.metadata()?.len();
+        if size_bytes == self.size_bytes { Ok(()) } else { Err(resized(self.size_bytes, size_bytes)) }
+    }
+
+    fn extent_at(&self, offset: u64) -> io::Result<Extent> {
+        check_range(self.size_bytes, offset, 0)?;
+        let to_the_end = |kind| Extent { kind, end: self.size_bytes };
+        let clamp = |kind, end: u64| Extent { kind, end: end.min(self.size_bytes) };
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => Ok(clamp(ExtentKind::Hole, data)),
+            Ok(_) => match rustix::fs::seek(&self.file, SeekFrom::Hole(offset)) {
+                Ok(hole) if hole > offset => Ok(clamp(ExtentKind::Data, hole)),
+                Ok(_) | Err(Errno::INVAL | Errno::NXIO) => Ok(to_the_end(ExtentKind::Data)),
+                Err(error) => Err(error.into()),
+            },
+            Err(Errno::NXIO) => Ok(to_the_end(ExtentKind::Hole)),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(to_the_end(ExtentKind::Data)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// How much of the buffer, from its beginning, direct I/O can move at this offset.
+fn directly_movable(offset: u64, buffer: &[u8]) -> usize {
+    let aligned = offset.is_multiple_of(SECTOR) && buffer.as_ptr().align_offset(ALIGNMENT) == 0;
+    if aligned { buffer.len() - buffer.len() % ALIGNMENT } else { 0 }
+}
+
+fn read_once(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Reads until the buffer is full. After a short transfer it goes on at the next whole sector, which keeps direct I/O aligned.
+fn read_all(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let got = read_once(file, offset + done as u64, &mut buffer[done..])?;
+        done = next_start(done, got, buffer.len()).ok_or_else(|| shrunk(offset + (done + got) as u64))?;
+    }
+    Ok(())
+}
+
+fn write_all(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let put = match file.write_at(&bytes[done..], offset + done as u64) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        };
+        done = next_start(done, put, bytes.len()).ok_or(io::ErrorKind::WriteZero)?;
+    }
+    Ok(())
+}
+
+/// Where to go on after `moved` bytes from `done`; `None` if no whole sector was moved.
+fn next_start(done: usize, moved: usize, length: usize) -> Option<usize> {
+    let end = done + moved;
+    let next = if end == length { end } else { end - moved % ALIGNMENT };
+    (next > done).then_some(next)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SizeError {
+    #[error("the volume ends at {0}, before its size when it was opened")]
+    Shrunk(u64),
+    #[error("the volume had {0} bytes when it was opened and has {1} now")]
+    Resized(u64, u64),
+}
+
+fn shrunk(at: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, SizeError::Shrunk(at))
+}
+
+fn resized(from: u64, to: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, SizeError::Resized(from, to))
+}

@@ -1,0 +1,275 @@
+//! One attempt to copy: starts the stages, joins them, and tells how it ended, exactly once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle, ScopedJoinHandle};
+use std::time::Duration;
+
+use tanist_model::policy::VerifyMode;
+use tanist_model::replication::Side;
+use tanist_model::run::Checkpoint;
+
+use crate::checkpoint::Checkpointer;
+use crate::control::{Control, Halt};
+use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
+use crate::encoder;
+use crate::error::{GeometryError, TransferError};
+use crate::io::BlockDevice;
+use crate::limit::BytesPerSecond;
+use crate::pool::Pool;
+use crate::progress::{Progress, Stage};
+use crate::reader::Reader;
+use crate::verify::check_size;
+use crate::writer::Writer;
+
+/// Buffers of one block each that a transfer may have; with the one of the read-back, its memory.
+const POOL_BUFFERS: usize = 12;
+/// Items between two stages. Blocks are bounded by the pool; this bounds what carries no buffer.
+const QUEUE_ITEMS: usize = 8;
+
+/// What to copy, and how often to make it durable.
+#[derive(Clone, Debug)]
+pub struct TransferConfig {
+    /// The last committed checkpoint. Everything past it is written, whatever the target holds there.
+    pub from: Checkpoint,
+    /// Size of the source snapshot; the target may be larger, and keeps what it has past this.
+    pub size_bytes: u64,
+    /// `Full` reads back as `Written` does; the reading of the whole target is [`crate::verify::verify_full`].
+    pub verify: VerifyMode,
+    /// Upper limit of what is read from the source. Holes are free.
+    pub limit: Option<BytesPerSecond>,
+    /// A checkpoint is made after this much work at the latest, if the one before is done.
+    pub checkpoint_bytes: u64,
+    /// A checkpoint is made after this time at the latest, if anything was written.
+    pub checkpoint_interval: Duration,
+    /// The same two for the first checkpoint of the attempt.
+    pub first_checkpoint_bytes: u64,
+    pub first_checkpoint_interval: Duration,
+    /// The writer waits when it is this much work past the last committed checkpoint; at least four blocks. A stretch of
+    /// zeros counts as one block of work.
+    pub stall_bytes: u64,
+    /// Zeros are not written where the target shows a hole at that moment. Only for the first attempt of a run: after
+    /// another attempt its window is rewritten unconditionally, holes included.
+    pub skip_target_holes: bool,
+}
+
+impl TransferConfig {
+    /// The defaults: durable every 64 MiB or second, so that flushing and committing overlap with copying, and never
+    /// more than 256 MiB to be copied again.
+    #[must_use]
+    pub fn new(from: Checkpoint, size_bytes: u64) -> Self {
+        Self {
+            from,
+            size_bytes,
+            verify: VerifyMode::default(),
+            limit: None,
+            checkpoint_bytes: 64 << 20,
+            checkpoint_interval: Duration::from_secs(1),
+            first_checkpoint_bytes: 4 << 20,
+            first_checkpoint_interval: Duration::from_millis(50),
+            stall_bytes: 256 << 20,
+            skip_target_holes: false,
+        }
+    }
+
+    fn check(&self, source: &dyn BlockDevice, target: &dyn BlockDevice) -> Result<(), GeometryError> {
+        check_size(source, Side::Source, self.size_bytes)?;
+        check_size(target, Side::Target, self.size_bytes)?;
+        let (seq, size_bytes) = (self.from.seq, self.size_bytes);
+        let on_boundary = seq == size_bytes || (seq < size_bytes && seq.is_multiple_of(BLOCK_BYTES));
+        if on_boundary { Ok(()) } else { Err(GeometryError::BadCheckpoint { seq, size_bytes }) }
+    }
+}
+
+/// What a transfer tells its owner. After any number of `Durable`, exactly one of the others, and it is the last.
+#[derive(Debug)]
+pub enum TransferEvent {
+    /// Everything below the checkpoint is flushed and, by policy, read back. To be committed, then [`Transfer::committed`].
+    Durable {
+        checkpoint: Checkpoint,
+        progress: Progress,
+    },
+    /// The checkpoint covers the whole volume; it was reported as durable before.
+    Finished {
+        checkpoint: Checkpoint,
+        progress: Progress,
+    },
+    /// Stopped on request; what was written was reported as durable before.
+    Stopped {
+        checkpoint: Checkpoint,
+    },
+    /// Aborted on request.
+    Aborted,
+    Failed(TransferError),
+}
+
+/// A running copy. Dropping it aborts it and waits for its I/O to end.
+pub struct Transfer {
+    control: Arc<Control>,
+    supervisor: Option<JoinHandle<()>>,
+}
+
+impl Transfer {
+    /// Starts copying on threads of its own. `events` is called from one of them; it may call back into nothing that
+    /// waits for this transfer.
+    pub fn start(
+        source: Arc<dyn BlockDevice>,
+        target: Arc<dyn BlockDevice>,
+        config: TransferConfig,
+        events: impl Fn(TransferEvent) + Send + 'static,
+    ) -> Self {
+        let pool = Pool::new(POOL_BUFFERS, BLOCK_LEN);
+        let stall_bytes = config.stall_bytes.max(4 * BLOCK_BYTES);
+        let control = Arc::new(Control::new(config.from.seq, pool, stall_bytes, config.limit));
+        let shared = Arc::clone(&control);
+        let supervisor = thread::spawn(move || {
+            let outcome = supervise(&*source, &*target, &config, &shared, &events);
+            // The devices are closed before the outcome is told: whoever hears it may rely on the lock being free.
+            drop((source, target));
+            events(outcome);
+        });
+        Self { control, supervisor: Some(supervisor) }
+    }
+
+    /// The checkpoint at `seq` is committed: the writer may go further.
+    pub fn committed(&self, seq: u64) {
+        self.control.committed(seq);
+    }
+
+    /// Ends it gracefully: what is written becomes durable and is reported; then [`TransferEvent::Stopped`].
+    pub fn stop(&self) {
+        self.control.halt(Halt::Stop);
+    }
+
+    /// Ends it as soon as the I/O in progress ends.
+    pub fn abort(&self) {
+        self.control.halt(Halt::Abort);
+    }
+
+    /// Waits until it has ended. No I/O of it is in flight after this.
+    pub fn join(mut self) {
+        self.wait();
+    }
+
+    /// Changes the bandwidth limit at once.
+    pub fn set_limit(&self, limit: Option<BytesPerSecond>) {
+        self.control.set_limit(limit);
+    }
+
+    /// A reading of its counters; cheap.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.control.counters.snapshot()
+    }
+
+    /// How many bytes of buffers it has made so far.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> u64 {
+        self.control.pool.made() as u64 * BLOCK_BYTES
+    }
+
+    fn wait(&mut self) {
+        if let Some(supervisor) = self.supervisor.take()
+            && supervisor.join().is_err()
+        {
+            tracing::error!("the event handler of a transfer panicked");
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if self.supervisor.is_some() {
+            self.abort();
+            self.wait();
+        }
+    }
+}
+
+impl fmt::Debug for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").field("progress", &self.progress()).finish_non_exhaustive()
+    }
+}
+
+/// Runs the stages to their end and says how it was.
+fn supervise(
+    source: &dyn BlockDevice,
+    target: &dyn BlockDevice,
+    config: &TransferConfig,
+    control: &Control,
+    events: &dyn Fn(TransferEvent),
+) -> TransferEvent {
+    if let Err(error) = config.check(source, target) {
+        return TransferEvent::Failed(error.into());
+    }
+    let checkpoint = run_stages(source, target, config, control, events);
+    conclude(control, config, checkpoint)
+}
+
+fn conclude(control: &Control, config: &TransferConfig, checkpoint: Checkpoint) -> TransferEvent {
+    if let Some(error) = control.take_failure() {
+        return TransferEvent::Failed(error);
+    }
+    match control.halted() {
+        _ if checkpoint.seq == config.size_bytes => {
+            TransferEvent::Finished { checkpoint, progress: control.counters.snapshot() }
+        }
+        Halt::Abort => TransferEvent::Aborted,
+        _ => TransferEvent::Stopped { checkpoint },
+    }
+}
+
+fn run_stages(
+    source: &dyn BlockDevice,
+    target: &dyn BlockDevice,
+    config: &TransferConfig,
+    control: &Control,
+    events: &dyn Fn(TransferEvent),
+) -> Checkpoint {
+    let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
+    let (from_encoder, to_writer) = sync_channel(QUEUE_ITEMS);
+    let reader =
+        Reader { source, size_bytes: config.size_bytes, position: config.from.seq, control, outlet: from_reader };
+    let writer = Writer::new(target, control, config);
+    let checkpointer = Checkpointer { target, control, verify: config.verify, checkpoint: config.from };
+    thread::scope(|scope| {
+        let stages = [
+            (Stage::Source, scope.spawn(move || guarded(control, || reader.run()))),
+            (
+                Stage::Encode,
+                scope.spawn(move || guarded(control, || encoder::run(control, &to_encoder, &from_encoder))),
+            ),
+            (Stage::Target, scope.spawn(move || guarded(control, || writer.run(to_writer)))),
+        ];
+        let _guard = AbortOnPanic(control);
+        let checkpoint = checkpointer.run(|checkpoint| {
+            events(TransferEvent::Durable { checkpoint, progress: control.counters.snapshot() });
+        });
+        stages.into_iter().for_each(|(stage, handle)| join_stage(control, stage, handle));
+        checkpoint
+    })
+}
+
+/// Ends the other stages if the thread it lives on panics, so that none of them waits for ever.
+struct AbortOnPanic<'a>(&'a Control);
+
+impl Drop for AbortOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.halt(Halt::Abort);
+        }
+    }
+}
+
+fn guarded(control: &Control, work: impl FnOnce()) {
+    let _guard = AbortOnPanic(control);
+    work();
+}
+
+fn join_stage(control: &Control, stage: Stage, handle: ScopedJoinHandle<'_, ()>) {
+    if handle.join().is_err() {
+        control.fail(TransferError::Panicked(stage));
+    }
+}

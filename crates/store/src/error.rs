@@ -30,7 +30,9 @@ pub enum StoreError {
     )]
     NewerSchema { path: PathBuf, found: i64, known: i64 },
     /// A row does not hold what this table must hold.
-    #[error("the store is damaged: table {table}, row {key} cannot be understood; restore a backup with `tanist server restore`")]
+    #[error(
+        "the store is damaged: table {table}, row {key} cannot be understood; restore a backup with `tanist server restore`"
+    )]
     Corrupt { table: &'static str, key: String, source: serde_json::Error },
     /// The database file itself is damaged or not a database.
     #[error("{} is not a sound database: {reason}; restore a backup with `tanist server restore`", path.display())]

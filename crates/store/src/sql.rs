@@ -59,8 +59,7 @@ pub(crate) const READ_REPLICATIONS: &str =
     "SELECT id, name, source_epoch, target_epoch, incarnation, body FROM replications";
 pub(crate) const READ_RUNS: &str = "SELECT replication || '/' || id, body FROM runs";
 pub(crate) const READ_RECOVERY_POINTS: &str = "SELECT replication || '/' || run, body FROM recovery_points";
-pub(crate) const READ_TAKEOVERS: &str =
-    "SELECT replication || '/' || CAST(target_epoch AS TEXT), body FROM takeovers";
+pub(crate) const READ_TAKEOVERS: &str = "SELECT replication || '/' || CAST(target_epoch AS TEXT), body FROM takeovers";
 pub(crate) const READ_COMMANDS: &str = "SELECT id, body FROM commands";
 pub(crate) const READ_TOKENS: &str = "SELECT hash, body FROM tokens";
 pub(crate) const READ_CREDENTIALS: &str = "SELECT hash, body FROM credentials";

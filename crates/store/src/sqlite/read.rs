@@ -70,7 +70,8 @@ async fn replications(db: &mut SqliteConnection, state: &mut State) -> Result<()
 }
 
 pub(crate) async fn events(db: &mut SqliteConnection, query: &EventQuery) -> Result<Vec<Event>, Failure> {
-    let filters = [query.replication.as_ref().map(|name| name.as_str()), query.agent.as_ref().map(|name| name.as_str())];
+    let filters =
+        [query.replication.as_ref().map(|name| name.as_str()), query.agent.as_ref().map(|name| name.as_str())];
     // Built from constant parts only; values are bound.
     let text = events_sql(filters.map(|filter| filter.is_some()), query.window);
     let mut select = sqlx::query_as(AssertSqlSafe(text)).bind(limit(query.window));

@@ -64,7 +64,8 @@ impl<'c> Writer<'c> {
         match condition {
             Condition::Term => Ok(true),
             Condition::NameFree { name } => {
-                let taken: i64 = sqlx::query_scalar(sql::COUNT_NAME).bind(name.as_str()).fetch_one(&mut *self.db).await?;
+                let taken: i64 =
+                    sqlx::query_scalar(sql::COUNT_NAME).bind(name.as_str()).fetch_one(&mut *self.db).await?;
                 Ok(taken == 0)
             }
             Condition::Current { replication, epochs, incarnation } => {
@@ -148,7 +149,8 @@ impl<'c> Writer<'c> {
     }
 
     async fn put_recovery_point(&mut self, point: &RecoveryPoint) -> Result<(), Failure> {
-        let insert = sqlx::query(sql::PUT_RECOVERY_POINT).bind(point.replication.to_string()).bind(point.run.to_string());
+        let insert =
+            sqlx::query(sql::PUT_RECOVERY_POINT).bind(point.replication.to_string()).bind(point.run.to_string());
         let insert = insert.bind(history::gone_since(point).map(|at| at.0)).bind(encode("recovery_points", point)?);
         insert.execute(&mut *self.db).await?;
         Ok(())

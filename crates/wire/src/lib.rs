@@ -1,1 +1,22 @@
+//! How the processes of an installation find out who is speaking, and exchange messages in safety.
+//!
+//! From the ground up: [`ca`] and [`certificate`] say who somebody is, [`identity`] keeps that on disk, [`tls`] and [`verify`]
+//! turn it into TLS 1.3 configurations, [`socket`] sets the TCP options, [`frame`] carries messages, [`handshake`] decides who
+//! is let in, and [`connect`] puts all of it together. [`token`] is how somebody new comes to be trusted. Nothing here knows
+//! what the messages mean.
+
 #![forbid(unsafe_code)]
+
+pub mod ca;
+pub mod certificate;
+pub mod connect;
+pub mod file;
+pub mod frame;
+pub mod handshake;
+pub mod identity;
+pub mod refusal;
+pub mod socket;
+pub mod tls;
+pub mod tls_failure;
+pub mod token;
+pub mod verify;

@@ -149,7 +149,7 @@ mod tests {
     fn buffers_are_aligned_and_bounded() {
         let pool = Pool::new(2, 1000);
         let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
-        assert!(first.as_ptr().is_aligned_to_sector() && second.as_ptr().is_aligned_to_sector());
+        assert!([&first, &second].iter().all(|buffer| buffer.as_ptr().align_offset(ALIGNMENT) == 0));
         let waiter = std::thread::spawn({
             let pool = Arc::clone(&pool);
             move || pool.take().is_some()
@@ -171,15 +171,5 @@ mod tests {
         pool.close();
         assert!(waiter.join().unwrap());
         drop(held);
-    }
-
-    trait Aligned {
-        fn is_aligned_to_sector(self) -> bool;
-    }
-
-    impl Aligned for *const u8 {
-        fn is_aligned_to_sector(self) -> bool {
-            self.align_offset(ALIGNMENT) == 0
-        }
     }
 }

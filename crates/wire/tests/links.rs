@@ -104,6 +104,22 @@ async fn an_agent_of_another_authority_is_told_so_over_a_real_socket() {
 }
 
 #[tokio::test]
+async fn what_a_refused_client_still_sends_is_read_so_that_it_learns_why() {
+    let (ours, theirs) = (authority(), CertificateAuthority::create(ClusterId(0x0b), now()).unwrap());
+    let client = tls::agent_client_config(LiveCertificate::new(&agent(&theirs, "h1")), ours.anchor()).unwrap();
+    let (near, far) = tokio::io::duplex(4 << 10);
+    let dialled = async {
+        let mut stream = connect::secure(near, "server", client).await.unwrap();
+        stream.write_all(&[0; 32 << 10]).await.unwrap();
+        stream.flush().await.unwrap();
+        stream.read_u8().await.unwrap_err()
+    };
+    let (error, accepted) = tokio::join!(dialled, connect::accept(far, "client", serving(&server(&ours))));
+    assert_eq!(TlsFailure::in_io(&error), Some(TlsFailure::RefusedByPeer(PeerVerdict::ForeignAuthority)));
+    assert!(accepted.is_err());
+}
+
+#[tokio::test]
 async fn an_authority_of_the_same_name_with_another_key_is_foreign() {
     let (ours, forged) = (authority(), authority());
     let stranger = LiveCertificate::new(&agent(&forged, "h1"));

@@ -75,13 +75,17 @@ async fn fold_log(to: &Path) -> Result<Numbers, StoreError> {
     }
     let Ok(mut old) = connection::as_it_is(to).await else { return Ok(Numbers::default()) };
     let folded = sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut old).await;
-    let numbers = numbers(&mut old).await.unwrap_or_default();
+    let numbers = numbers(&mut old).await;
     let _ = old.close().await;
-    match folded {
-        Ok((busy, _, _)) if busy != 0 => Err(StoreError::Busy { doing: "replace the store", path: to.to_owned() }),
-        _ => Ok(numbers),
+    match (folded, numbers) {
+        (_, Err(_)) => Ok(Numbers::default()),
+        (Ok((0, _, _)), Ok(numbers)) => Ok(numbers),
+        (Ok(_), Ok(_)) => Err(StoreError::Busy { doing: REPLACE, path: to.to_owned() }),
+        (Err(error), Ok(_)) => Err(Failure::Sql(error).at(to, REPLACE)),
     }
 }
+
+const REPLACE: &str = "replace the store";
 
 async fn numbers(db: &mut SqliteConnection) -> Result<Numbers, Failure> {
     Ok(Numbers { term: read::number(db, "term").await?, last_event: read::number(db, "last_event").await? })

@@ -96,6 +96,7 @@ async fn a_log_that_was_left_behind_does_not_reach_the_restored_store() {
             std::fs::write(&killed, b"no database at all").unwrap();
         }
         let report = restore(&world.backup, &killed).await.unwrap();
+        assert!(!killed.with_extension("db-wal").exists(), "damaged: {damaged}");
         let messages: Vec<String> = SqliteStore::open(&killed)
             .await
             .unwrap()
@@ -108,7 +109,8 @@ async fn a_log_that_was_left_behind_does_not_reach_the_restored_store() {
         assert_eq!((messages.len(), messages[0].as_str()), (2, "early"), "damaged: {damaged}");
         let kept = report.replaced.unwrap();
         if damaged {
-            assert!(kept.with_file_name(format!("{}-wal", kept.file_name().unwrap().to_str().unwrap())).exists());
+            let log = kept.with_file_name(format!("{}-wal", kept.file_name().unwrap().to_str().unwrap()));
+            assert!(log.metadata().unwrap().len() > 0, "its log is kept with it");
         } else {
             assert_eq!(SqliteStore::open(&kept).await.unwrap().load().await.unwrap().term, term);
         }

@@ -1,0 +1,78 @@
+//! `tanist agent`: what runs on each host, and what the operator does with it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use tanist_model::id::AgentName;
+
+use super::values;
+use super::values::StorageDirectory;
+
+#[derive(Subcommand, Debug)]
+pub enum AgentCommand {
+    /// Join this host to a server with the line that `tanist token create` printed.
+    Join(AgentJoinArgs),
+    /// Run the agent of this host.
+    Run(AgentRunArgs),
+    /// List the agents.
+    List,
+    /// Hand over everything that the agent acts for and give it nothing until it is undrained.
+    Drain(AgentNameArgs),
+    /// End a maintenance: the agent is available again.
+    Undrain(AgentNameArgs),
+    /// Revoke the agent's certificate at once. What it may still write stays unproven until it is proven quiet.
+    Remove(AgentNameArgs),
+    /// State that the agent's host is off and that nothing of it can reach the storage any more.
+    ///
+    /// This counts as proof of quiet. If it is wrong, a late write can damage the target. It is recorded under your name
+    /// and refused while any peer still reaches the agent.
+    ConfirmDead {
+        /// The agent.
+        name: AgentName,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct AgentNameArgs {
+    /// The agent.
+    pub name: AgentName,
+}
+
+#[derive(Args, Debug)]
+pub struct AgentJoinArgs {
+    /// Where the server listens.
+    #[arg(value_name = "HOST:PORT", value_parser = values::host_port)]
+    pub server: String,
+    /// The one-time token.
+    #[arg(long, value_name = "TOKEN")]
+    pub token: String,
+    /// The hash of the server's certificate authority.
+    #[arg(long, value_name = "HASH")]
+    pub ca_hash: String,
+    #[command(flatten)]
+    pub place: AgentPlace,
+    /// A storage system that this host reaches: a directory with raw image files. May be given more than once.
+    #[arg(long, value_name = "NAME=DIRECTORY")]
+    pub storage: Vec<StorageDirectory>,
+    /// Where the agent listens for its peers.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7421")]
+    pub listen: SocketAddr,
+}
+
+#[derive(Args, Debug)]
+pub struct AgentRunArgs {
+    #[command(flatten)]
+    pub place: AgentPlace,
+}
+
+/// Where an agent keeps its identity.
+#[derive(Args, Debug)]
+pub struct AgentPlace {
+    /// The agent's directory. Without it: /var/lib/tanist/agent for root, else $XDG_DATA_HOME/tanist/agent.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}

@@ -1,0 +1,182 @@
+//! What can be typed: the command tree, frozen by a test. Nothing here acts.
+
+pub mod agent;
+pub mod replication;
+pub mod server;
+pub mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, ReplicationName};
+
+use agent::AgentCommand;
+use replication::{ReplicationCommand, TransferArgs};
+use server::{DemoArgs, ServerCommand};
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  refused or failed; the reason and what to do are on standard error
+  2  the command line is wrong
+
+`tanist status` answers like a monitoring plugin instead:
+  0 all is well, 1 something is degraded, 2 something is stopped, 3 the server cannot be asked";
+
+/// Replicates data between storage systems, and goes on when the agent that moves it fails.
+#[derive(Parser, Debug)]
+#[command(name = "tanist", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = EXIT_STATUS, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// How answers look: for people, or the API's own bodies (pretty on a terminal, compact otherwise).
+    #[arg(long, short = 'o', global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// The context that `tanist login` wrote: which server to ask, and as whom.
+    ///
+    /// Without it: ~/.config/tanist/context.toml ($XDG_CONFIG_HOME is respected).
+    #[arg(long, global = true, value_name = "FILE", env = "TANIST_CONTEXT", hide_env_values = true)]
+    pub context: Option<PathBuf>,
+}
+
+/// How answers look.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// The API's own bodies.
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Start and keep a replication management server.
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Join and run agents, and see how they are.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Permissions to join.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Trust a server and store a credential for it.
+    Login(LoginArgs),
+    /// Storage systems, as the agents reach them.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+    /// Volumes, as the agents reach them.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// Replications: what is copied where, and who may act for it.
+    #[command(subcommand)]
+    Replication(ReplicationCommand),
+    /// Copy a volume once: one run of the same protocol, without a replication that stays.
+    Transfer(TransferArgs),
+    /// States of a source that a target holds.
+    #[command(subcommand)]
+    RecoveryPoint(RecoveryPointCommand),
+    /// The audit log.
+    Events(EventsArgs),
+    /// Only what needs a human; exits 0, 1, 2 or 3 like a monitoring plugin.
+    Status,
+    /// Print the page of an event's code, or the list of all codes.
+    Explain(ExplainArgs),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for every command.
+    Man(ManArgs),
+    /// Show takeovers at work on this machine: a server, three agents, two file-backed storage systems.
+    Demo(DemoArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum TokenCommand {
+    /// Permit one host to join under a name, once, within 15 minutes; prints the line to type there.
+    Create {
+        /// The name that the agent will have.
+        agent: AgentName,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct LoginArgs {
+    /// Where the server listens.
+    #[arg(value_name = "HOST:PORT", value_parser = values::host_port)]
+    pub server: String,
+    /// The hash of the server's certificate authority, as `tanist server init` printed it.
+    #[arg(long, value_name = "HASH")]
+    pub ca_hash: String,
+    /// Read the credential from this file; otherwise it is asked for, or read from standard input.
+    #[arg(long, value_name = "FILE")]
+    pub credential_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum StorageCommand {
+    /// List the storage systems and which agents reach them.
+    List,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum VolumeCommand {
+    /// List the volumes, what stands on them, and which replication uses them.
+    List {
+        /// Only those of this storage system.
+        #[arg(long, value_name = "NAME")]
+        storage: Option<tanist_model::id::StorageName>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum RecoveryPointCommand {
+    /// List the recovery points of a replication, newest first.
+    List {
+        /// The replication.
+        name: ReplicationName,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct EventsArgs {
+    /// Go on with new events as they happen. As JSON: one event a line.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only events of this replication.
+    #[arg(long, value_name = "NAME")]
+    pub replication: Option<ReplicationName>,
+    /// Events after this position instead of the latest ones.
+    #[arg(long, value_name = "N")]
+    pub since_seq: Option<u64>,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// For example T409.
+    #[arg(value_name = "CODE")]
+    pub code: Option<EventCode>,
+}
+
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub struct ManArgs {
+    /// Write a page for every command into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}

@@ -1,0 +1,174 @@
+//! `tanist replication` and `tanist transfer`.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, Subcommand};
+use tanist_model::api::CreateReplication;
+use tanist_model::id::{AgentName, ReplicationName, VolumeAddress};
+use tanist_model::policy::{Policy, SourceMode, VerifyMode};
+use tanist_model::replication::Side;
+use tanist_model::time::Timestamp;
+
+use super::values::{Bandwidth, Rpo};
+
+#[derive(Subcommand, Debug)]
+pub enum ReplicationCommand {
+    /// Check, print the plan, and create a replication. Nothing is copied until `sync`.
+    Create(CreateArgs),
+    /// List the replications.
+    List,
+    /// Is my data safe, what happened, what do I do.
+    Show(NameArgs),
+    /// Bring the present state of the source to the target.
+    Sync {
+        /// The replication.
+        name: ReplicationName,
+        /// Show the progress until the run has ended; exits 1 if it is abandoned.
+        #[arg(long, short)]
+        wait: bool,
+    },
+    /// Start no run, and let a run in progress wait at its checkpoint.
+    Pause(NameArgs),
+    /// End a pause.
+    Resume(NameArgs),
+    /// Remove a replication. The data of both volumes stays; what tanist made is removed.
+    Delete(NameArgs),
+    /// Show who reaches what, by real round trips and reads; exits 1 if an agent could not act.
+    Check(NameArgs),
+    /// Show or change the order of agents on a side. A change of rank never moves work by itself.
+    Hierarchy(HierarchyArgs),
+    /// Hand the work over to another agent, as planned.
+    Handover {
+        /// The replication.
+        name: ReplicationName,
+        /// To this agent; otherwise to the next eligible one.
+        #[arg(long, value_name = "AGENT")]
+        to: Option<AgentName>,
+    },
+    /// Hand the work back to the eligible agent of the smallest rank.
+    Handback(NameArgs),
+    /// Explain a takeover as a timeline in milliseconds.
+    Why {
+        /// The replication.
+        name: ReplicationName,
+        /// The takeover at this time (RFC 3339, as in 2026-11-22T14:03:22Z); otherwise the last one.
+        #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+        at: Option<Timestamp>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct NameArgs {
+    /// The replication.
+    pub name: ReplicationName,
+}
+
+#[derive(Args, Debug)]
+pub struct HierarchyArgs {
+    /// The replication.
+    pub name: ReplicationName,
+    /// Which side to change.
+    #[arg(long, requires = "set", value_parser = PossibleValuesParser::new(["source", "target"]).map(|text| side(&text)))]
+    pub side: Option<Side>,
+    /// The new order, the primary first.
+    #[arg(long, requires = "side", value_name = "AGENT,...", value_delimiter = ',')]
+    pub set: Vec<AgentName>,
+}
+
+#[derive(Args, Debug)]
+pub struct CreateArgs {
+    /// The replication's name.
+    pub name: ReplicationName,
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// Print the plan and create nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct TransferArgs {
+    /// A name for the time of the transfer; otherwise one is made.
+    #[arg(long)]
+    pub name: Option<ReplicationName>,
+    #[command(flatten)]
+    pub what: WhatArgs,
+}
+
+/// What is copied, by whom and how.
+#[derive(Args, Debug)]
+pub struct WhatArgs {
+    /// The volume to copy.
+    #[arg(long, value_name = "SYSTEM/VOLUME")]
+    pub source: VolumeAddress,
+    /// The volume to copy to.
+    #[arg(long, value_name = "SYSTEM/VOLUME")]
+    pub target: VolumeAddress,
+    /// The agents by rank: the primary, then failover agents. The order is each side's hierarchy as far as each reaches it.
+    #[arg(long, value_name = "AGENT,...", value_delimiter = ',', required = true)]
+    pub agents: Vec<AgentName>,
+    /// How a run gets an unchanging source: a snapshot, your word that nobody writes (sealed), or not at all (live: fuzzy).
+    #[arg(long, value_name = "MODE", default_value = "snapshot",
+          value_parser = PossibleValuesParser::new(["snapshot", "sealed", "live"]).map(|text| source_mode(&text)))]
+    pub source_mode: SourceMode,
+    /// What is read back from the target: nothing, what the run wrote, or besides the whole target at the end.
+    #[arg(long, value_name = "WHAT", default_value = "written",
+          value_parser = PossibleValuesParser::new(["off", "written", "full"]).map(|text| verify_mode(&text)))]
+    pub verify: VerifyMode,
+    /// How old the last recovery point may become before `status` complains, as in 15m.
+    #[arg(long, value_name = "TIME")]
+    pub rpo: Option<Rpo>,
+    /// Upper limit of what a run reads a second, as in 100MiB/s.
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<Bandwidth>,
+    /// You know that the target holds data, and want it overwritten.
+    #[arg(long)]
+    pub overwrite_target: bool,
+    /// Do not ask before data is overwritten.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+impl WhatArgs {
+    /// The body of the request.
+    #[must_use]
+    pub fn request(&self, name: ReplicationName, once: bool) -> CreateReplication {
+        CreateReplication {
+            name,
+            source: self.source.clone(),
+            target: self.target.clone(),
+            agents: self.agents.clone(),
+            policy: self.policy(),
+            overwrite_target: self.overwrite_target,
+            once,
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            source_mode: self.source_mode,
+            verify: self.verify,
+            rpo_seconds: self.rpo.map(|rpo| rpo.seconds),
+            bandwidth_bytes_per_second: self.limit.map(|limit| limit.bytes_per_second),
+        }
+    }
+}
+
+fn source_mode(text: &str) -> SourceMode {
+    match text {
+        "sealed" => SourceMode::Sealed,
+        "live" => SourceMode::Live,
+        _ => SourceMode::Snapshot,
+    }
+}
+
+fn verify_mode(text: &str) -> VerifyMode {
+    match text {
+        "off" => VerifyMode::Off,
+        "full" => VerifyMode::Full,
+        _ => VerifyMode::Written,
+    }
+}
+
+fn side(text: &str) -> Side {
+    if text == "source" { Side::Source } else { Side::Target }
+}

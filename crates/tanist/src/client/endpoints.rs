@@ -1,0 +1,167 @@
+//! The paths of the API, each with the types of its question and answer.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use tanist_model::api::{
+    AgentView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan, RecoveryPointView,
+    ReplicationView, SetHierarchy, StatusView, StorageView, TokenCreated, VolumeView, WhoAmI, WhyView,
+};
+use tanist_model::id::{AgentName, EventSeq, ReplicationName};
+use tanist_model::time::Timestamp;
+
+use super::{ANSWER_TIMEOUT, Client, ClientError, to_value};
+
+/// Which events to ask for.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    /// Events after this position; `None`: the latest.
+    pub after: Option<EventSeq>,
+    pub limit: u32,
+    pub replication: Option<ReplicationName>,
+    /// How long the server may wait for a first event.
+    pub wait: Duration,
+}
+
+impl EventQuery {
+    fn path(&self) -> String {
+        let mut path = match self.after {
+            Some(after) => format!("/events?after={after}&limit={}", self.limit),
+            None => format!("/events?latest={}", self.limit),
+        };
+        if let Some(name) = &self.replication {
+            path.push_str(&format!("&replication={name}"));
+        }
+        if !self.wait.is_zero() {
+            path.push_str(&format!("&wait_seconds={}", self.wait.as_secs()));
+        }
+        path
+    }
+}
+
+type Answer<T> = Result<T, ClientError>;
+
+impl Client {
+    pub async fn whoami(&self) -> Answer<WhoAmI> {
+        self.get("/whoami").await
+    }
+
+    pub async fn status(&self) -> Answer<StatusView> {
+        self.get("/status").await
+    }
+
+    pub async fn agents(&self) -> Answer<Vec<AgentView>> {
+        self.get("/agents").await
+    }
+
+    pub async fn drain_agent(&self, name: &AgentName) -> Answer<Done> {
+        self.change(Method::POST, format!("/agents/{name}/drain"), None).await
+    }
+
+    pub async fn undrain_agent(&self, name: &AgentName) -> Answer<Done> {
+        self.change(Method::POST, format!("/agents/{name}/undrain"), None).await
+    }
+
+    pub async fn confirm_agent_dead(&self, name: &AgentName) -> Answer<Done> {
+        self.change(Method::POST, format!("/agents/{name}/confirm-dead"), None).await
+    }
+
+    pub async fn remove_agent(&self, name: &AgentName) -> Answer<Done> {
+        self.change(Method::DELETE, format!("/agents/{name}"), None).await
+    }
+
+    pub async fn create_token(&self, body: &CreateToken) -> Answer<TokenCreated> {
+        self.change(Method::POST, "/tokens", Some(to_value(body))).await
+    }
+
+    pub async fn storage(&self) -> Answer<Vec<StorageView>> {
+        self.get("/storage").await
+    }
+
+    pub async fn volumes(&self) -> Answer<Vec<VolumeView>> {
+        self.get("/volumes").await
+    }
+
+    pub async fn replications(&self) -> Answer<Vec<ReplicationView>> {
+        self.get("/replications").await
+    }
+
+    pub async fn plan_replication(&self, body: &CreateReplication) -> Answer<Plan> {
+        self.ask("/replications/check", body).await
+    }
+
+    pub async fn create_replication(&self, body: &CreateReplication) -> Answer<Done> {
+        self.change(Method::POST, "/replications", Some(to_value(body))).await
+    }
+
+    pub async fn replication(&self, name: &ReplicationName) -> Answer<ReplicationView> {
+        self.get(format!("/replications/{name}")).await
+    }
+
+    pub async fn delete_replication(&self, name: &ReplicationName) -> Answer<Done> {
+        self.change(Method::DELETE, format!("/replications/{name}"), None).await
+    }
+
+    pub async fn check_replication(&self, name: &ReplicationName) -> Answer<Plan> {
+        self.get(format!("/replications/{name}/check")).await
+    }
+
+    pub async fn sync(&self, name: &ReplicationName) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/sync"), None).await
+    }
+
+    pub async fn pause(&self, name: &ReplicationName) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/pause"), None).await
+    }
+
+    pub async fn resume(&self, name: &ReplicationName) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/resume"), None).await
+    }
+
+    pub async fn set_hierarchy(&self, name: &ReplicationName, body: &SetHierarchy) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/hierarchy"), Some(to_value(body))).await
+    }
+
+    pub async fn handover(&self, name: &ReplicationName, body: &HandoverTo) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/handover"), Some(to_value(body))).await
+    }
+
+    pub async fn handback(&self, name: &ReplicationName) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/handback"), None).await
+    }
+
+    pub async fn why(&self, name: &ReplicationName, at: Option<Timestamp>) -> Answer<WhyView> {
+        let query = at.map(|time| format!("?at={time}")).unwrap_or_default();
+        self.get(format!("/replications/{name}/why{query}")).await
+    }
+
+    pub async fn recovery_points(&self, name: &ReplicationName) -> Answer<Vec<RecoveryPointView>> {
+        self.get(format!("/replications/{name}/recovery-points")).await
+    }
+
+    pub async fn events(&self, query: &EventQuery) -> Answer<EventPage> {
+        self.get_within(query.path(), ANSWER_TIMEOUT + query.wait).await
+    }
+
+    pub async fn backup(&self, body: &BackupTo) -> Answer<Done> {
+        self.change(Method::POST, "/backup", Some(to_value(body))).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_asked_for_by_position_or_from_the_end() {
+        let latest = EventQuery { limit: 50, ..EventQuery::default() };
+        assert_eq!(latest.path(), "/events?latest=50");
+        let following = EventQuery {
+            after: Some(EventSeq(7)),
+            limit: 100,
+            replication: Some(ReplicationName::new("db").unwrap()),
+            wait: Duration::from_secs(25),
+        };
+        assert_eq!(following.path(), "/events?after=7&limit=100&replication=db&wait_seconds=25");
+    }
+}

@@ -1,0 +1,61 @@
+//! What each command does: a file per noun. A command asks the server and hands the answer to the screen; how it looks is decided
+//! in [`output`](crate::output).
+
+mod agent;
+mod confirm;
+mod demo;
+mod events;
+mod explain;
+mod login;
+mod paperwork;
+mod recovery_point;
+mod replication;
+mod server;
+mod session;
+mod status;
+mod storage;
+mod token;
+mod transfer;
+mod volume;
+mod wait;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+use crate::output::Screen;
+
+/// What a command ends with.
+pub type Outcome = Result<ExitCode, Failure>;
+
+/// Does what was typed.
+///
+/// # Errors
+/// [`Failure`], which the caller shows.
+pub fn run(cli: Cli, screen: &Screen) -> Outcome {
+    let session = session::Session::new(cli.global.context, screen);
+    match cli.command {
+        Command::Server(command) => server::run(command, &session),
+        Command::Agent(command) => agent::run(command, &session),
+        Command::Demo(args) => demo::run(&args, &session),
+        Command::Token(command) => ask(token::run(command, &session)),
+        Command::Login(args) => ask(login::run(args, &session)),
+        Command::Storage(command) => ask(storage::run(command, &session)),
+        Command::Volume(command) => ask(volume::run(command, &session)),
+        Command::Replication(command) => ask(replication::run(command, &session)),
+        Command::Transfer(args) => ask(transfer::run(args, &session)),
+        Command::RecoveryPoint(command) => ask(recovery_point::run(command, &session)),
+        Command::Events(args) => ask(events::run(args, &session)),
+        Command::Status => ask(status::run(&session)),
+        Command::Explain(args) => explain::run(&args, &session),
+        Command::Completions(args) => paperwork::completions(&args, screen),
+        Command::Man(args) => paperwork::man(&args, screen),
+    }
+}
+
+/// Runs a command that asks the server: one thread is plenty.
+fn ask(command: impl Future<Output = Outcome>) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|source| Failure::io("start the runtime", source))?.block_on(command)
+}

@@ -1,0 +1,144 @@
+//! `tanist replication`.
+
+use std::process::ExitCode;
+
+use tanist_model::api::{Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy};
+use tanist_model::id::ReplicationName;
+
+use super::session::Session;
+use super::wait::{Awaited, Ending, last_event, wait};
+use super::{Outcome, confirm};
+use crate::cli::replication::{CreateArgs, HierarchyArgs, ReplicationCommand, WhatArgs};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::lists::render_replications;
+use crate::output::matrix::render_check;
+use crate::output::plan::render_plan;
+use crate::output::show::{render_hierarchies, render_show};
+use crate::output::why::render_why;
+
+pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome {
+    let client = session.client()?;
+    match command {
+        ReplicationCommand::Create(args) => create(&client, args, session).await,
+        ReplicationCommand::List => list(&client, session).await,
+        ReplicationCommand::Show(args) => show(&client, &args.name, session).await,
+        ReplicationCommand::Sync { name, wait: true } => sync_and_wait(&client, &name, session).await,
+        ReplicationCommand::Sync { name, wait: false } => session.done(&client.sync(&name).await?),
+        ReplicationCommand::Pause(args) => session.done(&client.pause(&args.name).await?),
+        ReplicationCommand::Resume(args) => session.done(&client.resume(&args.name).await?),
+        ReplicationCommand::Delete(args) => session.done(&client.delete_replication(&args.name).await?),
+        ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
+        ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
+        ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
+        ReplicationCommand::Handback(args) => session.done(&client.handback(&args.name).await?),
+        ReplicationCommand::Why { name, at } => {
+            session.screen.answer(&client.why(&name, at).await?, render_why)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn create(client: &Client, args: CreateArgs, session: &Session<'_>) -> Outcome {
+    let request = args.what.request(args.name, false);
+    let plan = client.plan_replication(&request).await?;
+    if args.dry_run {
+        session.screen.answer(&plan, render_plan)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    agree(&plan, &args.what, session)?;
+    session.done(&client.create_replication(&request).await?)
+}
+
+/// Shows the plan, and asks before data that is there is overwritten.
+pub fn agree(plan: &Plan, what: &WhatArgs, session: &Session<'_>) -> Result<(), Failure> {
+    if !session.screen.is_json() {
+        session.screen.text(&(render_plan(plan, session.screen.style()) + "\n"))?;
+    }
+    if what.overwrite_target && !what.yes && !session.screen.is_json() && confirm::somebody_is_there() {
+        confirm::ask(&format!("overwrite {} ({})?", plan.target, plan.overwrites))?;
+    }
+    Ok(())
+}
+
+async fn list(client: &Client, session: &Session<'_>) -> Outcome {
+    let views = client.replications().await?;
+    session.screen.answer(&views, |views, style| render_replications(views, style))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(client: &Client, name: &ReplicationName, session: &Session<'_>) -> Outcome {
+    session.screen.answer(&client.replication(name).await?, render_show)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(client: &Client, name: &ReplicationName, session: &Session<'_>) -> Outcome {
+    let plan = client.check_replication(name).await?;
+    session.screen.answer(&plan, render_check)?;
+    let all_can_act = plan.matrix.iter().all(|row| row.ineligible.is_none());
+    Ok(if all_can_act { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn hierarchy(client: &Client, args: HierarchyArgs, session: &Session<'_>) -> Outcome {
+    match args.side {
+        Some(side) => {
+            let body = SetHierarchy { side, agents: args.set };
+            session.done(&client.set_hierarchy(&args.name, &body).await?)
+        }
+        None => {
+            let show = |view: &ReplicationView, style| render_hierarchies(view, style);
+            session.screen.answer(&client.replication(&args.name).await?, show)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn sync_and_wait(client: &Client, name: &ReplicationName, session: &Session<'_>) -> Outcome {
+    let awaited = start(client, name).await?;
+    finish(client, &awaited, session).await
+}
+
+/// Asks for a run, and says what to wait for.
+pub async fn start(client: &Client, name: &ReplicationName) -> Result<Awaited, Failure> {
+    let since = last_event(client).await?;
+    let done = client.sync(name).await?;
+    let run = done.run.ok_or_else(|| no_run(name, &done.message))?;
+    Ok(Awaited { name: name.clone(), run, since, done })
+}
+
+fn no_run(name: &ReplicationName, message: &str) -> Refusal {
+    Refusal::new(RefusalCode::Internal, format!("the server started no run of {name}")).cause(message)
+}
+
+/// Waits for the run and tells how it ended.
+pub async fn finish(client: &Client, awaited: &Awaited, session: &Session<'_>) -> Outcome {
+    match wait(client, awaited, session.screen).await? {
+        Ending::Published => tell_published(client, awaited, session).await,
+        Ending::Abandoned { why } => Err(abandoned(awaited, why).into()),
+    }
+}
+
+async fn tell_published(client: &Client, awaited: &Awaited, session: &Session<'_>) -> Outcome {
+    match client.replication(&awaited.name).await {
+        Ok(view) => session.screen.answer(&view, render_show)?,
+        // A transfer is gone by now, and that is how it should be.
+        Err(error) if error.is_not_found() => return session.done(&published(awaited)),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The answer to the command that started the run, now that it is carried out.
+fn published(awaited: &Awaited) -> Done {
+    let message = format!(
+        "run {} of {} is published: the target equals the source as of its snapshot",
+        awaited.run, awaited.name
+    );
+    Done { message, next: None, ..awaited.done.clone() }
+}
+
+fn abandoned(awaited: &Awaited, why: String) -> Refusal {
+    Refusal::new(RefusalCode::Conflict, format!("run {} of {} was abandoned", awaited.run, awaited.name))
+        .cause(why)
+        .hint(format!("`tanist replication show {}` and `tanist explain T504`", awaited.name))
+}

@@ -1,0 +1,30 @@
+//! `tanist transfer`: one run of the same protocol, by a replication that removes itself afterwards.
+
+use tanist_model::id::ReplicationName;
+
+use super::Outcome;
+use super::replication::{agree, finish, start};
+use super::session::Session;
+use crate::cli::replication::TransferArgs;
+use crate::client::ClientError;
+use crate::failure::Failure;
+
+pub async fn run(args: TransferArgs, session: &Session<'_>) -> Outcome {
+    let client = session.client()?;
+    let name = args.name.map_or_else(made_name, Ok)?;
+    let request = args.what.request(name.clone(), true);
+    agree(&client.plan_replication(&request).await?, &args.what, session)?;
+    client.create_replication(&request).await?;
+    session
+        .screen
+        .note(&format!("transfer {name}; if this is interrupted, it goes on: tanist replication show {name}"));
+    let awaited = start(&client, &name).await?;
+    finish(&client, &awaited, session).await
+}
+
+/// `transfer-` and eight random digits.
+fn made_name() -> Result<ReplicationName, Failure> {
+    let number = getrandom::u32().map_err(|source| ClientError::Random { source })?;
+    let name = ReplicationName::new(format!("transfer-{number:08x}"));
+    name.map_err(|e| tanist_model::api::Refusal::new(tanist_model::api::RefusalCode::Internal, e.to_string()).into())
+}

@@ -1,0 +1,200 @@
+//! Waits for a run to end, through takeovers and restarts of the server.
+
+use std::time::Duration;
+
+use tanist_model::api::{Done, EventPage, Refusal, RefusalCode, ReplicationView, RunView};
+use tanist_model::event::EventCode;
+use tanist_model::id::{EventSeq, ReplicationName, RunId};
+use tanist_model::run::RunState;
+
+use crate::client::{Client, ClientError, EventQuery};
+use crate::failure::Failure;
+use crate::output::Screen;
+use crate::output::progress::Progress;
+
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
+/// A run that no view shows and no event ends is looked for so many times before the command gives up.
+const LOOKS_FOR_A_LOST_RUN: u32 = 20;
+const EVENTS_OF_A_RUN: u32 = 500;
+
+/// How a run ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Published,
+    Abandoned { why: String },
+}
+
+/// What a view says of one run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Sight<'a> {
+    Going(&'a RunView),
+    Ended(Ending),
+    /// The view speaks of other runs only: this one ended a while ago.
+    OutOfSight,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    pub name: ReplicationName,
+    pub run: RunId,
+    /// The last event before the run was asked for: its end comes later.
+    pub since: EventSeq,
+    /// The answer to the command that asked for it.
+    pub done: Done,
+}
+
+/// The position of the last event there is, to be asked for before a run is.
+pub async fn last_event(client: &Client) -> Result<EventSeq, ClientError> {
+    let query = EventQuery { limit: 1, ..EventQuery::default() };
+    Ok(client.events(&query).await?.last)
+}
+
+/// Shows the run until it has ended.
+pub async fn wait(client: &Client, awaited: &Awaited, screen: &Screen) -> Result<Ending, Failure> {
+    let mut progress = Progress::new(screen);
+    let mut outage = Outage::default();
+    let mut lost = 0;
+    while lost < LOOKS_FOR_A_LOST_RUN {
+        match look(client, awaited, &mut progress).await {
+            Ok(Some(ending)) => {
+                progress.end();
+                return Ok(ending);
+            }
+            Ok(None) => outage.ended(|text| progress.say(text)),
+            Err(Lost::Run) => lost += 1,
+            Err(Lost::Server(error)) if error.is_passing() => outage.pause(&error, |text| progress.say(text)).await,
+            Err(Lost::Server(error)) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    progress.end();
+    Err(lost_run(awaited).into())
+}
+
+/// What could not be seen.
+enum Lost {
+    Run,
+    Server(ClientError),
+}
+
+impl From<ClientError> for Lost {
+    fn from(error: ClientError) -> Self {
+        Self::Server(error)
+    }
+}
+
+async fn look(client: &Client, awaited: &Awaited, progress: &mut Progress) -> Result<Option<Ending>, Lost> {
+    let view = match client.replication(&awaited.name).await {
+        Err(error) if error.is_not_found() => return ending_in_log(client, awaited).await.map(Some),
+        view => view?,
+    };
+    match sight(&view, awaited.run) {
+        Sight::Going(run) => progress.show(run),
+        Sight::Ended(ending) => return Ok(Some(ending)),
+        Sight::OutOfSight => return ending_in_log(client, awaited).await.map(Some),
+    }
+    Ok(None)
+}
+
+fn sight(view: &ReplicationView, run: RunId) -> Sight<'_> {
+    let found = [&view.run, &view.last_run].into_iter().flatten().find(|shown| shown.id == run);
+    match found {
+        None => Sight::OutOfSight,
+        Some(shown) => match shown.state {
+            RunState::Published => Sight::Ended(Ending::Published),
+            RunState::Abandoned => Sight::Ended(Ending::Abandoned { why: reason(shown) }),
+            _ => Sight::Going(shown),
+        },
+    }
+}
+
+fn reason(run: &RunView) -> String {
+    run.failure.clone().unwrap_or_else(|| "no reason is recorded".to_owned())
+}
+
+/// A transfer removes itself, and later runs push this one out of the view; the audit log keeps its end.
+async fn ending_in_log(client: &Client, awaited: &Awaited) -> Result<Ending, Lost> {
+    let query = EventQuery {
+        after: Some(awaited.since),
+        limit: EVENTS_OF_A_RUN,
+        replication: Some(awaited.name.clone()),
+        ..EventQuery::default()
+    };
+    ending_of(&client.events(&query).await?).ok_or(Lost::Run)
+}
+
+/// The first end after the run was asked for is its own: a replication has one run at a time.
+fn ending_of(page: &EventPage) -> Option<Ending> {
+    page.events.iter().find_map(|event| match event.code {
+        EventCode::RunPublished => Some(Ending::Published),
+        EventCode::RunAbandoned => Some(Ending::Abandoned { why: event.message.clone() }),
+        _ => None,
+    })
+}
+
+fn lost_run(awaited: &Awaited) -> Refusal {
+    Refusal::new(RefusalCode::NotFound, format!("run {} of {} is not to be found any more", awaited.run, awaited.name))
+        .hint(format!("`tanist events --replication {}` tells what became of it", awaited.name))
+}
+
+/// A time in which the server does not answer: told once, and once more when it is over.
+#[derive(Debug, Default)]
+pub struct Outage {
+    told: bool,
+}
+
+impl Outage {
+    /// Tells what is wrong if that is news, and waits a little.
+    pub async fn pause(&mut self, error: &ClientError, say: impl FnOnce(&str)) {
+        if !std::mem::replace(&mut self.told, true) {
+            let cause = error.refusal().cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+            say(&format!("{error}{cause}; agents go on meanwhile; trying again until it does"));
+        }
+        tokio::time::sleep(TRY_AGAIN_EVERY).await;
+    }
+
+    /// Tells that it is over if it had been told at all.
+    pub fn ended(&mut self, say: impl FnOnce(&str)) {
+        if std::mem::take(&mut self.told) {
+            say("the server answers again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    #[test]
+    fn a_run_is_found_as_current_and_as_last() {
+        let mut view = samples::replication();
+        let run = view.run.clone().unwrap();
+        assert_eq!(sight(&view, run.id), Sight::Going(&run));
+        view.last_run = view.run.take().map(|run| RunView { state: RunState::Published, ..run });
+        assert_eq!(sight(&view, run.id), Sight::Ended(Ending::Published));
+        assert_eq!(sight(&view, RunId(77)), Sight::OutOfSight);
+    }
+
+    #[test]
+    fn an_abandoned_run_says_why() {
+        let mut view = samples::replication();
+        let run = view.run.as_mut().unwrap();
+        run.state = RunState::Abandoned;
+        run.failure = Some("the source grew by 4 KiB".to_owned());
+        let id = run.id;
+        assert_eq!(sight(&view, id), Sight::Ended(Ending::Abandoned { why: "the source grew by 4 KiB".to_owned() }));
+    }
+
+    #[test]
+    fn the_audit_log_keeps_the_end_of_a_transfer() {
+        let mut page = samples::events();
+        assert_eq!(ending_of(&page), None);
+        let mut end = page.events[0].clone();
+        end.code = EventCode::RunPublished;
+        page.events.push(end);
+        assert_eq!(ending_of(&page), Some(Ending::Published));
+    }
+}

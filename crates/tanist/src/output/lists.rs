@@ -1,0 +1,179 @@
+//! Tables of what there is.
+
+use tanist_model::agent::Penalty;
+use tanist_model::api::{AgentView, RecoveryPointView, ReplicationView, StorageAgentView, StorageView, VolumeView};
+use tanist_model::recovery_point::RecoveryPointPlace;
+use tanist_model::replication::Intent;
+
+use super::show::percent;
+use super::table::Rows;
+use super::{Style, Tone, units, words};
+
+#[must_use]
+pub fn render_agents(agents: &[AgentView], style: Style) -> String {
+    if agents.is_empty() {
+        return "no agents yet\n\nnext: tanist token create NAME\n".to_owned();
+    }
+    let mut rows = Rows::with_heading(
+        &["AGENT", "STATE", "LAST BEAT", "ACTS FOR", "STANDS BY FOR", "ADDRESS", "CERTIFICATE"],
+        style,
+    );
+    for agent in agents {
+        rows.push([
+            agent.name.to_string(),
+            agent_state(agent, style),
+            agent.last_beat_age_ms.map_or_else(dash, |ms| format!("{ms} ms ago")),
+            joined(&agent.acting_for),
+            joined(&agent.failover_for),
+            agent.address.clone().unwrap_or_else(dash),
+            certificate(agent, style),
+        ]);
+    }
+    rows.render(0)
+}
+
+fn agent_state(agent: &AgentView, style: Style) -> String {
+    let (word, tone) = match agent {
+        AgentView { removed: true, .. } => ("removed", Tone::Dim),
+        AgentView { connected: false, .. } => ("away", Tone::Bad),
+        AgentView { drained: true, .. } => ("drained", Tone::Warning),
+        AgentView { damped: true, .. } => ("damped", Tone::Warning),
+        _ => ("ready", Tone::Good),
+    };
+    let penalty = if agent.penalty >= Penalty::DAMPED_FROM / 2.0 {
+        format!(", penalty {:.1}", agent.penalty)
+    } else {
+        String::new()
+    };
+    format!("{}{penalty}", style.paint(tone, word))
+}
+
+fn certificate(agent: &AgentView, style: Style) -> String {
+    let left = agent.certificate_expires_at.since(style.now);
+    if left.is_zero() { style.paint(Tone::Bad, "EXPIRED") } else { format!("{} left", units::duration(left)) }
+}
+
+#[must_use]
+pub fn render_storage(systems: &[StorageView], style: Style) -> String {
+    if systems.is_empty() {
+        return "no agent reports a storage system\n\nnext: tanist agent list\n".to_owned();
+    }
+    let mut rows =
+        Rows::with_heading(&["STORAGE", "AGENT", "STATE", "KIND", "SNAPSHOTS", "KERNEL LOCK", "LOCATION"], style);
+    for system in systems {
+        for agent in &system.agents {
+            rows.push(storage_row(system, agent, style));
+        }
+    }
+    rows.render(0)
+}
+
+fn storage_row(system: &StorageView, view: &StorageAgentView, style: Style) -> [String; 7] {
+    let report = &view.report;
+    let state = match &report.error {
+        None => style.paint(Tone::Good, "ok"),
+        Some(error) => style.paint(Tone::Bad, error),
+    };
+    let kind = words::storage_kind(report.kind).to_owned();
+    let (snapshots, lock) = (yes(report.capabilities.snapshots), yes(report.capabilities.kernel_lock));
+    [system.name.to_string(), view.agent.to_string(), state, kind, snapshots, lock, report.location.clone()]
+}
+
+#[must_use]
+pub fn render_volumes(volumes: &[VolumeView], style: Style) -> String {
+    if volumes.is_empty() {
+        return "no agent reports a volume\n\nnext: tanist storage list\n".to_owned();
+    }
+    let mut rows = Rows::with_heading(&["VOLUME", "SIZE", "HOLDS", "STATE", "USED BY", "AGENTS"], style);
+    for view in volumes {
+        rows.push([
+            view.report.address.to_string(),
+            units::bytes(view.report.size_bytes),
+            words::content(&view.report.content),
+            volume_state(view, style),
+            used_by(view),
+            joined(&view.agents),
+        ]);
+    }
+    rows.render(0)
+}
+
+fn volume_state(view: &VolumeView, style: Style) -> String {
+    match (&view.report.error, &view.report.in_use_by) {
+        (Some(error), _) => style.paint(Tone::Bad, error),
+        (None, Some(user)) => style.paint(Tone::Warning, &format!("in use: {user}")),
+        (None, None) if view.report.read_only => style.paint(Tone::Warning, "read-only"),
+        (None, None) => style.paint(Tone::Good, "ok"),
+    }
+}
+
+fn used_by(view: &VolumeView) -> String {
+    view.used_by.as_ref().map_or_else(dash, |(name, side)| format!("{name} ({side})"))
+}
+
+#[must_use]
+pub fn render_replications(views: &[ReplicationView], style: Style) -> String {
+    if views.is_empty() {
+        return "no replications yet\n\nnext: tanist replication create NAME --source SYSTEM/VOLUME --target SYSTEM/VOLUME --agents h1,h2\n"
+            .to_owned();
+    }
+    let mut rows = Rows::with_heading(&["REPLICATION", "HEALTH", "ACTING", "LAG", "RUN", "SUMMARY"], style);
+    for view in views {
+        rows.push([
+            view.name.to_string(),
+            words::painted_health(view.health, style),
+            view.acting.as_ref().map_or_else(dash, ToString::to_string),
+            view.lag_seconds.map_or_else(dash, units::seconds),
+            running(view),
+            view.summary.clone(),
+        ]);
+    }
+    rows.render(0)
+}
+
+fn running(view: &ReplicationView) -> String {
+    match (&view.run, view.intent) {
+        (_, Intent::Paused) => "paused".to_owned(),
+        (_, Intent::Deleting) => "being removed".to_owned(),
+        (Some(run), Intent::Enabled) => format!("{} %", percent(run)),
+        (None, Intent::Enabled) => dash(),
+    }
+}
+
+#[must_use]
+pub fn render_recovery_points(points: &[RecoveryPointView], style: Style) -> String {
+    if points.is_empty() {
+        return "no recovery points yet: no run has ended\n".to_owned();
+    }
+    let heading = ["RUN", "SOURCE AS OF", "AGE", "SIZE", "PLACE", "VERIFIED", "DIGEST"];
+    let mut rows = Rows::with_heading(&heading, style);
+    for point in points {
+        rows.push([
+            units::short(&point.run),
+            units::clock(point.source_time),
+            units::duration(style.now.since(point.source_time)),
+            units::bytes(point.size_bytes),
+            place(point, style),
+            if point.fuzzy { style.paint(Tone::Warning, "fuzzy") } else { yes(point.verified) },
+            units::short(&point.digest),
+        ]);
+    }
+    rows.render(0)
+}
+
+fn place(point: &RecoveryPointView, style: Style) -> String {
+    let tone = if point.place == RecoveryPointPlace::Gone { Tone::Dim } else { Tone::Plain };
+    style.paint(tone, &words::place(&point.place))
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn joined(names: &[impl ToString]) -> String {
+    if names.is_empty() { dash() } else { names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",") }
+}

@@ -1,0 +1,116 @@
+//! The progress of a run: a bar on a terminal, a line now and then elsewhere, nothing for programs.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tanist_model::api::RunView;
+use tanist_model::run::RunState;
+use tanist_model::time::Timestamp;
+
+use super::show::{percent, speed};
+use super::{Screen, screen, units, words};
+
+/// A plain line at least so often while bytes move.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows a run while it is waited for.
+#[derive(Debug)]
+pub enum Progress {
+    Bar(ProgressBar),
+    Lines(LineLog),
+    Silent,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn new(screen: &Screen) -> Self {
+        if screen.is_json() {
+            Self::Silent
+        } else if std::io::stderr().is_terminal() {
+            Self::Bar(bar())
+        } else {
+            Self::Lines(LineLog::default())
+        }
+    }
+
+    /// The run as it is now.
+    pub fn show(&mut self, run: &RunView) {
+        match self {
+            Self::Bar(bar) => update(bar, run),
+            Self::Lines(log) => log.line(run, screen::now()).into_iter().for_each(|line| eprintln!("{line}")),
+            Self::Silent => {}
+        }
+    }
+
+    /// Something besides the run itself: the server is away, the server is back.
+    pub fn say(&self, text: &str) {
+        match self {
+            Self::Bar(bar) => bar.println(text),
+            Self::Lines(_) => eprintln!("{text}"),
+            Self::Silent => {}
+        }
+    }
+
+    pub fn end(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30.green} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(0).with_style(style.progress_chars("━╸─"))
+}
+
+fn update(bar: &ProgressBar, run: &RunView) {
+    bar.set_length(run.size_bytes);
+    bar.set_position(run.done_bytes);
+    bar.set_message(message(run));
+}
+
+fn message(run: &RunView) -> String {
+    let on = run.agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
+    format!("{}{on}: {}", words::run_state(run.state), speed(run))
+}
+
+/// Decides when a plain line is due: when something changed, at each tenth, and every ten seconds.
+#[derive(Debug, Default)]
+pub struct LineLog {
+    last: Option<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    state: RunState,
+    agent: Option<String>,
+    tenth: u64,
+    at: Timestamp,
+}
+
+impl LineLog {
+    /// The line to print, if one is due.
+    pub fn line(&mut self, run: &RunView, now: Timestamp) -> Option<String> {
+        let next = Line {
+            state: run.state,
+            agent: run.agent.as_ref().map(ToString::to_string),
+            tenth: percent(run) / 10,
+            at: now,
+        };
+        if self.last.as_ref().is_some_and(|last| !next.is_due_after(last)) {
+            return None;
+        }
+        self.last = Some(next);
+        Some(format!("run {}, {}", units::short(&run.id), message(run)))
+    }
+}
+
+impl Line {
+    fn is_due_after(&self, last: &Self) -> bool {
+        self.state != last.state
+            || self.agent != last.agent
+            || self.tenth != last.tenth
+            || self.at.since(last.at) >= LINE_EVERY
+    }
+}

@@ -1,0 +1,376 @@
+//! Sample bodies, as a server sends them, for the tests of rendering and of the JSON schema.
+
+use std::time::Duration;
+
+use tanist_model::api::{
+    AgentView, AwaitedProof, CheckCell, CheckRow, Concern, Done, EventPage, Health, Plan, RankedAgent,
+    RecoveryPointView, ReplicationView, RunView, SideView, StatusView, StorageAgentView, StorageView, TokenCreated,
+    VolumeView, WhoAmI, WhyView,
+};
+use tanist_model::event::{Event, EventCode};
+use tanist_model::hierarchy::Rank;
+use tanist_model::id::{
+    AgentName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
+    StorageName, Term, VolumeAddress,
+};
+use tanist_model::policy::{Policy, SourceMode, VerifyMode};
+use tanist_model::recovery_point::RecoveryPointPlace;
+use tanist_model::replication::{FencingTier, Intent, ProofKind, Side};
+use tanist_model::run::{ChainDigest, RunState};
+use tanist_model::takeover::{Candidate, Evidence, PeerVerdict, ProbeVerdict, ProvenEpoch, TakeoverRecord};
+use tanist_model::time::Timestamp;
+use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
+
+use super::Style;
+
+const MIB: u64 = 1 << 20;
+
+pub fn style() -> Style {
+    Style { colour: false, now: at(60_000) }
+}
+
+/// So many milliseconds after 14:03 of a day in November.
+fn at(millis: u64) -> Timestamp {
+    Timestamp(1_795_356_180_000_000).plus(Duration::from_millis(millis))
+}
+
+fn agent(name: &str) -> AgentName {
+    AgentName::new(name).unwrap()
+}
+
+fn name() -> ReplicationName {
+    ReplicationName::new("db").unwrap()
+}
+
+fn volume(text: &str) -> VolumeAddress {
+    text.parse().unwrap()
+}
+
+fn policy() -> Policy {
+    Policy {
+        source_mode: SourceMode::Sealed,
+        verify: VerifyMode::Written,
+        rpo_seconds: Some(900),
+        bandwidth_bytes_per_second: Some(100 * MIB),
+    }
+}
+
+fn side(side: Side, address: &str) -> SideView {
+    let ranked = |rank, name, role: &str, eligible| RankedAgent {
+        rank: Rank(rank),
+        agent: agent(name),
+        role: role.into(),
+        eligible,
+    };
+    SideView {
+        side,
+        volume: volume(address),
+        epoch: Epoch(3),
+        agents: vec![
+            ranked(1, "h1", "passed over: not connected", false),
+            ranked(2, "h2", "acting", true),
+            ranked(3, "h3", "ready", true),
+        ],
+    }
+}
+
+pub fn run() -> RunView {
+    RunView {
+        id: RunId(0x3f2a_9c01_0000_0001),
+        state: RunState::Copying,
+        agent: Some(agent("h2")),
+        done_bytes: 312 * MIB,
+        size_bytes: 512 * MIB,
+        rate_bytes_per_second: 48 * MIB,
+        seconds_left: Some(4),
+        limit: Some("the rate limit".into()),
+        takeovers: 1,
+        repairs: 0,
+        requested_at: at(48_000),
+        finished_at: None,
+        failure: None,
+    }
+}
+
+pub fn recovery_point() -> RecoveryPointView {
+    RecoveryPointView {
+        run: RunId(0x11aa_0000_0000_0002),
+        place: RecoveryPointPlace::Target,
+        size_bytes: 512 * MIB,
+        digest: ChainDigest([0xab; 32]),
+        source_time: at(0),
+        published_at: at(8_000),
+        fuzzy: false,
+        verified: true,
+    }
+}
+
+pub fn takeover() -> TakeoverRecord {
+    let candidate = |rank, name, passed_over: Option<&str>| Candidate {
+        agent: agent(name),
+        rank: Rank(rank),
+        damped: false,
+        passed_over: passed_over.map(str::to_owned),
+    };
+    TakeoverRecord {
+        replication: ReplicationId(1),
+        epochs: Epochs { source: Epoch(3), target: Epoch(3) },
+        evidence: Evidence::ConnectionEnded { reason: "connection reset".into() },
+        from: Some(agent("h1")),
+        to: agent("h2"),
+        suspected_at: at(50_000),
+        verdicts: vec![ProbeVerdict { peer: agent("h3"), verdict: PeerVerdict::Refused, at: at(50_003) }],
+        candidates: vec![candidate(1, "h1", Some("not connected")), candidate(2, "h2", None), candidate(3, "h3", None)],
+        committed_at: at(50_009),
+        granted_at: Some(at(50_012)),
+        activated_at: Some(at(50_031)),
+        tier: Some(FencingTier::F2),
+        held_kernel_lock: true,
+        proven: vec![ProvenEpoch { epoch: Epoch(2), agent: agent("h1"), proof: ProofKind::KernelLock, at: at(50_030) }],
+        unproven: vec![],
+        run: Some(RunId(0x3f2a_9c01_0000_0001)),
+        resumed_seq: 128 * MIB,
+        first_durable_write_at: Some(at(50_180)),
+        copied_again_bytes: Some(16 * MIB),
+    }
+}
+
+/// A run goes on after a takeover, and the target's storage makes no snapshots.
+pub fn replication() -> ReplicationView {
+    ReplicationView {
+        name: name(),
+        health: Health::Degraded,
+        summary: "a run is in progress and the next one will wait for proof of quiet".into(),
+        intent: Intent::Enabled,
+        state: "active".into(),
+        size_bytes: 512 * MIB,
+        policy: policy(),
+        form: "direct".into(),
+        tier: FencingTier::F3,
+        promise: FencingTier::F3.promise().into(),
+        epochs: Epochs { source: Epoch(3), target: Epoch(3) },
+        acting: Some(agent("h2")),
+        sides: vec![side(Side::Source, "san-a/vol1"), side(Side::Target, "san-b/vol9")],
+        lag_seconds: Some(60),
+        last_recovery_point: Some(RecoveryPointView { place: RecoveryPointPlace::Gone, ..recovery_point() }),
+        target_dirty: true,
+        run: Some(run()),
+        last_run: Some(RunView {
+            id: RunId(0x11aa_0000_0000_0002),
+            state: RunState::Published,
+            done_bytes: 512 * MIB,
+            takeovers: 0,
+            requested_at: at(0),
+            finished_at: Some(at(8_000)),
+            ..run()
+        }),
+        waits_for: Some("proof that h1 is quiet, before the next snapshot is applied".into()),
+        awaited: vec![AwaitedProof {
+            epoch: Epoch(2),
+            agent: agent("h1"),
+            host: HostIdentity { machine_id: "m1".into(), boot_id: "5c0ffee5-0000".into() },
+            since: at(50_009),
+        }],
+        last_takeover: Some(takeover()),
+        next: Some("tanist agent confirm-dead h1    # only if its host is off".into()),
+    }
+}
+
+/// Nothing to do: the last run is published and nobody waits.
+pub fn quiet_replication() -> ReplicationView {
+    ReplicationView {
+        health: Health::Ok,
+        summary: "the target equals the source as of 1 min ago".into(),
+        tier: FencingTier::F2,
+        promise: FencingTier::F2.promise().into(),
+        last_recovery_point: Some(recovery_point()),
+        target_dirty: false,
+        run: None,
+        waits_for: None,
+        awaited: vec![],
+        last_takeover: None,
+        next: None,
+        ..replication()
+    }
+}
+
+pub fn plan() -> Plan {
+    let cell = |to: &str, age_ms: Option<u64>, reason: Option<&str>| CheckCell {
+        to: to.into(),
+        ok: reason.is_none(),
+        age_ms,
+        took_us: reason.is_none().then_some(430),
+        reason: reason.map(str::to_owned),
+    };
+    let row = |rank, name, cells, ineligible: Option<&str>| CheckRow {
+        agent: agent(name),
+        rank: Rank(rank),
+        cells,
+        ineligible: ineligible.map(str::to_owned),
+    };
+    Plan {
+        name: name(),
+        source: volume("san-a/vol1"),
+        target: volume("san-b/vol9"),
+        size_bytes: 512 * MIB,
+        target_size_bytes: 1024 * MIB,
+        policy: policy(),
+        form: "direct".into(),
+        tier: FencingTier::F3,
+        promise: FencingTier::F3.promise().into(),
+        source_hierarchy: vec![agent("h1"), agent("h2")],
+        target_hierarchy: vec![agent("h1"), agent("h2")],
+        overwrites: "an ext4 file system".into(),
+        remarks: vec!["while a run lasts there is no recovery point: san-b makes no snapshots".into()],
+        matrix: vec![
+            row(
+                1,
+                "h1",
+                vec![
+                    cell("server", Some(120), None),
+                    cell("h2", Some(900), None),
+                    cell("source", Some(4_000), None),
+                    cell("target", Some(4_000), None),
+                ],
+                None,
+            ),
+            row(
+                2,
+                "h2",
+                vec![
+                    cell("server", Some(80), None),
+                    cell("h1", Some(700), None),
+                    cell("source", Some(3_000), None),
+                    cell("target", None, Some("no such directory: /srv/san-b")),
+                ],
+                Some("it does not reach the target"),
+            ),
+        ],
+    }
+}
+
+pub fn agents() -> Vec<AgentView> {
+    let base = AgentView {
+        name: agent("h1"),
+        connected: true,
+        incarnation: Some(Incarnation(0xabc)),
+        last_beat_age_ms: Some(180),
+        address: Some("10.0.0.11:7421".into()),
+        drained: false,
+        removed: false,
+        damped: false,
+        penalty: 0.0,
+        acting_for: vec![name()],
+        failover_for: vec![],
+        certificate_expires_at: at(60_000).plus(Duration::from_secs(89 * 86_400)),
+        version: Some("0.1.0".into()),
+    };
+    let away = AgentView {
+        name: agent("h2"),
+        connected: false,
+        last_beat_age_ms: None,
+        address: None,
+        damped: true,
+        penalty: 2.4,
+        acting_for: vec![],
+        failover_for: vec![name()],
+        ..base.clone()
+    };
+    vec![base, away]
+}
+
+pub fn storage() -> Vec<StorageView> {
+    let report = StorageReport {
+        name: StorageName::new("san-a").unwrap(),
+        kind: StorageKind::Image,
+        location: "/srv/san-a".into(),
+        identity: "fs-1".into(),
+        capabilities: StorageCapabilities { snapshots: false, kernel_lock: true },
+        error: None,
+    };
+    vec![StorageView { name: report.name.clone(), agents: vec![StorageAgentView { agent: agent("h1"), report }] }]
+}
+
+pub fn volumes() -> Vec<VolumeView> {
+    let report = VolumeReport {
+        address: volume("san-a/vol1"),
+        identity: "fs-1:77".into(),
+        size_bytes: 512 * MIB,
+        read_only: false,
+        in_use_by: None,
+        content: VolumeContent::Signature("ext4".into()),
+        error: None,
+    };
+    let busy = VolumeReport {
+        address: volume("san-b/vol9"),
+        in_use_by: Some("mounted on /mnt".into()),
+        content: VolumeContent::Blank,
+        ..report.clone()
+    };
+    vec![
+        VolumeView { report, agents: vec![agent("h1"), agent("h2")], used_by: Some((name(), Side::Source)) },
+        VolumeView { report: busy, agents: vec![agent("h1")], used_by: None },
+    ]
+}
+
+pub fn status() -> StatusView {
+    StatusView {
+        term: Term(4),
+        ok: 3,
+        degraded: 1,
+        stopped: 0,
+        concerns: vec![Concern {
+            subject: "db".into(),
+            health: Health::Degraded,
+            summary: "the next snapshot waits for proof that h1 is quiet".into(),
+            next: Some("tanist replication show db".into()),
+        }],
+    }
+}
+
+pub fn events() -> EventPage {
+    let event = |seq, code: EventCode, agent: Option<&str>, actor: &str, message: &str| Event {
+        seq: EventSeq(seq),
+        at: at(50_000 + seq),
+        code,
+        severity: code.severity(),
+        replication: Some(name()),
+        agent: agent.map(|name| AgentName::new(name).unwrap()),
+        actor: actor.into(),
+        message: message.into(),
+    };
+    EventPage {
+        events: vec![
+            event(41, EventCode::TakeoverCommitted, Some("h2"), "server", "h2 takes over from h1, epoch 3"),
+            event(42, EventCode::AgentConfirmedDead, Some("h1"), "admin", "h1 was confirmed dead"),
+        ],
+        last: EventSeq(42),
+    }
+}
+
+pub fn why() -> WhyView {
+    WhyView { name: name(), takeovers: vec![takeover()] }
+}
+
+pub fn done() -> Done {
+    Done {
+        command: CommandId(7),
+        message: "a run of db was requested".into(),
+        run: Some(RunId(0x3f2a_9c01_0000_0001)),
+        next: Some("tanist replication show db".into()),
+    }
+}
+
+pub fn token() -> TokenCreated {
+    TokenCreated {
+        agent: agent("h1"),
+        token: "tjt_abc".into(),
+        expires_at: at(960_000),
+        ca_hash: "ab".repeat(32),
+        address: "10.0.0.5:7420".into(),
+    }
+}
+
+pub fn whoami() -> WhoAmI {
+    WhoAmI { operator: "admin".into(), cluster: "00000000000000c1".into(), version: "0.1.0".into() }
+}

@@ -1,0 +1,191 @@
+//! `replication show`: is my data safe, what happened, what do I do. The verdict comes first, the next command last.
+
+use tanist_model::api::{AwaitedProof, Health, RankedAgent, RecoveryPointView, ReplicationView, RunView, SideView};
+use tanist_model::recovery_point::RecoveryPointPlace;
+use tanist_model::replication::Intent;
+use tanist_model::takeover::TakeoverRecord;
+
+use super::plan::form;
+use super::table::Rows;
+use super::why::summary_of_takeover;
+use super::{Style, Tone, units, words};
+
+/// The whole page, in blocks with an empty line between them.
+#[must_use]
+pub fn render_show(view: &ReplicationView, style: Style) -> String {
+    let mut blocks = vec![verdict(view, style), facts(view, style)];
+    blocks.extend(view.sides.iter().map(|side| render_side(side, style)));
+    blocks.extend(view.run.as_ref().map(|run| current_run(run, style)));
+    blocks.extend(last_run(view, style));
+    blocks.extend(view.last_takeover.as_ref().map(|takeover| last_takeover(takeover, style)));
+    blocks.extend(waits(view, style));
+    blocks.push(next(view, style));
+    blocks.join("\n")
+}
+
+fn verdict(view: &ReplicationView, style: Style) -> String {
+    format!("{}: {}, {}\n", view.name, words::painted_health(view.health, style), view.summary)
+}
+
+fn facts(view: &ReplicationView, style: Style) -> String {
+    let mut rows = Rows::plain();
+    let mut fact = |name: &str, value: String| rows.push([style.paint(Tone::Dim, name), value]);
+    fact("data", data(view, style));
+    fact("lag", lag(view, style));
+    fact("policy", policy(view));
+    fact("fencing", format!("{}: {}", words::tier(view.tier), view.promise));
+    fact("state", state(view));
+    rows.render(2)
+}
+
+/// What could be restored if the source were lost now.
+fn data(view: &ReplicationView, style: Style) -> String {
+    match &view.last_recovery_point {
+        Some(point) if point.place != RecoveryPointPlace::Gone => restorable(point, style),
+        Some(point) => {
+            let text = format!("NOTHING TO RESTORE NOW: the recovery point of {} is overwritten", when(point, style));
+            style.paint(Tone::Bad, &text)
+        }
+        None if view.target_dirty => {
+            style.paint(Tone::Bad, "NOTHING TO RESTORE: the target is written to, and no run has ended yet")
+        }
+        None => style.paint(Tone::Bad, "NOTHING TO RESTORE: no run has ended yet"),
+    }
+}
+
+fn restorable(point: &RecoveryPointView, style: Style) -> String {
+    let proof = if point.verified { "read back and verified" } else { "not read back" };
+    let fuzzy = if point.fuzzy { ", FUZZY: the source may have changed while it was read" } else { "" };
+    format!("safe as of {}, on {}, {proof}{fuzzy}", when(point, style), words::place(&point.place))
+}
+
+fn when(point: &RecoveryPointView, style: Style) -> String {
+    format!("{} ({})", units::clock(point.source_time), units::ago(point.source_time, style.now))
+}
+
+fn lag(view: &ReplicationView, style: Style) -> String {
+    let rpo = view.policy.rpo_seconds;
+    let text = match view.lag_seconds {
+        Some(lag) => units::seconds(lag),
+        None => "unknown until a first run has ended".to_owned(),
+    };
+    match rpo {
+        None => format!("{text} (no RPO is set)"),
+        Some(rpo) if view.lag_seconds.is_none_or(|lag| lag > rpo) => {
+            style.paint(Tone::Warning, &format!("{text}, RPO {} MISSED", units::seconds(rpo)))
+        }
+        Some(rpo) => format!("{text}, RPO {} kept", units::seconds(rpo)),
+    }
+}
+
+fn policy(view: &ReplicationView) -> String {
+    let mode = words::source_mode(view.policy.source_mode);
+    let verify = words::verify(view.policy.verify);
+    format!("{}, source: {mode}, verify: {verify}, {}", units::bytes(view.size_bytes), words::limits(&view.policy))
+}
+
+fn state(view: &ReplicationView) -> String {
+    let acting = view.acting.as_ref().map_or_else(|| "nobody acts".to_owned(), |agent| format!("{agent} acts"));
+    let intent = match view.intent {
+        Intent::Enabled => "",
+        Intent::Paused => ", PAUSED by an operator",
+        Intent::Deleting => ", being removed",
+    };
+    format!("{}, {acting}, epochs {}{intent}; {}", view.state, view.epochs, form(&view.form))
+}
+
+fn render_side(side: &SideView, style: Style) -> String {
+    let title = style.paint(Tone::Strong, &format!("{} {}, epoch {}", side.side, side.volume, side.epoch));
+    let mut rows = Rows::plain();
+    for agent in &side.agents {
+        rows.push([agent.rank.0.to_string(), agent.agent.to_string(), role(agent, style)]);
+    }
+    format!("{title}\n{}", rows.render(2))
+}
+
+/// The order of agents on both sides.
+#[must_use]
+pub fn render_hierarchies(view: &ReplicationView, style: Style) -> String {
+    view.sides.iter().map(|side| render_side(side, style)).collect::<Vec<_>>().join("\n")
+}
+
+fn role(agent: &RankedAgent, style: Style) -> String {
+    let tone = match (agent.eligible, agent.role.as_str()) {
+        (_, "acting") => Tone::Good,
+        (true, _) => Tone::Plain,
+        (false, _) => Tone::Warning,
+    };
+    style.paint(tone, &agent.role)
+}
+
+fn current_run(run: &RunView, style: Style) -> String {
+    let on = run.agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
+    let title = format!("run {}, {}{on}", units::short(&run.id), words::run_state(run.state));
+    let asked = units::ago(run.requested_at, style.now);
+    format!("{}\n  {}\n  {}, asked for {asked}\n", style.paint(Tone::Strong, &title), speed(run), troubles(run))
+}
+
+/// `61 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: bandwidth policy`.
+#[must_use]
+pub fn speed(run: &RunView) -> String {
+    let mut parts = vec![format!("{} %", percent(run))];
+    parts.push(format!("{} of {}", units::bytes(run.done_bytes), units::bytes(run.size_bytes)));
+    if run.rate_bytes_per_second > 0 {
+        parts.push(units::rate(run.rate_bytes_per_second));
+    }
+    parts.extend(run.seconds_left.map(|s| format!("{} left", units::seconds(s))));
+    parts.extend(run.limit.as_ref().map(|stage| format!("limit: {stage}")));
+    parts.join(", ")
+}
+
+/// Whole percents, 100 only when everything is done.
+#[must_use]
+pub fn percent(run: &RunView) -> u64 {
+    match run.size_bytes {
+        0 => 100,
+        size => u64::try_from(u128::from(run.done_bytes) * 100 / u128::from(size)).unwrap_or(100).min(100),
+    }
+}
+
+fn troubles(run: &RunView) -> String {
+    format!(
+        "{}, {}",
+        units::count(u64::from(run.takeovers), "takeover"),
+        units::count(u64::from(run.repairs), "repair")
+    )
+}
+
+fn last_run(view: &ReplicationView, style: Style) -> Option<String> {
+    let run = view.last_run.as_ref()?;
+    let ended = run.finished_at.map(|at| format!(" {}", units::ago(at, style.now))).unwrap_or_default();
+    let took = run.finished_at.map(|at| format!(" in {}", units::duration(at.since(run.requested_at))));
+    let size = units::bytes(run.size_bytes);
+    let why = run.failure.as_ref().map(|why| format!("\n  {}", style.paint(Tone::Bad, why))).unwrap_or_default();
+    let title = format!("last run {}, {}{ended}", units::short(&run.id), words::run_state(run.state));
+    let took = took.unwrap_or_default();
+    Some(format!("{}\n  {size}{took}, {}{why}\n", style.paint(Tone::Strong, &title), troubles(run)))
+}
+
+fn last_takeover(takeover: &TakeoverRecord, style: Style) -> String {
+    let ago = units::ago(takeover.suspected_at, style.now);
+    let title = style.paint(Tone::Strong, &format!("last change of the acting agent, {ago}"));
+    format!("{title}\n  {}\n", summary_of_takeover(takeover))
+}
+
+fn waits(view: &ReplicationView, style: Style) -> Option<String> {
+    let what = view.waits_for.as_ref()?;
+    let tone = if view.health == Health::Ok { Tone::Strong } else { Tone::Warning };
+    let epochs: String = view.awaited.iter().map(|awaited| format!("  {}\n", awaited_epoch(awaited, style))).collect();
+    Some(format!("{} {what}\n{epochs}", style.paint(tone, "waits for")))
+}
+
+fn awaited_epoch(awaited: &AwaitedProof, style: Style) -> String {
+    let since = units::duration(style.now.since(awaited.since));
+    let boot = units::short(&awaited.host.boot_id);
+    format!("epoch {} of {} (boot {boot}) is not proven quiet, for {since} now", awaited.epoch, awaited.agent)
+}
+
+fn next(view: &ReplicationView, style: Style) -> String {
+    let command = view.next.as_deref().unwrap_or("nothing to do");
+    format!("{} {command}\n", style.paint(Tone::Strong, "next:"))
+}

@@ -1,0 +1,31 @@
+//! `status`: the counts, then only what needs a human.
+
+use tanist_model::api::{Concern, StatusView};
+
+use super::{Style, Tone, words};
+
+/// First line `3 ok, 1 degraded, 0 stopped`, never painted: programs read it.
+#[must_use]
+pub fn render_status(view: &StatusView, style: Style) -> String {
+    let mut text = format!("{} ok, {} degraded, {} stopped\n", view.ok, view.degraded, view.stopped);
+    for concern in &view.concerns {
+        text.push_str(&render_concern(concern, style));
+    }
+    text
+}
+
+fn render_concern(concern: &Concern, style: Style) -> String {
+    let head =
+        format!("\n{}: {}, {}\n", concern.subject, words::painted_health(concern.health, style), concern.summary);
+    match &concern.next {
+        Some(next) => format!("{head}  {} {next}\n", style.paint(Tone::Strong, "next:")),
+        None => head,
+    }
+}
+
+/// Exit status as monitoring plugins have it: the worst of the counts and of the concerns.
+#[must_use]
+pub fn exit_status(view: &StatusView) -> u8 {
+    let counted = if view.stopped > 0 { 2 } else { u8::from(view.degraded > 0) };
+    view.concerns.iter().map(|concern| concern.health as u8).fold(counted, u8::max)
+}

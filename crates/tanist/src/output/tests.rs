@@ -1,0 +1,173 @@
+//! Freezes what people read and what programs parse: a change of a page or of a body shows as a change of a snapshot.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tanist_model::api::{Health, RefusalCode, StatusView};
+use tanist_model::run::RunState;
+use tanist_model::takeover::Evidence;
+use tanist_model::time::Timestamp;
+
+use super::events::render_events;
+use super::lists::{render_agents, render_recovery_points, render_replications, render_storage, render_volumes};
+use super::matrix::render_check;
+use super::plan::render_plan;
+use super::progress::LineLog;
+use super::samples;
+use super::show::{percent, render_hierarchies, render_show};
+use super::status::{exit_status, render_status};
+use super::why::render_why;
+use super::{Style, explain};
+
+#[test]
+fn show() {
+    insta::assert_snapshot!(render_show(&samples::replication(), samples::style()));
+}
+
+#[test]
+fn show_when_all_is_well() {
+    insta::assert_snapshot!(render_show(&samples::quiet_replication(), samples::style()));
+}
+
+#[test]
+fn hierarchies() {
+    insta::assert_snapshot!(render_hierarchies(&samples::replication(), samples::style()));
+}
+
+#[test]
+fn why() {
+    insta::assert_snapshot!(render_why(&samples::why(), samples::style()));
+}
+
+#[test]
+fn why_names_what_is_still_unproven() {
+    let mut view = samples::why();
+    view.takeovers[0].unproven.push(tanist_model::id::Epoch(2));
+    view.takeovers[0].evidence = Evidence::BeatsMissed { silent_ms: 1004 };
+    let text = render_why(&view, samples::style());
+    assert!(text.contains("not proven quiet when the successor began: epoch 2"), "{text}");
+    assert!(text.contains("it was silent for 1004 ms"), "{text}");
+}
+
+#[test]
+fn plan() {
+    insta::assert_snapshot!(render_plan(&samples::plan(), samples::style()));
+}
+
+#[test]
+fn check() {
+    insta::assert_snapshot!(render_check(&samples::plan(), samples::style()));
+}
+
+#[test]
+fn lists() {
+    let style = samples::style();
+    let pages = [
+        render_agents(&samples::agents(), style),
+        render_storage(&samples::storage(), style),
+        render_volumes(&samples::volumes(), style),
+        render_replications(&[samples::replication(), samples::quiet_replication()], style),
+        render_recovery_points(&[samples::recovery_point()], style),
+    ];
+    insta::assert_snapshot!(pages.join("\n"));
+}
+
+#[test]
+fn lists_of_nothing_say_what_to_type() {
+    let style = samples::style();
+    assert!(render_agents(&[], style).contains("tanist token create"));
+    assert!(render_replications(&[], style).contains("tanist replication create"));
+}
+
+#[test]
+fn status() {
+    insta::assert_snapshot!(render_status(&samples::status(), samples::style()));
+}
+
+#[test]
+fn status_exits_like_a_monitoring_plugin() {
+    let view = |degraded, stopped| StatusView { degraded, stopped, concerns: vec![], ..samples::status() };
+    assert_eq!([view(0, 0), view(2, 0), view(2, 1)].map(|v| exit_status(&v)), [0, 1, 2]);
+    let mut only_a_concern = view(0, 0);
+    only_a_concern.concerns = samples::status().concerns;
+    only_a_concern.concerns[0].health = Health::Stopped;
+    assert_eq!(exit_status(&only_a_concern), 2);
+}
+
+#[test]
+fn status_first_line_is_never_painted() {
+    let style = Style { colour: true, ..samples::style() };
+    assert!(render_status(&samples::status(), style).starts_with("3 ok, 1 degraded, 0 stopped\n"));
+}
+
+#[test]
+fn events() {
+    insta::assert_snapshot!(render_events(&samples::events(), samples::style()));
+}
+
+#[test]
+fn explain_lists_all_codes() {
+    insta::assert_snapshot!(explain::render_codes(samples::style()));
+}
+
+#[test]
+fn no_line_ends_in_a_space() {
+    for page in [
+        render_show(&samples::replication(), samples::style()),
+        render_why(&samples::why(), samples::style()),
+        render_plan(&samples::plan(), samples::style()),
+        render_agents(&samples::agents(), samples::style()),
+    ] {
+        assert!(page.lines().all(|line| !line.ends_with(' ')), "{page}");
+    }
+}
+
+#[test]
+fn a_run_is_only_done_when_everything_is() {
+    let mut run = samples::run();
+    run.done_bytes = run.size_bytes - 1;
+    assert_eq!(percent(&run), 99);
+    run.done_bytes = run.size_bytes;
+    assert_eq!(percent(&run), 100);
+    run.size_bytes = 0;
+    assert_eq!(percent(&run), 100);
+}
+
+#[test]
+fn plain_progress_speaks_when_something_changed() {
+    let mut log = LineLog::default();
+    let mut run = samples::run();
+    let start = Timestamp(0);
+    let first = log.line(&run, start).unwrap();
+    assert_eq!(
+        first,
+        "run 3f2a9c01, copying on h2: 60 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: the rate limit"
+    );
+    assert_eq!(log.line(&run, start.plus(Duration::from_secs(9))), None);
+    assert!(log.line(&run, start.plus(Duration::from_secs(10))).is_some(), "a sign of life every ten seconds");
+    run.state = RunState::Verifying;
+    assert!(log.line(&run, start.plus(Duration::from_secs(11))).is_some());
+}
+
+/// The JSON form of every body, as `--output json` prints it.
+#[test]
+fn json_schema() {
+    insta::assert_snapshot!("json_replication", json(&samples::replication()));
+    insta::assert_snapshot!("json_plan", json(&samples::plan()));
+    insta::assert_snapshot!("json_agents", json(&samples::agents()));
+    insta::assert_snapshot!("json_storage", json(&samples::storage()));
+    insta::assert_snapshot!("json_volumes", json(&samples::volumes()));
+    insta::assert_snapshot!("json_recovery_point", json(&samples::recovery_point()));
+    insta::assert_snapshot!("json_status", json(&samples::status()));
+    insta::assert_snapshot!("json_events", json(&samples::events()));
+    insta::assert_snapshot!("json_why", json(&samples::why()));
+    insta::assert_snapshot!("json_done", json(&samples::done()));
+    insta::assert_snapshot!("json_token", json(&samples::token()));
+    insta::assert_snapshot!("json_whoami", json(&samples::whoami()));
+    let refusal = tanist_model::api::Refusal::new(RefusalCode::Guarded, "error").cause("cause").hint("hint");
+    insta::assert_snapshot!("json_refusal", json(&refusal));
+}
+
+fn json(body: &impl Serialize) -> String {
+    serde_json::to_string_pretty(body).unwrap()
+}

@@ -1,0 +1,156 @@
+//! Words for what the model names, in one place, so that every command says the same.
+
+use tanist_model::api::Health;
+use tanist_model::event::Severity;
+use tanist_model::policy::{Policy, SourceMode, VerifyMode};
+use tanist_model::recovery_point::RecoveryPointPlace;
+use tanist_model::replication::{FencingTier, ProofKind};
+use tanist_model::run::RunState;
+use tanist_model::takeover::{Evidence, PeerVerdict};
+use tanist_model::volume::{StorageKind, VolumeContent};
+
+use super::{Style, Tone, units};
+
+#[must_use]
+pub fn health(health: Health) -> (&'static str, Tone) {
+    match health {
+        Health::Ok => ("ok", Tone::Good),
+        Health::Degraded => ("degraded", Tone::Warning),
+        Health::Stopped => ("stopped", Tone::Bad),
+    }
+}
+
+/// The health's word in its colour.
+#[must_use]
+pub fn painted_health(value: Health, style: Style) -> String {
+    let (word, tone) = health(value);
+    style.paint(tone, word)
+}
+
+#[must_use]
+pub fn severity_tone(severity: Severity) -> Tone {
+    match severity {
+        Severity::Info => Tone::Plain,
+        Severity::Warning => Tone::Warning,
+        Severity::Alarm => Tone::Bad,
+    }
+}
+
+#[must_use]
+pub fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Alarm => "alarm",
+    }
+}
+
+#[must_use]
+pub fn source_mode(mode: SourceMode) -> &'static str {
+    match mode {
+        SourceMode::Snapshot => "a snapshot for each run",
+        SourceMode::Sealed => "sealed (nobody writes during a run)",
+        SourceMode::Live => "live (the replica is fuzzy)",
+    }
+}
+
+#[must_use]
+pub fn verify(mode: VerifyMode) -> &'static str {
+    match mode {
+        VerifyMode::Off => "off (the flush of the storage is trusted)",
+        VerifyMode::Written => "what a run wrote is read back",
+        VerifyMode::Full => "what a run wrote, and the whole target at the end",
+    }
+}
+
+/// The limits of a policy, or that there are none.
+#[must_use]
+pub fn limits(policy: &Policy) -> String {
+    let rpo = policy.rpo_seconds.map(|s| format!("RPO {}", units::seconds(s)));
+    let rate = policy.bandwidth_bytes_per_second.map(|b| format!("at most {}", units::rate(b)));
+    let parts: Vec<String> = [rpo, rate].into_iter().flatten().collect();
+    if parts.is_empty() { "no RPO, no rate limit".to_owned() } else { parts.join(", ") }
+}
+
+#[must_use]
+pub fn tier(tier: FencingTier) -> &'static str {
+    match tier {
+        FencingTier::F2 => "F2, proof of quiet",
+        FencingTier::F3 => "F3, neither reservation nor proof",
+    }
+}
+
+#[must_use]
+pub fn proof(kind: ProofKind) -> &'static str {
+    match kind {
+        ProofKind::Drained => "it drained, finally",
+        ProofKind::KernelLock => "its kernel lock on the target was obtained",
+        ProofKind::NewBoot => "its host has booted anew",
+        ProofKind::OperatorConfirmed => "an operator confirmed it dead",
+    }
+}
+
+#[must_use]
+pub fn run_state(state: RunState) -> &'static str {
+    match state {
+        RunState::SnapshotPending => "waiting for its source snapshot",
+        RunState::Bound => "bound to its snapshot, nothing written yet",
+        RunState::Copying => "copying",
+        RunState::Verifying => "verifying the whole target",
+        RunState::Flushed => "flushed, being published",
+        RunState::Published => "published",
+        RunState::Abandoned => "abandoned",
+    }
+}
+
+#[must_use]
+pub fn place(place: &RecoveryPointPlace) -> String {
+    match place {
+        RecoveryPointPlace::Target => "the target volume itself".to_owned(),
+        RecoveryPointPlace::Snapshot(uid) => format!("target snapshot {uid}"),
+        RecoveryPointPlace::Gone => "gone".to_owned(),
+    }
+}
+
+#[must_use]
+pub fn storage_kind(kind: StorageKind) -> &'static str {
+    match kind {
+        StorageKind::Image => "image files",
+        StorageKind::Memory => "memory",
+    }
+}
+
+#[must_use]
+pub fn content(content: &VolumeContent) -> String {
+    match content {
+        VolumeContent::Blank => "blank".to_owned(),
+        VolumeContent::Signature(what) => what.clone(),
+        VolumeContent::Data => "data".to_owned(),
+    }
+}
+
+/// Why an agent was replaced, as the end of a sentence.
+#[must_use]
+pub fn evidence(evidence: &Evidence) -> String {
+    match evidence {
+        Evidence::FirstActivation => "nobody acted before".to_owned(),
+        Evidence::ConnectionEnded { reason } => format!("its connection to the server ended ({reason})"),
+        Evidence::ReportedUnfit { reason } => format!("it reported itself unfit ({reason})"),
+        Evidence::BeatsMissed { silent_ms } => format!("it was silent for {silent_ms} ms"),
+        Evidence::Restarted => "its process restarted".to_owned(),
+        Evidence::ActivationTimeout => "it was granted the epoch and did not activate in time".to_owned(),
+        Evidence::Declined { reason } => format!("it declined ({reason})"),
+        Evidence::Handover { by } => format!("a handover was asked for by {by}"),
+        Evidence::HandoverOverdue => "its handover took too long".to_owned(),
+        Evidence::Removed => "it was removed, or its role was taken from it".to_owned(),
+    }
+}
+
+#[must_use]
+pub fn verdict(verdict: &PeerVerdict) -> String {
+    match verdict {
+        PeerVerdict::Reached { incarnation } => format!("reached it, process {}", units::short(incarnation)),
+        PeerVerdict::Refused => "refused by its host: the process is gone (no proof of quiet)".to_owned(),
+        PeerVerdict::Unreachable => "no answer in time".to_owned(),
+    }
+}

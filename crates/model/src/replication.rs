@@ -89,8 +89,6 @@ pub enum ProofKind {
     KernelLock,
     /// The agent's host has booted anew since.
     NewBoot,
-    /// The epoch's activation never became effective: its grant was never given.
-    NeverGranted,
     /// An operator said so.
     OperatorConfirmed,
 }

@@ -117,6 +117,9 @@ pub struct RunRecord {
     pub trigger: RunTrigger,
     /// The snapshot attempt in force; replaced when an attempt dies unbound.
     pub attempt: SnapshotId,
+    /// Attempts that died unbound; what they left behind is removed with the next release.
+    #[serde(default)]
+    pub dead_attempts: Vec<SnapshotId>,
     pub snapshot: Option<BoundSnapshot>,
     pub checkpoint: Checkpoint,
     /// The epochs under which the checkpoint was committed.
@@ -125,6 +128,9 @@ pub struct RunRecord {
     pub takeovers: u32,
     /// Failures of the run itself (a flush, a verification), each followed by a repair from the checkpoint.
     pub repairs: u32,
+    /// How often what was read back differed. The second time quarantines the replication.
+    #[serde(default)]
+    pub mismatches: u32,
     /// The agent that works on it, or did last.
     pub agent: Option<AgentName>,
     pub requested_at: Timestamp,

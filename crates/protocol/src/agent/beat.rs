@@ -1,0 +1,104 @@
+//! Beats: one for all roles of an agent, at the pace of its busiest one, with what it has lately seen.
+
+use std::collections::BTreeMap;
+
+use tanist_model::id::{AgentName, VolumeAddress};
+use tanist_model::time::Monotonic;
+use tanist_model::volume::{StorageReport, VolumeReport};
+
+use super::AgentMachine;
+use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, PeerReport};
+
+/// When the next beat is due, and what it carries.
+#[derive(Debug, Default)]
+pub(super) struct Beat {
+    sequence: u64,
+    last: Option<Monotonic>,
+    failover: bool,
+    canaries: BTreeMap<VolumeAddress, (CanaryReport, Monotonic)>,
+    peers: BTreeMap<AgentName, (PeerReport, Monotonic)>,
+}
+
+impl Beat {
+    /// The next beat is due now: something changed that the server waits for.
+    pub(super) fn hurry(&mut self) {
+        self.last = None;
+    }
+
+    pub(super) fn is_hurried(&self) -> bool {
+        self.last.is_none()
+    }
+
+    pub(super) fn watch(&mut self, failover: bool) {
+        self.failover = failover;
+        self.canaries.clear();
+        self.peers.clear();
+    }
+
+    pub(super) fn note(&mut self, canaries: Vec<CanaryReport>, peers: Vec<PeerReport>, at: Monotonic) {
+        let news = canaries.iter().any(|c| !self.canaries.contains_key(&c.address))
+            || peers.iter().any(|p| !self.peers.contains_key(&p.peer));
+        for canary in canaries {
+            self.canaries.insert(canary.address.clone(), (canary, at));
+        }
+        for peer in peers {
+            self.peers.insert(peer.peer.clone(), (peer, at));
+        }
+        if news {
+            self.hurry();
+        }
+    }
+}
+
+impl AgentMachine {
+    pub(super) fn on_connected(&mut self, storage: Vec<StorageReport>, volumes: Vec<VolumeReport>) {
+        self.connected = true;
+        let hello = Hello {
+            incarnation: self.identity.incarnation,
+            host: self.identity.host.clone(),
+            version: self.identity.version.clone(),
+            listen_address: self.identity.listen_address.clone(),
+            highest_term: self.highest_term,
+            storage,
+            volumes,
+            roles: self.roles.iter().map(|(id, role)| role.report(*id)).collect(),
+            granted: self.identity.granted.clone(),
+        };
+        self.send(AgentMessage::Hello(Box::new(hello)));
+        self.beat.hurry();
+    }
+
+    /// The pace of the busiest role.
+    fn pace(&self) -> std::time::Duration {
+        if self.roles.values().any(super::Role::is_acting) {
+            self.timers.beat_acting
+        } else if self.beat.failover {
+            self.timers.beat_failover
+        } else {
+            self.timers.beat_idle
+        }
+    }
+
+    pub(super) fn beat_if_due(&mut self) {
+        let now = self.now.monotonic;
+        // Ticks come at half the fastest pace; a beat that would be late at the next tick is sent at this one.
+        let slack = self.tick_interval() / 2;
+        if self.beat.last.is_some_and(|last| now.since(last) + slack < self.pace()) {
+            return;
+        }
+        self.beat.last = Some(now);
+        self.beat.sequence += 1;
+        let age_ms = |at: Monotonic| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+        let canaries =
+            self.beat.canaries.values().map(|(c, at)| CanaryReport { age_ms: c.age_ms + age_ms(*at), ..c.clone() });
+        let peers = self.beat.peers.values().map(|(p, at)| PeerReport { age_ms: p.age_ms + age_ms(*at), ..p.clone() });
+        let heartbeat = Heartbeat {
+            sequence: self.beat.sequence,
+            roles: self.roles.iter().map(|(id, role)| role.report(*id)).collect(),
+            canaries: canaries.collect(),
+            peers: peers.collect(),
+            leaving: self.leaving.is_some(),
+        };
+        self.send(AgentMessage::Heartbeat(heartbeat));
+    }
+}

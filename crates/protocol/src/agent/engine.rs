@@ -1,0 +1,78 @@
+//! What the agent's machine asks of the block engine, and what the engine answers. One engine a replication and epochs.
+
+use tanist_model::id::{RunId, SnapshotId};
+use tanist_model::policy::SourceMode;
+use tanist_model::run::{BoundSnapshot, Checkpoint};
+use tanist_model::time::Timestamp;
+
+use crate::message::{Assignment, FenceReport, Release, RunFailureKind, RunProgress};
+
+/// A command to the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EngineCommand {
+    /// Open both volumes, check their identities, take the kernel lock on the target's I/O descriptor if it is free.
+    Open { assignment: Box<Assignment> },
+    /// Try the kernel lock once more.
+    TryLock,
+    /// Make the target snapshot that keeps the last recovery point, then the source snapshot.
+    Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
+    /// Copy from a checkpoint; everything after it is written again, whatever the target holds.
+    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64 },
+    /// The server has committed a checkpoint.
+    Committed { run: RunId, seq: u64 },
+    /// Stop at a checkpoint; volumes stay open.
+    Halt { run: RunId },
+    /// Remove source snapshots that nobody needs.
+    Release { snapshots: Vec<SnapshotId> },
+    /// Stop, end all I/O, close. `graceful`: with a last checkpoint. `release`: remove these snapshots before closing.
+    Close { graceful: bool, release: Option<Release> },
+}
+
+/// A report of the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EngineEvent {
+    Opened {
+        fence: FenceReport,
+    },
+    OpenFailed {
+        reason: String,
+    },
+    /// The lock was obtained after the opening.
+    Locked {
+        fence: FenceReport,
+    },
+    SnapshotMade {
+        run: RunId,
+        snapshot: BoundSnapshot,
+        kept: Option<String>,
+    },
+    /// Everything below the checkpoint is written, flushed, and verified if the policy wants it.
+    Durable {
+        run: RunId,
+        checkpoint: Checkpoint,
+        at: Timestamp,
+    },
+    CopyDone {
+        run: RunId,
+        checkpoint: Checkpoint,
+        verified: bool,
+    },
+    RunFailed {
+        run: RunId,
+        kind: RunFailureKind,
+        reason: String,
+    },
+    Halted {
+        run: RunId,
+    },
+    Progress {
+        run: RunId,
+        progress: RunProgress,
+    },
+    /// The storage path is gone; nothing can be done here any more.
+    Unfit {
+        reason: String,
+    },
+    /// All I/O has ended and the descriptors are closed.
+    Closed,
+}

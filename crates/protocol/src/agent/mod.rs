@@ -1,0 +1,265 @@
+//! The agent's machine: what a host's agent does on the server's word, and on its own.
+//!
+//! It holds nothing that must survive it: a restarted process is another writer and asks anew. One [`Role`] a replication
+//! says under which epochs it acts, or acted; an ended role is kept, because `Drained` is final.
+
+mod beat;
+mod engine;
+mod order;
+mod role;
+
+use std::collections::BTreeMap;
+
+use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, Term, VolumeAddress};
+use tanist_model::time::Now;
+use tanist_model::volume::{StorageReport, VolumeReport};
+
+use crate::driver::Output;
+use crate::message::{AgentMessage, Assignment, CanaryReport, PeerAddress, PeerReport, ServerMessage};
+use crate::mutation::Mutations;
+use crate::random::IdSource;
+use crate::timers::Timers;
+
+pub use engine::{EngineCommand, EngineEvent};
+pub use role::{Phase, Role, Work};
+
+/// What can happen to an agent.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A connection to a server stands; what the agent can see goes with its first message.
+    Connected {
+        storage: Vec<StorageReport>,
+        volumes: Vec<VolumeReport>,
+    },
+    Disconnected,
+    Message(ServerMessage),
+    /// The block engine of a replication reports.
+    Engine {
+        replication: ReplicationId,
+        epochs: Epochs,
+        event: EngineEvent,
+    },
+    /// Results of canary reads and pings.
+    Seen {
+        canaries: Vec<CanaryReport>,
+        peers: Vec<PeerReport>,
+    },
+    /// The operator or the host wants the agent to stop: hand over, then go.
+    Leave,
+    Tick,
+}
+
+/// What an agent does to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    Send(AgentMessage),
+    Engine {
+        replication: ReplicationId,
+        epochs: Epochs,
+        command: EngineCommand,
+    },
+    /// Read these volumes and ping these peers from now on.
+    Watch {
+        peers: Vec<PeerAddress>,
+        volumes: Vec<VolumeAddress>,
+    },
+    /// Look now, and answer the survey.
+    Survey {
+        survey: u64,
+        peers: Vec<PeerAddress>,
+        volumes: Vec<VolumeAddress>,
+        inventory: bool,
+    },
+    /// Note on disk that these epochs were granted; for a restored server, not for safety.
+    Remember {
+        replication: ReplicationId,
+        epochs: Epochs,
+    },
+    InstallCertificate {
+        pem: String,
+    },
+    /// The server does not want this agent; the process stays, and tries again later.
+    Refused {
+        reason: String,
+    },
+    /// Every role has ended: the process may go.
+    Exit,
+}
+
+/// Who an agent process is.
+#[derive(Clone, Debug)]
+pub struct AgentIdentity {
+    pub name: AgentName,
+    pub incarnation: Incarnation,
+    pub host: HostIdentity,
+    pub version: String,
+    pub listen_address: Option<String>,
+    /// Epochs that earlier processes were granted, from the cache on disk.
+    pub granted: Vec<(ReplicationId, Epochs)>,
+}
+
+/// The agent's machine.
+#[derive(Debug)]
+pub struct AgentMachine {
+    identity: AgentIdentity,
+    timers: Timers,
+    mutations: Mutations,
+    ids: IdSource,
+    now: Now,
+    out: Output<Effect>,
+    highest_term: Term,
+    connected: bool,
+    roles: BTreeMap<ReplicationId, Role>,
+    /// Engines of this process that hold descriptors, also those of superseded epochs.
+    open: BTreeMap<ReplicationId, Vec<Epochs>>,
+    /// The last assignment of each replication; used only by the mutation that needs no grant.
+    assignments: BTreeMap<ReplicationId, Assignment>,
+    beat: beat::Beat,
+    leaving: Option<tanist_model::time::Monotonic>,
+}
+
+impl AgentMachine {
+    #[must_use]
+    pub fn new(identity: AgentIdentity, timers: Timers, entropy: u128, mutations: Mutations, now: Now) -> Self {
+        Self {
+            identity,
+            timers,
+            mutations,
+            ids: IdSource::new(entropy),
+            now,
+            out: Output::default(),
+            highest_term: Term(0),
+            connected: false,
+            roles: BTreeMap::new(),
+            open: BTreeMap::new(),
+            assignments: BTreeMap::new(),
+            beat: beat::Beat::default(),
+            leaving: None,
+        }
+    }
+
+    /// Decides on one input.
+    pub fn handle(&mut self, now: Now, input: Input) -> Output<Effect> {
+        self.now = now;
+        match input {
+            Input::Connected { storage, volumes } => self.on_connected(storage, volumes),
+            Input::Disconnected => self.connected = false,
+            Input::Message(message) => self.handle_message(message),
+            Input::Engine { replication, epochs, event } => self.handle_engine(replication, epochs, event),
+            Input::Seen { canaries, peers } => self.beat.note(canaries, peers, now.monotonic),
+            Input::Leave => self.leave(),
+            Input::Tick => self.on_tick(),
+        }
+        if self.connected && self.beat.is_hurried() {
+            self.beat_if_due();
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    #[must_use]
+    pub fn identity(&self) -> &AgentIdentity {
+        &self.identity
+    }
+
+    #[must_use]
+    pub fn roles(&self) -> &BTreeMap<ReplicationId, Role> {
+        &self.roles
+    }
+
+    #[must_use]
+    pub fn highest_term(&self) -> Term {
+        self.highest_term
+    }
+
+    /// How long the shell may wait before the next tick.
+    #[must_use]
+    pub fn tick_interval(&self) -> std::time::Duration {
+        self.timers.beat_acting / 2
+    }
+
+    fn send(&mut self, message: AgentMessage) {
+        if self.connected {
+            self.out.perform(Effect::Send(message));
+        }
+    }
+
+    fn engine(&mut self, replication: ReplicationId, epochs: Epochs, command: EngineCommand) {
+        self.out.perform(Effect::Engine { replication, epochs, command });
+    }
+
+    fn handle_message(&mut self, message: ServerMessage) {
+        let Some(term) = self.term_of(&message) else { return };
+        if term < self.highest_term {
+            self.report_newer(&message);
+            return;
+        }
+        self.highest_term = term;
+        match message {
+            ServerMessage::Welcome { .. } => self.beat.hurry(),
+            ServerMessage::Refused { reason } => self.out.perform(Effect::Refused { reason }),
+            ServerMessage::Watch { peers, volumes, failover, .. } => {
+                self.beat.watch(failover);
+                self.out.perform(Effect::Watch { peers, volumes });
+            }
+            ServerMessage::Survey { survey, peers, volumes, inventory, .. } => {
+                self.out.perform(Effect::Survey { survey, peers, volumes, inventory });
+            }
+            ServerMessage::CertificateIssued { certificate_pem } => {
+                self.out.perform(Effect::InstallCertificate { pem: certificate_pem });
+            }
+            command => self.handle_command(command),
+        }
+    }
+
+    fn term_of(&self, message: &ServerMessage) -> Option<Term> {
+        Some(match message {
+            ServerMessage::Welcome { term, .. }
+            | ServerMessage::Watch { term, .. }
+            | ServerMessage::Survey { term, .. } => *term,
+            ServerMessage::Refused { .. } | ServerMessage::CertificateIssued { .. } => self.highest_term,
+            other => other.stamp()?.term,
+        })
+    }
+
+    /// A lower term, a lower epoch or another incarnation: rejected and reported.
+    fn report_newer(&mut self, message: &ServerMessage) {
+        let Some(stamp) = message.stamp() else { return };
+        let epochs = self.roles.get(&stamp.replication).map_or(stamp.epochs, |role| role.epochs);
+        let term = self.highest_term;
+        self.send(AgentMessage::NewerEpochSeen { replication: stamp.replication, epochs, term });
+    }
+
+    fn on_tick(&mut self) {
+        self.resend();
+        self.expire_local_drain();
+        self.retry_locks();
+        self.beat_if_due();
+        self.finish_leaving();
+    }
+
+    fn leave(&mut self) {
+        if self.leaving.is_none() {
+            self.leaving = Some(self.now.monotonic);
+            self.beat.hurry();
+            self.beat_if_due();
+            self.finish_leaving();
+        }
+    }
+
+    /// Goes when every role has ended; a server that does not answer is not waited for for ever.
+    fn finish_leaving(&mut self) {
+        let Some(since) = self.leaving else { return };
+        if self.open.is_empty() && self.roles.values().all(|role| !role.owes_word(self.connected)) {
+            self.out.perform(Effect::Exit);
+            return;
+        }
+        let patience = if self.connected { self.timers.handover } else { std::time::Duration::ZERO };
+        if self.now.monotonic.since(since) >= patience {
+            let open: Vec<_> =
+                self.roles.iter().filter(|(_, r)| r.is_acting()).map(|(id, r)| (*id, r.epochs)).collect();
+            for (replication, epochs) in open {
+                self.end_role(replication, epochs, None, true);
+            }
+        }
+    }
+}

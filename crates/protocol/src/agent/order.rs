@@ -1,0 +1,285 @@
+//! Orders to an acting agent, and what its engine makes of them.
+
+use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
+use tanist_model::run::Checkpoint;
+
+use super::role::{Phase, Role, Work};
+use super::{AgentMachine, EngineCommand, EngineEvent};
+use crate::message::{AgentMessage, OrderNumber, RunEnd, RunOrder, ServerMessage, Stamp};
+use crate::mutation::Mutation;
+
+impl AgentMachine {
+    pub(super) fn handle_order(&mut self, message: ServerMessage) {
+        match message {
+            ServerMessage::OpenRun { stamp, number, order } => {
+                if self.accept(&stamp, number) {
+                    self.open_run(&stamp, *order);
+                }
+            }
+            ServerMessage::SnapshotBound { stamp, run, snapshot } => self.handle_bound(&stamp, run, snapshot),
+            ServerMessage::CheckpointAck { stamp, run, seq } => self.handle_ack(&stamp, run, seq),
+            ServerMessage::CloseRun { stamp, number, run, end, release } => {
+                if self.accept(&stamp, number) {
+                    self.close_run(&stamp, run, end, release);
+                }
+            }
+            ServerMessage::Drain { stamp, number, release } => {
+                if self.accept(&stamp, number) {
+                    self.end_role(stamp.replication, stamp.epochs, release, true);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An order for exactly the present epochs, and later than the last one obeyed.
+    fn accept(&mut self, stamp: &Stamp, number: OrderNumber) -> bool {
+        let Some(role) = self.roles.get_mut(&stamp.replication).filter(|r| r.epochs == stamp.epochs) else {
+            return false;
+        };
+        let later = number > role.orders;
+        role.orders = role.orders.max(number);
+        later
+    }
+
+    fn active(&mut self, stamp: &Stamp) -> Option<&mut Work> {
+        self.roles.get_mut(&stamp.replication).filter(|r| r.epochs == stamp.epochs)?.work_mut()
+    }
+
+    fn open_run(&mut self, stamp: &Stamp, order: RunOrder) {
+        let now = self.now.monotonic;
+        let (id, epochs) = (stamp.replication, stamp.epochs);
+        let Some(work) = self.active(stamp) else { return };
+        let idle = *work == Work::Idle;
+        match order {
+            RunOrder::Prepare { run, attempt, mode, keep } if idle => {
+                *work = Work::Preparing { run };
+                self.engine(id, epochs, EngineCommand::Prepare { run, attempt, mode, keep });
+            }
+            RunOrder::Copy { run, snapshot, from, committed } => {
+                let bound = matches!(work, Work::AwaitBound { run: waiting, .. } if *waiting == run);
+                if idle || bound {
+                    *work = Work::Copying { run, unacknowledged: None, sent: now };
+                    self.engine(id, epochs, EngineCommand::Copy { run, snapshot, from, committed });
+                }
+            }
+            RunOrder::Prepare { .. } => {}
+        }
+        self.beat.hurry();
+    }
+
+    fn handle_bound(&mut self, stamp: &Stamp, run: RunId, bound: SnapshotId) {
+        let now = self.now.monotonic;
+        let Some(work) = self.active(stamp) else { return };
+        let Work::AwaitBound { run: waiting, snapshot, .. } = work else { return };
+        if *waiting != run || snapshot.id != bound {
+            return;
+        }
+        let snapshot = snapshot.clone();
+        *work = Work::Copying { run, unacknowledged: None, sent: now };
+        let command = EngineCommand::Copy { run, snapshot, from: Checkpoint::START, committed: 0 };
+        self.engine(stamp.replication, stamp.epochs, command);
+    }
+
+    fn handle_ack(&mut self, stamp: &Stamp, run: RunId, seq: u64) {
+        let Some(Work::Copying { run: copying, unacknowledged, .. }) = self.active(stamp) else { return };
+        if *copying != run {
+            return;
+        }
+        if unacknowledged.is_some_and(|(checkpoint, _)| checkpoint.seq <= seq) {
+            *unacknowledged = None;
+        }
+        self.engine(stamp.replication, stamp.epochs, EngineCommand::Committed { run, seq });
+    }
+
+    fn close_run(&mut self, stamp: &Stamp, run: RunId, end: RunEnd, release: Vec<SnapshotId>) {
+        let (id, epochs) = (stamp.replication, stamp.epochs);
+        let Some(work) = self.active(stamp) else { return };
+        if work.run() == Some(run) {
+            let moving = matches!(work, Work::Copying { .. } | Work::Preparing { .. } | Work::Halting { .. });
+            if moving {
+                *work = Work::Halting { run };
+                self.engine(id, epochs, EngineCommand::Halt { run });
+            } else {
+                *work = Work::Idle;
+            }
+        }
+        if end != RunEnd::Halted && !release.is_empty() {
+            self.engine(id, epochs, EngineCommand::Release { snapshots: release });
+        }
+        self.beat.hurry();
+    }
+
+    pub(super) fn handle_engine(&mut self, id: ReplicationId, epochs: Epochs, event: EngineEvent) {
+        if event == EngineEvent::Closed {
+            return self.on_closed(id, epochs);
+        }
+        let Some(role) = self.roles.get_mut(&id).filter(|r| r.epochs == epochs) else { return };
+        match event {
+            EngineEvent::Opened { fence } if role.phase == Phase::Fencing => {
+                role.fence = fence.clone();
+                role.phase = Phase::Active { work: Work::Idle };
+                self.send(AgentMessage::Activated { replication: id, epochs, fence });
+                self.beat.hurry();
+            }
+            EngineEvent::OpenFailed { reason } => {
+                self.forget_open(id, epochs);
+                self.decline(id, epochs, reason);
+            }
+            EngineEvent::Locked { fence } => {
+                role.fence = fence.clone();
+                self.send(AgentMessage::ProofOfQuiet { replication: id, epochs, fence });
+            }
+            EngineEvent::Unfit { reason } => {
+                self.send(AgentMessage::Unfit { replication: id, epochs, reason });
+                self.end_role(id, epochs, None, false);
+            }
+            run_event => self.handle_run_event(id, epochs, run_event),
+        }
+    }
+
+    fn handle_run_event(&mut self, id: ReplicationId, epochs: Epochs, event: EngineEvent) {
+        let now = self.now.monotonic;
+        let unbound_allowed = self.mutations.breaks(Mutation::SnapshotUsedUnbound);
+        let Some(role) = self.roles.get_mut(&id) else { return };
+        match event {
+            EngineEvent::SnapshotMade { run, snapshot, kept } => {
+                let Some(work) = working_on(role, run) else { return };
+                *work = Work::AwaitBound { run, snapshot: snapshot.clone(), kept: kept.clone(), sent: now };
+                self.send(AgentMessage::BindSnapshot {
+                    replication: id,
+                    epochs,
+                    run,
+                    snapshot: snapshot.clone(),
+                    kept,
+                });
+                if unbound_allowed {
+                    let command = EngineCommand::Copy { run, snapshot, from: Checkpoint::START, committed: 0 };
+                    self.engine(id, epochs, command);
+                }
+            }
+            EngineEvent::Durable { run, checkpoint, at } => {
+                if let Some(Work::Copying { unacknowledged, sent, .. }) = working_on(role, run) {
+                    *unacknowledged = Some((checkpoint, at));
+                    *sent = now;
+                }
+                // Also while it is being halted or drained: the last checkpoint saves the successor work.
+                let durable_at = at;
+                self.send(AgentMessage::Checkpoint { replication: id, epochs, run, checkpoint, durable_at });
+            }
+            EngineEvent::CopyDone { run, checkpoint, verified } => {
+                let Some(work) = working_on(role, run) else { return };
+                *work = Work::AwaitPublish { run, checkpoint, verified, sent: now };
+                self.send(AgentMessage::RunComplete { replication: id, epochs, run, checkpoint, verified });
+            }
+            EngineEvent::RunFailed { run, kind, reason } => {
+                let Some(work) = working_on(role, run) else { return };
+                *work = Work::Idle;
+                self.send(AgentMessage::RunFailed { replication: id, epochs, run, kind, reason });
+                self.beat.hurry();
+            }
+            EngineEvent::Halted { run } => {
+                if let Some(work) = working_on(role, run) {
+                    *work = Work::Idle;
+                }
+                self.beat.hurry();
+            }
+            EngineEvent::Progress { run, progress } => role.progress = Some((run, progress)),
+            _ => {}
+        }
+    }
+
+    fn forget_open(&mut self, id: ReplicationId, epochs: Epochs) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.retain(|e| *e != epochs);
+            if open.is_empty() {
+                self.open.remove(&id);
+            }
+        }
+    }
+
+    /// All I/O of these epochs has ended: say so, finally; a later activation that waited for it goes on.
+    fn on_closed(&mut self, id: ReplicationId, epochs: Epochs) {
+        self.forget_open(id, epochs);
+        let said = self.now.monotonic;
+        let still_open = self.open.contains_key(&id);
+        let Some(role) = self.roles.get_mut(&id) else { return };
+        if role.epochs == epochs {
+            if role.phase != Phase::Quarantined {
+                role.phase = Phase::Ended { noted: false, said };
+            }
+            self.send(AgentMessage::Drained { replication: id, epochs });
+            return;
+        }
+        let waiting = match &role.phase {
+            Phase::Draining { assignment, .. } if !still_open => Some((**assignment).clone()),
+            _ => None,
+        };
+        // An older epoch of this process: the server waits for its end as well.
+        self.send(AgentMessage::Drained { replication: id, epochs });
+        if let Some(assignment) = waiting {
+            self.open_engine(id, assignment);
+        }
+    }
+
+    /// Says again what has not been answered.
+    pub(super) fn resend(&mut self) {
+        let (now, pause) = (self.now.monotonic, self.timers.resend);
+        let mut words = Vec::new();
+        for (id, role) in &mut self.roles {
+            words.extend(unanswered(*id, role, now, pause));
+        }
+        for word in words {
+            self.send(word);
+        }
+    }
+}
+
+fn working_on(role: &mut Role, run: RunId) -> Option<&mut Work> {
+    role.work_mut().filter(|work| work.run() == Some(run))
+}
+
+/// What a role has said, has no answer to, and is due to be said again.
+fn unanswered(
+    replication: ReplicationId,
+    role: &mut Role,
+    now: tanist_model::time::Monotonic,
+    pause: std::time::Duration,
+) -> Option<AgentMessage> {
+    let epochs = role.epochs;
+    let due = |sent: &mut tanist_model::time::Monotonic| {
+        let is_due = now.since(*sent) >= pause;
+        if is_due {
+            *sent = now;
+        }
+        is_due
+    };
+    match &mut role.phase {
+        Phase::AwaitGrant { nonce, asked } => {
+            due(asked).then_some(AgentMessage::GrantRequest { replication, epochs, nonce: *nonce })
+        }
+        Phase::Ended { noted: false, said } => due(said).then_some(AgentMessage::Drained { replication, epochs }),
+        Phase::Active { work: Work::AwaitBound { run, snapshot, kept, sent } } => due(sent).then(|| {
+            let (run, snapshot, kept) = (*run, snapshot.clone(), kept.clone());
+            AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept }
+        }),
+        Phase::Active { work: Work::Copying { run, unacknowledged: Some((checkpoint, at)), sent } } => due(sent)
+            .then_some(AgentMessage::Checkpoint {
+                replication,
+                epochs,
+                run: *run,
+                checkpoint: *checkpoint,
+                durable_at: *at,
+            }),
+        Phase::Active { work: Work::AwaitPublish { run, checkpoint, verified, sent } } => {
+            due(sent).then_some(AgentMessage::RunComplete {
+                replication,
+                epochs,
+                run: *run,
+                checkpoint: *checkpoint,
+                verified: *verified,
+            })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,376 @@
+//! What server and agents say to each other. These types are the wire format (JSON in length-delimited frames).
+//!
+//! Every command carries its term, replication, epochs and incarnation, so that a stale one shows.
+
+use serde::{Deserialize, Serialize};
+use tanist_model::id::{
+    AgentName, ClusterId, CommandId, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId, ReplicationName, RunId,
+    SnapshotId, Term, VolumeAddress,
+};
+use tanist_model::policy::{SourceMode, VerifyMode};
+use tanist_model::run::{BoundSnapshot, Checkpoint};
+use tanist_model::takeover::PeerVerdict;
+use tanist_model::time::Timestamp;
+use tanist_model::volume::{StorageReport, VolumeReport};
+
+/// Where an agent's peers reach it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerAddress {
+    pub agent: AgentName,
+    pub address: String,
+}
+
+/// A canary read, or the answer of a survey, for one volume.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CanaryReport {
+    pub address: VolumeAddress,
+    /// `Err` says why the volume cannot be read.
+    pub result: Result<VolumeReport, String>,
+    pub took_us: u64,
+    /// How old the result was when it was sent, in milliseconds.
+    pub age_ms: u64,
+}
+
+/// What a ping of a peer gave.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerReport {
+    pub peer: AgentName,
+    pub verdict: PeerVerdict,
+    pub took_us: u64,
+    pub age_ms: u64,
+}
+
+/// The states of the agent's machine, per replication.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleState {
+    Idle,
+    AwaitGrant,
+    Draining,
+    Fencing,
+    Active,
+    DrainingOut,
+    Fenced,
+    Quarantined,
+}
+
+/// How far a run is, measured by the engine; for people, not for decisions.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RunProgress {
+    /// Bytes of the volume passed, holes included.
+    pub passed_bytes: u64,
+    pub rate_bytes_per_second: u64,
+    /// The stage that the others wait for.
+    pub limit: String,
+}
+
+/// One role of an agent, as it reports it with each beat. The server compares it with what it wants and sends again what is missing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RoleReport {
+    pub replication: ReplicationId,
+    pub epochs: Epochs,
+    pub state: RoleState,
+    /// What its fence holds now.
+    pub fence: FenceReport,
+    /// The run it works on.
+    pub run: Option<RunId>,
+    pub progress: Option<RunProgress>,
+}
+
+/// The first message of an agent on a connection.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    pub incarnation: Incarnation,
+    pub host: HostIdentity,
+    /// The program's version, for people.
+    pub version: String,
+    pub listen_address: Option<String>,
+    /// The highest term it has obeyed: a server with a lower one is deposed.
+    pub highest_term: Term,
+    pub storage: Vec<StorageReport>,
+    pub volumes: Vec<VolumeReport>,
+    pub roles: Vec<RoleReport>,
+    /// The epochs it remembers having been granted, over its restarts; they count after a restore of the store.
+    pub granted: Vec<(ReplicationId, Epochs)>,
+}
+
+/// A beat: I live, this is what I do, this is what I can reach.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub sequence: u64,
+    pub roles: Vec<RoleReport>,
+    pub canaries: Vec<CanaryReport>,
+    pub peers: Vec<PeerReport>,
+    /// It has been told to stop and wants its roles handed over.
+    pub leaving: bool,
+}
+
+/// Why a run cannot go on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunFailureKind {
+    /// A flush of the target failed: everything since the checkpoint is written again.
+    Flush,
+    /// A read or write failed.
+    Io,
+    /// What was read back differs from what was written.
+    Mismatch,
+    /// The whole-target verification at the end found a difference.
+    FullMismatch,
+    /// The source changed where it must not, or grew.
+    SourceChanged,
+    /// The snapshot could not be made.
+    Snapshot,
+    /// The bound snapshot is gone or is another one.
+    SnapshotGone,
+}
+
+/// What an agent's fence found, as it reports it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FenceReport {
+    /// The identity of the volume whose I/O descriptor it holds the exclusive kernel lock on, if it obtained it.
+    pub locked: Option<String>,
+}
+
+/// From an agent to the server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentMessage {
+    Hello(Box<Hello>),
+    Heartbeat(Heartbeat),
+    /// All volumes it can see, when they changed or were asked for.
+    Inventory {
+        storage: Vec<StorageReport>,
+        volumes: Vec<VolumeReport>,
+    },
+    /// The answer to a [`ServerMessage::Survey`].
+    Surveyed {
+        survey: u64,
+        canaries: Vec<CanaryReport>,
+        peers: Vec<PeerReport>,
+    },
+    /// It cannot go on with a role; its I/O is being ended.
+    Unfit {
+        replication: ReplicationId,
+        epochs: Epochs,
+        reason: String,
+    },
+    GrantRequest {
+        replication: ReplicationId,
+        epochs: Epochs,
+        nonce: Nonce,
+    },
+    Activated {
+        replication: ReplicationId,
+        epochs: Epochs,
+        fence: FenceReport,
+    },
+    /// It declines an activation. Final for these epochs: nothing was and nothing will be written under them.
+    NotEligible {
+        replication: ReplicationId,
+        epochs: Epochs,
+        reason: String,
+    },
+    /// It obtained the kernel lock after its activation.
+    ProofOfQuiet {
+        replication: ReplicationId,
+        epochs: Epochs,
+        fence: FenceReport,
+    },
+    BindSnapshot {
+        replication: ReplicationId,
+        epochs: Epochs,
+        run: RunId,
+        snapshot: BoundSnapshot,
+        /// The target snapshot that keeps the last recovery point, by its storage's identity, where the target makes snapshots.
+        kept: Option<String>,
+    },
+    Checkpoint {
+        replication: ReplicationId,
+        epochs: Epochs,
+        run: RunId,
+        checkpoint: Checkpoint,
+        durable_at: Timestamp,
+    },
+    RunComplete {
+        replication: ReplicationId,
+        epochs: Epochs,
+        run: RunId,
+        checkpoint: Checkpoint,
+        verified: bool,
+    },
+    RunFailed {
+        replication: ReplicationId,
+        epochs: Epochs,
+        run: RunId,
+        kind: RunFailureKind,
+        reason: String,
+    },
+    /// All I/O of these epochs has ended and its descriptors are closed. Final: they never write again.
+    Drained {
+        replication: ReplicationId,
+        epochs: Epochs,
+    },
+    /// It was sent something older than it has seen.
+    NewerEpochSeen {
+        replication: ReplicationId,
+        epochs: Epochs,
+        term: Term,
+    },
+    /// It received the same epochs with other content and does nothing any more for this replication.
+    Quarantined {
+        replication: ReplicationId,
+        epochs: Epochs,
+        reason: String,
+    },
+    /// A new key's signing request, at two thirds of the certificate's life.
+    RenewCertificate {
+        csr_pem: String,
+    },
+}
+
+/// What a command is about. Compared with what the agent has seen before anything else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stamp {
+    pub term: Term,
+    pub replication: ReplicationId,
+    pub epochs: Epochs,
+    pub incarnation: Incarnation,
+}
+
+/// Orders of one term are numbered, so that a delayed one is not obeyed after a later one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct OrderNumber {
+    pub term: Term,
+    pub number: u64,
+}
+
+/// What an activated agent is to work on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Assignment {
+    pub name: ReplicationName,
+    pub source: VolumeAddress,
+    pub source_identity: String,
+    pub target: VolumeAddress,
+    pub target_identity: String,
+    pub size_bytes: u64,
+    pub verify: VerifyMode,
+    pub bandwidth_bytes_per_second: Option<u64>,
+}
+
+/// What to do for a run.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOrder {
+    /// Make a source snapshot under this id (and first a target snapshot of the last recovery point where the target can), and have
+    /// it bound before a byte is copied.
+    Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
+    /// Copy the bound snapshot from the last committed checkpoint.
+    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64 },
+}
+
+impl RunOrder {
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        match self {
+            Self::Prepare { run, .. } | Self::Copy { run, .. } => *run,
+        }
+    }
+}
+
+/// What tanist made for a replication and removes with it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Release {
+    pub source_snapshots: Vec<SnapshotId>,
+    /// Target snapshots, by the run whose recovery point they keep.
+    pub target_snapshots: Vec<SnapshotId>,
+}
+
+/// How a run ended for its agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunEnd {
+    Published,
+    Abandoned,
+    /// Paused: it goes on later from its checkpoint.
+    Halted,
+}
+
+/// From the server to an agent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerMessage {
+    Welcome {
+        term: Term,
+        cluster: ClusterId,
+    },
+    /// The connection is refused and will be closed.
+    Refused {
+        reason: String,
+    },
+    /// Which peers to ping and which volumes to read for the canary; replaces what was assigned before.
+    Watch {
+        term: Term,
+        peers: Vec<PeerAddress>,
+        volumes: Vec<VolumeAddress>,
+        failover: bool,
+    },
+    /// Look at these now, and answer.
+    Survey {
+        term: Term,
+        survey: u64,
+        peers: Vec<PeerAddress>,
+        volumes: Vec<VolumeAddress>,
+        inventory: bool,
+    },
+    Activate {
+        stamp: Stamp,
+        command: CommandId,
+    },
+    Grant {
+        stamp: Stamp,
+        nonce: Nonce,
+        assignment: Box<Assignment>,
+    },
+    OpenRun {
+        stamp: Stamp,
+        number: OrderNumber,
+        order: Box<RunOrder>,
+    },
+    SnapshotBound {
+        stamp: Stamp,
+        run: RunId,
+        snapshot: SnapshotId,
+    },
+    CheckpointAck {
+        stamp: Stamp,
+        run: RunId,
+        seq: u64,
+    },
+    /// The run is over for this agent; `release` names source snapshots that tanist made and nobody needs any more.
+    CloseRun {
+        stamp: Stamp,
+        number: OrderNumber,
+        run: RunId,
+        end: RunEnd,
+        release: Vec<SnapshotId>,
+    },
+    /// End in order: stop at a checkpoint, close, say [`AgentMessage::Drained`]. With `release` the replication ends: its snapshots
+    /// are removed first.
+    Drain {
+        stamp: Stamp,
+        number: OrderNumber,
+        release: Option<Release>,
+    },
+    /// These epochs are superseded: stop writing at once, close, say [`AgentMessage::Drained`].
+    StepDown {
+        stamp: Stamp,
+    },
+    /// [`AgentMessage::Drained`] is on record and need not be said again.
+    DrainedNoted {
+        stamp: Stamp,
+    },
+    CertificateIssued {
+        certificate_pem: String,
+    },
+}

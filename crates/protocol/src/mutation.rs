@@ -1,0 +1,112 @@
+//! Rules that can be switched off, in test builds only, to show that the tests notice.
+//!
+//! Without the feature `mutations` the answer is a constant `false` and the switches are not in the program.
+
+/// A rule of the protocol that a test build can break.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Mutation {
+    /// A restarted process goes on under the epoch of its predecessor.
+    EpochResumed,
+    /// An advance does not wait for proof of quiet.
+    ProofNotAwaited,
+    /// An activation is effective without a grant.
+    ActivateWithoutGrant,
+    /// A grant is accepted whatever request it answers.
+    GrantNotBound,
+    /// Proof of one predecessor clears all.
+    ProofClearsAll,
+    /// An agent that has drained goes on when asked.
+    DrainedNotFinal,
+    /// A lock on any file counts as proof.
+    LockOnAnotherFile,
+    /// The boot id is ignored when a lock is taken as proof.
+    BootIdIgnored,
+    /// A snapshot is copied before it is bound.
+    SnapshotUsedUnbound,
+    /// A checkpoint is reported before the flush.
+    CheckpointBeforeFlush,
+    /// Checkpoints of an old epoch are committed.
+    CheckpointUnderOldEpoch,
+    /// Messages are sent before what they rest on is durable.
+    PersistAfterSend,
+    /// Ranks are ignored when a successor is picked.
+    RankIgnored,
+    /// A damped agent is excluded instead of picked last.
+    DampedExcluded,
+    /// A peer's verdict counts as proof of quiet.
+    PeerVerdictAsProof,
+    /// A refused connection counts as proof of quiet.
+    RefusedAsProof,
+    /// A restored store goes on at once, without raising epochs.
+    RestoreWithoutRaise,
+    /// A failed flush is simply tried again.
+    FailedFlushRetried,
+}
+
+impl Mutation {
+    pub const ALL: &'static [Self] = &[
+        Self::EpochResumed,
+        Self::ProofNotAwaited,
+        Self::ActivateWithoutGrant,
+        Self::GrantNotBound,
+        Self::ProofClearsAll,
+        Self::DrainedNotFinal,
+        Self::LockOnAnotherFile,
+        Self::BootIdIgnored,
+        Self::SnapshotUsedUnbound,
+        Self::CheckpointBeforeFlush,
+        Self::CheckpointUnderOldEpoch,
+        Self::PersistAfterSend,
+        Self::RankIgnored,
+        Self::DampedExcluded,
+        Self::PeerVerdictAsProof,
+        Self::RefusedAsProof,
+        Self::RestoreWithoutRaise,
+        Self::FailedFlushRetried,
+    ];
+}
+
+/// Which rule is broken, if any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mutations {
+    #[cfg(feature = "mutations")]
+    broken: Option<Mutation>,
+}
+
+impl Mutations {
+    pub const NONE: Self = Self {
+        #[cfg(feature = "mutations")]
+        broken: None,
+    };
+
+    /// Breaks one rule.
+    #[cfg(feature = "mutations")]
+    #[must_use]
+    pub fn breaking(mutation: Mutation) -> Self {
+        Self { broken: Some(mutation) }
+    }
+
+    /// The rule named by the environment variable `TANIST_MUTATION` of a test build, for negative controls with real processes.
+    ///
+    /// # Errors
+    /// The name, if no rule is called so: a control that silently breaks nothing would prove nothing.
+    #[cfg(feature = "mutations")]
+    pub fn from_environment() -> Result<Self, String> {
+        match std::env::var("TANIST_MUTATION") {
+            Err(_) => Ok(Self::NONE),
+            Ok(name) => Mutation::ALL.iter().find(|m| format!("{m:?}") == name).map(|m| Self::breaking(*m)).ok_or(name),
+        }
+    }
+
+    /// Whether this rule is switched off.
+    #[must_use]
+    pub fn breaks(self, mutation: Mutation) -> bool {
+        #[cfg(feature = "mutations")]
+        return self.broken == Some(mutation);
+        #[cfg(not(feature = "mutations"))]
+        {
+            let _ = mutation;
+            false
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! What operators command. Each command has an id; the same id again returns the stored answer.
+
+use serde::{Deserialize, Serialize};
+use tanist_model::agent::AgentRecord;
+use tanist_model::api::{CreateReplication, Done, Plan, Refusal, RefusalCode, SetHierarchy};
+use tanist_model::change::{Change, CommandResult, Condition};
+use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
+use tanist_model::event::EventCode;
+use tanist_model::hierarchy::Hierarchy;
+use tanist_model::id::{AgentName, CommandId, ReplicationName, RunId, VolumeAddress};
+use tanist_model::replication::{Intent, ReplicationRecord, Side};
+use tanist_model::run::{Checkpoint, RunRecord, RunState, RunTrigger};
+use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
+
+use super::enrol::IssuedCertificate;
+use super::survey::Purpose;
+use super::{Effect, ServerMachine};
+use crate::message::PeerAddress;
+
+/// A command to the server.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Only the plan; nothing changes.
+    Check(CreateReplication),
+    CheckExisting {
+        name: ReplicationName,
+    },
+    Create(CreateReplication),
+    Sync {
+        name: ReplicationName,
+    },
+    Pause {
+        name: ReplicationName,
+    },
+    Resume {
+        name: ReplicationName,
+    },
+    Delete {
+        name: ReplicationName,
+    },
+    SetHierarchy {
+        name: ReplicationName,
+        change: SetHierarchy,
+    },
+    Handover {
+        name: ReplicationName,
+        to: Option<AgentName>,
+    },
+    /// Back to the first eligible agent by rank.
+    Handback {
+        name: ReplicationName,
+    },
+    DrainAgent {
+        agent: AgentName,
+    },
+    UndrainAgent {
+        agent: AgentName,
+    },
+    RemoveAgent {
+        agent: AgentName,
+    },
+    ConfirmDead {
+        agent: AgentName,
+    },
+    CreateToken {
+        token: JoinToken,
+    },
+    CreateCredential {
+        credential: Credential,
+    },
+    Admit {
+        token: SecretHash,
+        agent: AgentName,
+        issued: IssuedCertificate,
+    },
+    RenewCertificate {
+        agent: AgentName,
+        issued: IssuedCertificate,
+    },
+}
+
+pub use super::enrol::IssuedCertificate as Issued;
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Done(Done),
+    Plan(Box<Plan>),
+}
+
+impl Answer {
+    pub(super) fn done(command: CommandId, message: impl Into<String>) -> Self {
+        Self::Done(Done { command, message: message.into(), run: None, next: None })
+    }
+
+    fn next(self, next: impl Into<String>) -> Self {
+        match self {
+            Self::Done(done) => Self::Done(Done { next: Some(next.into()), ..done }),
+            plan => plan,
+        }
+    }
+
+    fn run(self, run: RunId) -> Self {
+        match self {
+            Self::Done(done) => Self::Done(Done { run: Some(run), ..done }),
+            plan => plan,
+        }
+    }
+}
+
+impl ServerMachine {
+    pub(super) fn handle_command(&mut self, id: CommandId, actor: String, command: Command) {
+        if let Some(result) = self.state.commands.get(&id) {
+            let answer = serde_json::from_value(result.body.clone()).map_err(|error| {
+                Refusal::new(RefusalCode::Internal, "the stored answer cannot be read").cause(error.to_string())
+            });
+            let answer = Box::new(answer.and_then(|stored: Result<Answer, Refusal>| stored));
+            self.out.perform(Effect::Answer { command: id, answer });
+            return;
+        }
+        match command {
+            Command::Check(_) | Command::CheckExisting { .. } | Command::Create(_) | Command::ConfirmDead { .. } => {
+                self.survey_for_command(id, actor, command);
+            }
+            Command::Sync { name } => self.sync(id, &actor, &name),
+            Command::Pause { name } => self.set_intent(id, &actor, &name, Intent::Paused),
+            Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),
+            Command::Delete { name } => self.delete(id, &actor, &name),
+            Command::SetHierarchy { name, change } => self.set_hierarchy(id, &actor, &name, change),
+            Command::Handover { name, to } => self.handover(id, actor, &name, to),
+            Command::Handback { name } => self.handback(id, actor, &name),
+            Command::DrainAgent { agent } => self.set_drained(id, &actor, &agent, true),
+            Command::UndrainAgent { agent } => self.set_drained(id, &actor, &agent, false),
+            Command::RemoveAgent { agent } => self.remove_agent(id, &actor, &agent),
+            Command::CreateToken { token } => self.create_token(id, &actor, token),
+            Command::CreateCredential { credential } => self.create_credential(id, credential),
+            Command::Admit { token, agent, issued } => self.admit_agent(id, &token, agent, issued),
+            Command::RenewCertificate { agent, issued } => self.renew_certificate(id, &agent, issued),
+        }
+    }
+
+    /// Has the agents concerned look now, then goes on with the command.
+    fn survey_for_command(&mut self, id: CommandId, actor: String, command: Command) {
+        type Asked = (Vec<AgentName>, Vec<PeerAddress>, Vec<VolumeAddress>);
+        let (agents, peers, volumes): Asked = match &command {
+            Command::Check(create) | Command::Create(create) => {
+                let peers = create.agents.iter().filter_map(|a| self.peer_address(a)).collect();
+                (create.agents.clone(), peers, vec![create.source.clone(), create.target.clone()])
+            }
+            Command::CheckExisting { name } => match self.state.replication_by_name(name) {
+                Some(record) => {
+                    let agents: Vec<AgentName> = record.target.hierarchy.iter().cloned().collect();
+                    let peers = agents.iter().filter_map(|a| self.peer_address(a)).collect();
+                    (agents, peers, vec![record.source.volume.clone(), record.target.volume.clone()])
+                }
+                None => return self.refuse_command(id, no_replication(name)),
+            },
+            Command::ConfirmDead { agent } => {
+                let everyone = self.sessions.keys().filter(|peer| *peer != agent).cloned().collect();
+                (everyone, self.peer_address(agent).into_iter().collect(), Vec::new())
+            }
+            _ => return,
+        };
+        let live: Vec<AgentName> =
+            agents.into_iter().filter(|a| self.sessions.get(a).is_some_and(super::Session::is_connected)).collect();
+        let purpose = Purpose::Command { id, actor: actor.clone(), command: Box::new(command.clone()) };
+        if live.is_empty() {
+            return self.finish_command(id, &actor, command, &[]);
+        }
+        let limit = self.timers.survey;
+        self.start_survey(&live, &peers, &volumes, false, limit, purpose);
+    }
+
+    pub(super) fn finish_command(&mut self, id: CommandId, actor: &str, command: Command, verdicts: &[ProbeVerdict]) {
+        match command {
+            Command::Check(create) => {
+                let answer = self.plan(&create).map(|plan| Answer::Plan(Box::new(plan)));
+                self.out.perform(Effect::Answer { command: id, answer: Box::new(answer) });
+            }
+            Command::CheckExisting { name } => {
+                let answer = match self.state.replication_by_name(&name) {
+                    Some(record) => Ok(Answer::Plan(Box::new(self.plan_of(record)))),
+                    None => Err(no_replication(&name)),
+                };
+                self.out.perform(Effect::Answer { command: id, answer: Box::new(answer) });
+            }
+            Command::Create(create) => self.create(id, actor, &create),
+            Command::ConfirmDead { agent } => self.confirm_dead(id, actor, &agent, verdicts),
+            _ => {}
+        }
+    }
+
+    /// Commits changes and answers once they are durable; the answer is stored with them.
+    pub(super) fn finish(&mut self, id: CommandId, condition: Condition, mut changes: Vec<Change>, answer: Answer) {
+        let answer: Result<Answer, Refusal> = Ok(answer);
+        if let Ok(body) = serde_json::to_value(&answer) {
+            changes.push(Change::PutCommandResult(CommandResult { id, at: self.now.wall, body }));
+        }
+        self.commit(condition, changes, vec![Effect::Answer { command: id, answer: Box::new(answer) }]);
+    }
+
+    fn finish_current(&mut self, id: CommandId, record: &ReplicationRecord, changes: Vec<Change>, answer: Answer) {
+        let condition = Condition::Current {
+            replication: record.id,
+            epochs: record.epochs,
+            incarnation: record.holder.as_ref().map(|h| h.incarnation),
+        };
+        self.touched.insert(record.id);
+        self.finish(id, condition, changes, answer);
+    }
+
+    /// Refusals change nothing and are not stored: the same request may succeed later.
+    pub(super) fn refuse_command(&mut self, id: CommandId, refusal: Refusal) {
+        self.out.perform(Effect::Answer { command: id, answer: Box::new(Err(refusal)) });
+    }
+
+    fn known_replication(&mut self, id: CommandId, name: &ReplicationName) -> Option<ReplicationRecord> {
+        let record = self.state.replication_by_name(name).cloned();
+        if record.is_none() {
+            self.refuse_command(id, no_replication(name));
+        }
+        record
+    }
+
+    pub(super) fn known_agent(&mut self, id: CommandId, agent: &AgentName) -> Option<AgentRecord> {
+        let record = self.state.agents.get(agent).filter(|a| !a.removed).cloned();
+        if record.is_none() {
+            let refusal = Refusal::new(RefusalCode::NotFound, format!("there is no agent {agent}"))
+                .hint("tanist agent list shows the agents");
+            self.refuse_command(id, refusal);
+        }
+        record
+    }
+
+    fn operator_event(&self, record: &ReplicationRecord, actor: &str, code: EventCode, message: String) -> Change {
+        let mut event = self.event(code, message);
+        event.replication = Some((record.id, record.name.clone()));
+        event.actor = actor.to_owned();
+        Change::AppendEvent(event)
+    }
+
+    fn sync(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        if let Some(reason) = &record.quarantine {
+            let refusal = Refusal::new(RefusalCode::Conflict, format!("{name} is quarantined"))
+                .cause(reason.clone())
+                .hint(format!("look at the storage, then create it anew: tanist replication delete {name}"));
+            return self.refuse_command(id, refusal);
+        }
+        if record.intent != Intent::Enabled {
+            let refusal = Refusal::new(RefusalCode::Conflict, format!("{name} is paused or being removed"))
+                .hint(format!("tanist replication resume {name}"));
+            return self.refuse_command(id, refusal);
+        }
+        if let Some(run) = record.run {
+            let answer = Answer::done(id, format!("run {run} is in progress already")).run(run);
+            return self.finish_current(id, &record, Vec::new(), answer);
+        }
+        let run = self.new_run(&record, actor);
+        let run_id = run.id;
+        let event = self.operator_event(&record, actor, EventCode::RunRequested, format!("run {run_id} was requested"));
+        let next = ReplicationRecord { run: Some(run_id), ..record.clone() };
+        let changes = vec![event, Change::PutRun(Box::new(run)), Change::PutReplication(Box::new(next))];
+        let answer = Answer::done(id, format!("run {run_id} of {name} is started"))
+            .run(run_id)
+            .next(format!("tanist replication show {name}"));
+        self.finish_current(id, &record, changes, answer);
+    }
+
+    fn new_run(&mut self, record: &ReplicationRecord, actor: &str) -> RunRecord {
+        RunRecord {
+            id: self.ids.run(),
+            replication: record.id,
+            state: RunState::SnapshotPending,
+            trigger: RunTrigger::Operator(actor.to_owned()),
+            attempt: self.ids.snapshot(),
+            dead_attempts: Vec::new(),
+            snapshot: None,
+            checkpoint: Checkpoint::START,
+            checkpoint_epochs: record.epochs,
+            takeovers: 0,
+            repairs: 0,
+            mismatches: 0,
+            agent: None,
+            requested_at: self.now.wall,
+            bound_at: None,
+            checkpoint_at: None,
+            finished_at: None,
+            failure: None,
+        }
+    }
+
+    fn set_intent(&mut self, id: CommandId, actor: &str, name: &ReplicationName, intent: Intent) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        if record.intent == Intent::Deleting {
+            let refusal = Refusal::new(RefusalCode::Conflict, format!("{name} is being removed"));
+            return self.refuse_command(id, refusal);
+        }
+        let (code, word) = match intent {
+            Intent::Paused => (EventCode::ReplicationPaused, "paused"),
+            _ => (EventCode::ReplicationResumed, "resumed"),
+        };
+        let event = self.operator_event(&record, actor, code, format!("{name} was {word}"));
+        let next = ReplicationRecord { intent, ..record.clone() };
+        self.supervision_mut(record.id).order_sent = None;
+        let answer = Answer::done(id, format!("{name} is {word}"));
+        self.finish_current(id, &record, vec![event, Change::PutReplication(Box::new(next))], answer);
+    }
+
+    /// The data stays; what tanist made goes, once every epoch is proven quiet.
+    fn delete(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        self.abandon_current(&record, "the replication is being removed");
+        let Some(record) = self.state.replications.get(&record.id).cloned() else { return };
+        let next = ReplicationRecord { intent: Intent::Deleting, once: false, ..record.clone() };
+        let message = format!("removal of {name} was commanded; the data stays on the target");
+        let event = self.operator_event(&record, actor, EventCode::ReplicationPaused, message);
+        let waits = next.awaited().next().is_some();
+        let answer = if waits {
+            let answer =
+                Answer::done(id, format!("{name} is removed as soon as {} proven quiet", self.awaited_in_words(&next)));
+            answer.next(format!("tanist replication show {name}"))
+        } else {
+            Answer::done(id, format!("{name} is being removed; source and target data stay"))
+        };
+        self.supervision_mut(record.id).order_sent = None;
+        self.finish_current(id, &record, vec![event, Change::PutReplication(Box::new(next))], answer);
+    }
+
+    /// A change of rank never moves work by itself; removing the acting agent is a handover.
+    fn set_hierarchy(&mut self, id: CommandId, actor: &str, name: &ReplicationName, change: SetHierarchy) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        if let Some(unknown) = change.agents.iter().find(|a| self.state.agents.get(*a).is_none_or(|r| r.removed)) {
+            let refusal = Refusal::new(RefusalCode::NotFound, format!("there is no agent {unknown}"))
+                .hint("tanist agent list shows the agents");
+            return self.refuse_command(id, refusal);
+        }
+        let hierarchy = match Hierarchy::new(change.agents) {
+            Ok(hierarchy) => hierarchy,
+            Err(error) => {
+                return self.refuse_command(id, Refusal::new(RefusalCode::Invalid, error.to_string()));
+            }
+        };
+        let list: Vec<String> = hierarchy.iter().map(ToString::to_string).collect();
+        let message = format!("the {} hierarchy of {name} is now {}", change.side, list.join(", "));
+        let mut next = record.clone();
+        match change.side {
+            Side::Source => next.source.hierarchy = hierarchy,
+            Side::Target => next.target.hierarchy = hierarchy,
+        }
+        if let Some(refusal) = self.why_nobody_could_act(&next) {
+            return self.refuse_command(id, refusal);
+        }
+        let event = self.operator_event(&record, actor, EventCode::HierarchyChanged, message.clone());
+        let changes = vec![event, Change::PutReplication(Box::new(next))];
+        self.finish_current(id, &record, changes, Answer::done(id, message));
+        self.send_watches();
+    }
+
+    fn why_nobody_could_act(&self, next: &ReplicationRecord) -> Option<Refusal> {
+        let both = next.target.hierarchy.iter().any(|a| next.source.hierarchy.contains(a));
+        (!both).then(|| {
+            Refusal::new(RefusalCode::Conflict, "no agent would stand in both hierarchies")
+                .cause("in the direct form one agent acts for both sides")
+                .hint("keep at least one agent on both sides")
+        })
+    }
+
+    fn handover(&mut self, id: CommandId, actor: String, name: &ReplicationName, to: Option<AgentName>) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        let Some(holder) = record.holder.clone().filter(|h| h.activated_at.is_some()) else {
+            let refusal = Refusal::new(RefusalCode::Conflict, format!("nobody acts for {name} now"))
+                .hint(format!("tanist replication show {name}"));
+            return self.refuse_command(id, refusal);
+        };
+        if let Some(refusal) = self.why_no_handover(&record, &holder.agent, to.as_ref()) {
+            return self.refuse_command(id, refusal);
+        }
+        self.supervision_mut(record.id).order_sent = None;
+        self.begin_handover(&record, &holder, to.clone(), actor, false);
+        let to = to.map_or_else(|| "the next eligible agent".to_owned(), |to| to.to_string());
+        let answer = Answer::done(id, format!("{} hands {name} over to {to}", holder.agent))
+            .next(format!("tanist replication why {name}"));
+        self.finish(id, Condition::Term, Vec::new(), answer);
+    }
+
+    fn why_no_handover(
+        &self,
+        record: &ReplicationRecord,
+        holder: &AgentName,
+        to: Option<&AgentName>,
+    ) -> Option<Refusal> {
+        if to == Some(holder) {
+            return Some(Refusal::new(RefusalCode::Conflict, format!("{holder} acts already")));
+        }
+        let candidates: Vec<_> = self.candidates(record).into_iter().filter(|c| c.agent != *holder).collect();
+        let able = match to {
+            Some(to) => candidates.iter().any(|c| c.agent == *to && c.passed_over.is_none()),
+            None => self.pick(&candidates).is_some(),
+        };
+        let reasons: Vec<String> = candidates
+            .iter()
+            .filter(|c| to.is_none_or(|to| c.agent == *to))
+            .filter_map(|c| Some(format!("{}: {}", c.agent, c.passed_over.as_ref()?)))
+            .collect();
+        let cause = if reasons.is_empty() { "it is not in the hierarchy".to_owned() } else { reasons.join("; ") };
+        (!able).then(|| {
+            Refusal::new(RefusalCode::Conflict, "no agent can take over now")
+                .cause(cause)
+                .hint(format!("tanist replication check {}", record.name))
+        })
+    }
+
+    fn handback(&mut self, id: CommandId, actor: String, name: &ReplicationName) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        let acting = record.holder.as_ref().map(|h| h.agent.clone());
+        let first = self.candidates(&record).into_iter().find(|c| c.passed_over.is_none()).map(|c| c.agent);
+        match first {
+            Some(first) if Some(&first) != acting.as_ref() => self.handover(id, actor, name, Some(first)),
+            _ => {
+                let who = acting.map_or_else(|| "nobody".to_owned(), |a| a.to_string());
+                let answer = Answer::done(id, format!("{who} acts, and no agent before it is eligible; nothing to do"));
+                self.finish(id, Condition::Term, Vec::new(), answer);
+            }
+        }
+    }
+
+    fn set_drained(&mut self, id: CommandId, actor: &str, agent: &AgentName, drained: bool) {
+        let Some(mut record) = self.known_agent(id, agent) else { return };
+        record.drained = drained;
+        let (code, message) = if drained {
+            (EventCode::AgentDrained, format!("agent {agent} is drained: its roles go to others, and it gets none"))
+        } else {
+            (EventCode::AgentUndrained, format!("agent {agent} is available again"))
+        };
+        let mut event = self.event(code, message.clone());
+        event.actor = actor.to_owned();
+        event.agent = Some(agent.clone());
+        let stays = self.roles_without_successor(agent);
+        let message = if drained && !stays.is_empty() {
+            format!("{message}; it goes on acting for {} until another agent is eligible", stays.join(", "))
+        } else {
+            message
+        };
+        self.touch_agent(agent);
+        self.finish(
+            id,
+            Condition::Term,
+            vec![Change::PutAgent(record), Change::AppendEvent(event)],
+            Answer::done(id, message),
+        );
+    }
+
+    fn roles_without_successor(&self, agent: &AgentName) -> Vec<String> {
+        let held = self.state.replications.values().filter_map(|r| Some((r, r.holder.as_ref()?)));
+        held.filter(|(r, h)| h.agent == *agent && self.successor_of(r, h).is_none())
+            .map(|(r, _)| r.name.to_string())
+            .collect()
+    }
+
+    /// An operator's word that an agent is dead; refused while anybody still reaches it.
+    fn confirm_dead(&mut self, id: CommandId, actor: &str, agent: &AgentName, verdicts: &[ProbeVerdict]) {
+        if self.known_agent(id, agent).is_none() {
+            return;
+        }
+        let reached: Vec<String> = verdicts
+            .iter()
+            .filter(|v| matches!(v.verdict, PeerVerdict::Reached { .. }))
+            .map(|v| v.peer.to_string())
+            .collect();
+        let silent = self.sessions.get(agent).is_none_or(|s| {
+            !s.is_connected()
+                || self.now.monotonic.since(s.last_beat) >= self.timers.fresh_beat(false)
+                || self.now.monotonic.since(s.last_beat) >= self.timers.suspicion() * 2
+        });
+        if !silent || !reached.is_empty() {
+            let by = if silent { reached.join(", ") } else { "the server".to_owned() };
+            let refusal = Refusal::new(RefusalCode::Guarded, format!("agent {agent} is not dead"))
+                .cause(format!("it is reached by {by}"))
+                .hint(format!("to take it out of service: tanist agent drain {agent}"));
+            return self.refuse_command(id, refusal);
+        }
+        let count = self.prove_by_operator(agent);
+        let message = format!("{actor} confirmed agent {agent} dead; {count} epochs count as proven quiet");
+        let mut event = self.event(EventCode::AgentConfirmedDead, message.clone());
+        event.actor = actor.to_owned();
+        event.agent = Some(agent.clone());
+        self.finish(id, Condition::Term, vec![Change::AppendEvent(event)], Answer::done(id, message));
+    }
+}
+
+fn no_replication(name: &ReplicationName) -> Refusal {
+    Refusal::new(RefusalCode::NotFound, format!("there is no replication {name}"))
+        .hint("tanist replication list shows the replications")
+}

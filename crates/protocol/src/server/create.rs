@@ -1,0 +1,64 @@
+//! A new replication: the plan, committed.
+
+use tanist_model::api::{CreateReplication, Plan, Refusal};
+use tanist_model::change::{Change, Condition};
+use tanist_model::event::EventCode;
+use tanist_model::hierarchy::Hierarchy;
+use tanist_model::id::{AgentName, CommandId, Epochs, VolumeAddress};
+use tanist_model::replication::{Intent, ReplicationRecord, SideRecord};
+
+use super::ServerMachine;
+use super::command::Answer;
+
+impl ServerMachine {
+    pub(super) fn create(&mut self, id: CommandId, actor: &str, create: &CreateReplication) {
+        let record = self.plan(create).and_then(|plan| self.record_of(create, &plan));
+        let record = match record {
+            Ok(record) => record,
+            Err(refusal) => return self.refuse_command(id, refusal),
+        };
+        let replication = record.id;
+        let message = format!("{} from {} to {} was created", record.name, create.source, create.target);
+        let mut event = self.event(EventCode::ReplicationCreated, message.clone());
+        event.replication = Some((replication, record.name.clone()));
+        event.actor = actor.to_owned();
+        let condition = Condition::NameFree { name: record.name.clone() };
+        let mut answer = Answer::done(id, message);
+        if let Answer::Done(done) = &mut answer {
+            done.next = Some(format!("tanist replication sync {}", record.name));
+        }
+        let changes = vec![Change::PutReplication(Box::new(record)), Change::AppendEvent(event)];
+        self.finish(id, condition, changes, answer);
+        self.send_watches();
+        self.touched.insert(replication);
+    }
+
+    fn record_of(&mut self, create: &CreateReplication, plan: &Plan) -> Result<ReplicationRecord, Refusal> {
+        Ok(ReplicationRecord {
+            id: self.ids.replication(),
+            name: create.name.clone(),
+            source: self.side_of(&create.source, &plan.source_hierarchy)?,
+            target: self.side_of(&create.target, &plan.target_hierarchy)?,
+            policy: create.policy.clone(),
+            intent: Intent::Enabled,
+            size_bytes: plan.size_bytes,
+            created_at: self.now.wall,
+            epochs: Epochs::default(),
+            holder: None,
+            unproven: Vec::new(),
+            target_dirty: None,
+            run: None,
+            published: None,
+            quarantine: None,
+            once: create.once,
+        })
+    }
+
+    fn side_of(&self, volume: &VolumeAddress, agents: &[AgentName]) -> Result<SideRecord, Refusal> {
+        use tanist_model::api::RefusalCode;
+        let hierarchy =
+            Hierarchy::new(agents.to_vec()).map_err(|e| Refusal::new(RefusalCode::Invalid, e.to_string()))?;
+        let identity = self.report(hierarchy.primary(), volume).map(|r| r.identity.clone()).unwrap_or_default();
+        Ok(SideRecord { volume: volume.clone(), identity, hierarchy })
+    }
+}

@@ -1,0 +1,127 @@
+//! Who could act: shown by fresh beats, reads and round trips, never assumed.
+
+use tanist_model::hierarchy::Rank;
+use tanist_model::id::{AgentName, VolumeAddress};
+use tanist_model::replication::{ReplicationRecord, Side};
+use tanist_model::takeover::{Candidate, PeerVerdict};
+
+use super::ServerMachine;
+use super::session::Session;
+use crate::mutation::Mutation;
+
+impl ServerMachine {
+    /// The agents of a replication by rank, each with the reason it is passed over, if there is one.
+    ///
+    /// In the direct form one agent acts for both sides: the target's order counts, and the agent must stand in both.
+    #[must_use]
+    pub fn candidates(&self, replication: &ReplicationRecord) -> Vec<Candidate> {
+        let order = replication.target.hierarchy.iter().enumerate();
+        order
+            .map(|(position, agent)| Candidate {
+                agent: agent.clone(),
+                rank: Rank(u8::try_from(position + 1).unwrap_or(u8::MAX)),
+                damped: self.is_damped(agent),
+                passed_over: self.why_ineligible(replication, agent),
+            })
+            .collect()
+    }
+
+    /// The first of (not damped, rank) among the eligible.
+    #[must_use]
+    pub fn pick(&self, candidates: &[Candidate]) -> Option<AgentName> {
+        let eligible = candidates.iter().filter(|c| c.passed_over.is_none());
+        if self.mutations.breaks(Mutation::RankIgnored) {
+            return eligible.max_by_key(|c| c.rank).map(|c| c.agent.clone());
+        }
+        if self.mutations.breaks(Mutation::DampedExcluded) {
+            return eligible.filter(|c| !c.damped).min_by_key(|c| c.rank).map(|c| c.agent.clone());
+        }
+        eligible.min_by_key(|c| (c.damped, c.rank)).map(|c| c.agent.clone())
+    }
+
+    #[must_use]
+    pub fn is_damped(&self, agent: &AgentName) -> bool {
+        self.state.agents.get(agent).is_some_and(|a| a.penalty.is_damped(self.now.wall))
+    }
+
+    /// Why an agent cannot act for a replication now; `None` if it can.
+    #[must_use]
+    pub fn why_ineligible(&self, replication: &ReplicationRecord, agent: &AgentName) -> Option<String> {
+        let session = match self.live_session(agent) {
+            Ok(session) => session,
+            Err(reason) => return Some(reason),
+        };
+        if !replication.source.hierarchy.contains(agent) {
+            return Some("it is not in the source's hierarchy; the direct form needs both sides".to_owned());
+        }
+        self.why_declined(replication, session)
+            .or_else(|| self.why_unreadable(session, Side::Source, &replication.source.volume))
+            .or_else(|| self.why_unreadable(session, Side::Target, &replication.target.volume))
+            .or_else(|| self.why_isolated(replication, agent, session))
+    }
+
+    /// The session of an agent that may hold roles and is fresh, or why not.
+    fn live_session(&self, agent: &AgentName) -> Result<&Session, String> {
+        let record = self.state.agents.get(agent).ok_or("it has not joined")?;
+        if record.removed {
+            return Err("it was removed".to_owned());
+        }
+        if record.drained {
+            return Err("it is drained for maintenance".to_owned());
+        }
+        if record.owes_epochs {
+            return Err("it has not shown its epochs since the restore of the store".to_owned());
+        }
+        let session = self.sessions.get(agent).ok_or("it is not connected")?;
+        if let Some((_, reason)) = &session.ended {
+            return Err(format!("it is not connected: {reason}"));
+        }
+        if session.leaving {
+            return Err("it is being stopped".to_owned());
+        }
+        let silent = self.now.monotonic.since(session.last_beat);
+        if silent > self.timers.fresh_beat(true) {
+            return Err(format!("it has been silent for {} ms", silent.as_millis()));
+        }
+        Ok(session)
+    }
+
+    fn why_declined(&self, replication: &ReplicationRecord, session: &Session) -> Option<String> {
+        let declined = session.declined.get(&replication.id)?;
+        let still =
+            declined.epochs == replication.epochs && self.now.monotonic.since(declined.at) < self.timers.activation;
+        still.then(|| format!("it declined: {}", declined.reason))
+    }
+
+    fn why_unreadable(&self, session: &Session, side: Side, volume: &VolumeAddress) -> Option<String> {
+        let Some(seen) = session.canaries.get(volume) else {
+            return Some(format!("it has not read the {side} {volume} yet"));
+        };
+        if let Err(reason) = &seen.value.result {
+            return Some(format!("it cannot read the {side} {volume}: {reason}"));
+        }
+        let age = self.now.monotonic.since(seen.at);
+        (age > self.timers.canary_age)
+            .then(|| format!("its last read of the {side} {volume} is {} ms old", age.as_millis()))
+    }
+
+    /// Peers that are themselves in touch with the server must be reached: an agent cut off from them is half dead.
+    fn why_isolated(&self, replication: &ReplicationRecord, agent: &AgentName, session: &Session) -> Option<String> {
+        let others = replication.target.hierarchy.iter().filter(|other| *other != agent);
+        others.filter(|other| self.beats_at_once(other)).find_map(|other| {
+            let Some(seen) = session.peers.get(other) else {
+                return Some(format!("it has not reached its peer {other} yet"));
+            };
+            if matches!(seen.value.verdict, PeerVerdict::Reached { .. }) {
+                return None;
+            }
+            Some(format!("it does not reach its peer {other}"))
+        })
+    }
+
+    fn beats_at_once(&self, agent: &AgentName) -> bool {
+        self.sessions.get(agent).is_some_and(|s| {
+            s.is_connected() && self.now.monotonic.since(s.last_beat) <= self.timers.beat_failover * 3 / 2
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Planned changes: handover, draining a host, an agent that stops, the end of a replication.
+
+use tanist_model::event::EventCode;
+use tanist_model::id::AgentName;
+use tanist_model::policy::SourceMode;
+use tanist_model::replication::{Holder, ReplicationRecord};
+use tanist_model::run::RunState;
+use tanist_model::takeover::Evidence;
+
+use super::ServerMachine;
+use super::supervise::Handover;
+use crate::message::{OrderNumber, Release, ServerMessage};
+
+impl ServerMachine {
+    /// The holder should not act any more although it is well.
+    pub(super) fn wants_away(&self, record: &ReplicationRecord, holder: &Holder) -> bool {
+        let drained = self.state.agents.get(&holder.agent).is_some_and(|a| a.drained);
+        let outside =
+            !record.target.hierarchy.contains(&holder.agent) || !record.source.hierarchy.contains(&holder.agent);
+        drained || outside || self.is_leaving(&holder.agent)
+    }
+
+    fn is_leaving(&self, agent: &AgentName) -> bool {
+        self.sessions.get(agent).is_some_and(|s| s.leaving)
+    }
+
+    /// Starts the handover as soon as somebody can take it. An agent that stops is drained whether or not there is one.
+    pub(super) fn begin_moving_away(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        let unconditional = self.is_leaving(&holder.agent);
+        let successor = self.successor_of(record, holder);
+        if successor.is_none() && !unconditional {
+            self.drive_run(record, holder);
+            return;
+        }
+        let by = if unconditional { "the agent's stop" } else { "maintenance" };
+        self.begin_handover(record, holder, None, by.to_owned(), unconditional);
+    }
+
+    /// Who would act if the holder did not.
+    pub(super) fn successor_of(&self, record: &ReplicationRecord, holder: &Holder) -> Option<AgentName> {
+        let candidates: Vec<_> = self.candidates(record).into_iter().filter(|c| c.agent != holder.agent).collect();
+        self.pick(&candidates)
+    }
+
+    pub(super) fn begin_handover(
+        &mut self,
+        record: &ReplicationRecord,
+        holder: &Holder,
+        to: Option<AgentName>,
+        by: String,
+        unconditional: bool,
+    ) {
+        let handover =
+            Handover { to, by: by.clone(), started_at: self.now.wall, since: self.now.monotonic, unconditional };
+        self.supervision_mut(record.id).handover = Some(handover);
+        let message = format!("agent {} hands over, wanted by {by}", holder.agent);
+        let event = self.event_of(record, Some(&holder.agent), EventCode::HandoverStarted, message);
+        self.commit_current(record, vec![event], Vec::new());
+        self.send_drain(record, holder, None);
+    }
+
+    pub(super) fn drive_handover(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        let Some(handover) = self.supervisions.get(&record.id).and_then(|s| s.handover.clone()) else { return };
+        if self.now.monotonic.since(handover.since) < self.timers.handover {
+            self.send_drain(record, holder, None);
+            return;
+        }
+        if self.successor_of(record, holder).is_none() && !handover.unconditional {
+            self.supervision_mut(record.id).handover = None;
+            return;
+        }
+        let message = format!("agent {} did not drain in time; its epoch is superseded", holder.agent);
+        let event = self.event_of(record, Some(&holder.agent), EventCode::HandoverOverdue, message);
+        self.commit_current(record, vec![event], Vec::new());
+        self.take_over(record, Evidence::HandoverOverdue, handover.started_at, Vec::new(), handover.to.as_ref());
+    }
+
+    /// Removing a replication releases its target: a fence point. Then the holder removes what tanist made, and drains.
+    pub(super) fn drive_delete(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        if self.may_advance(record) {
+            let release = self.release_of(record);
+            self.send_drain(record, holder, Some(release));
+            return;
+        }
+        let supervision = self.supervision_mut(record.id);
+        if std::mem::replace(&mut supervision.delete_announced, true) {
+            return;
+        }
+        let message = format!("the removal waits until {} proven quiet", self.awaited_in_words(record));
+        let event = self.event_of(record, None, EventCode::DeleteWaitsForProof, message);
+        self.commit_current(record, vec![event], Vec::new());
+    }
+
+    fn release_of(&self, record: &ReplicationRecord) -> Release {
+        let runs = self.state.runs.values().filter(|r| r.replication == record.id);
+        let mut release = Release::default();
+        for run in runs {
+            release.source_snapshots.extend(run.dead_attempts.iter().copied());
+            let made = run.state == RunState::SnapshotPending
+                || run.snapshot.as_ref().is_some_and(|s| s.mode == SourceMode::Snapshot);
+            if made {
+                release.source_snapshots.push(run.attempt);
+            }
+            release.target_snapshots.push(super::run::target_snapshot_id(run.id));
+        }
+        release
+    }
+
+    fn send_drain(&mut self, record: &ReplicationRecord, holder: &Holder, release: Option<Release>) {
+        let Some(number) = self.next_order(record) else { return };
+        let stamp = self.stamp(record, holder);
+        self.send(&holder.agent, ServerMessage::Drain { stamp, number, release });
+    }
+
+    /// The number of the next order to a replication's holder; `None` while the last one is too young to be repeated.
+    pub(super) fn next_order(&mut self, record: &ReplicationRecord) -> Option<OrderNumber> {
+        let (now, resend, term) = (self.now.monotonic, self.timers.resend, self.state.term);
+        let supervision = self.supervision_mut(record.id);
+        if supervision.order_sent.is_some_and(|sent| now.since(sent) < resend) {
+            return None;
+        }
+        supervision.order_sent = Some(now);
+        supervision.order_number += 1;
+        Some(OrderNumber { term, number: supervision.order_number })
+    }
+
+    /// The epochs that are waited for, in words: "epoch 4 of h2 is".
+    #[must_use]
+    pub fn awaited_in_words(&self, record: &ReplicationRecord) -> String {
+        let list: Vec<String> = record.awaited().map(|u| format!("epoch {} of {}", u.epoch, u.agent)).collect();
+        format!("{} {}", list.join(", "), if list.len() == 1 { "is" } else { "are" })
+    }
+}

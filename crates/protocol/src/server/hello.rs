@@ -1,0 +1,256 @@
+//! An agent arrives, speaks, leaves: sessions and the dispatch of messages.
+
+use tanist_model::change::{Change, Condition};
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, HostIdentity};
+use tanist_model::replication::ReplicationRecord;
+
+use super::session::{ConnectionId, Declined, Session};
+use super::{Effect, ServerMachine};
+use crate::message::{AgentMessage, Heartbeat, Hello, PeerAddress, RoleState, ServerMessage, Stamp};
+
+impl ServerMachine {
+    pub(super) fn handle_hello(&mut self, agent: &AgentName, connection: ConnectionId, serial: &str, hello: Hello) {
+        if hello.highest_term > self.state.term {
+            let reason = format!(
+                "agent {agent} has obeyed term {}, this server is in term {}: a newer server leads",
+                hello.highest_term, self.state.term
+            );
+            self.out.perform(Effect::Deposed { reason });
+            return;
+        }
+        if let Err(reason) = self.admit(agent, serial) {
+            self.refuse(agent, connection, reason);
+            return;
+        }
+        self.welcome(agent, connection, &hello);
+        self.note_host(agent, serial, &hello);
+        self.note_shown_epochs(agent, &hello);
+        self.stand_down_stale_roles(agent);
+        self.touch_agent(agent);
+    }
+
+    fn admit(&self, agent: &AgentName, serial: &str) -> Result<(), String> {
+        let record =
+            self.state.agents.get(agent).ok_or_else(|| format!("agent {agent} is not known here; join again"))?;
+        if record.removed {
+            return Err(format!(
+                "agent {agent} was removed and its certificate is revoked; join again under a new token"
+            ));
+        }
+        let known = record.certificate_serial == serial || record.previous_serial.as_deref() == Some(serial);
+        if known {
+            Ok(())
+        } else {
+            Err(format!("this certificate of agent {agent} is revoked; a newer one was issued"))
+        }
+    }
+
+    fn refuse(&mut self, agent: &AgentName, connection: ConnectionId, reason: String) {
+        let mut event = self.event(EventCode::ConnectionRefused, reason.clone());
+        event.agent = Some(agent.clone());
+        let message = ServerMessage::Refused { reason: reason.clone() };
+        let after = vec![
+            Effect::Send { agent: agent.clone(), connection, message },
+            Effect::Close { agent: agent.clone(), connection, reason },
+        ];
+        self.commit(Condition::Term, vec![Change::AppendEvent(event)], after);
+    }
+
+    fn welcome(&mut self, agent: &AgentName, connection: ConnectionId, hello: &Hello) {
+        let session = Session::new(connection, hello, self.now.monotonic, self.now.wall);
+        if let Some(old) = self.sessions.insert(agent.clone(), session)
+            && old.is_connected()
+            && old.connection != connection
+        {
+            let reason = "the agent has a newer connection".to_owned();
+            self.out.perform(Effect::Close { agent: agent.clone(), connection: old.connection, reason });
+        }
+        self.send(agent, ServerMessage::Welcome { term: self.state.term, cluster: self.cluster });
+        self.send_watches();
+    }
+
+    /// Commits what the store keeps of an agent's host; a new boot id proves the old boot's epochs quiet.
+    fn note_host(&mut self, agent: &AgentName, serial: &str, hello: &Hello) {
+        let Some(record) = self.state.agents.get(agent) else { return };
+        let mut noted = record.clone();
+        noted.host = Some(hello.host.clone());
+        noted.listen_address.clone_from(&hello.listen_address);
+        if noted.certificate_serial == serial {
+            noted.previous_serial = None;
+        }
+        let mut event =
+            self.event(EventCode::AgentConnected, format!("agent {agent} connected, version {}", hello.version));
+        event.agent = Some(agent.clone());
+        self.commit(Condition::Term, vec![Change::PutAgent(noted), Change::AppendEvent(event)], Vec::new());
+        self.prove_by_new_boot(agent, &hello.host);
+    }
+
+    /// Epochs that are not the present ones of their replication stop, whoever believes to hold them.
+    fn stand_down_stale_roles(&mut self, agent: &AgentName) {
+        let Some(session) = self.sessions.get(agent) else { return };
+        let term = self.state.term;
+        let incarnation = session.incarnation;
+        let stale: Vec<_> = session
+            .roles
+            .values()
+            .filter(|role| !matches!(role.state, RoleState::Idle | RoleState::Quarantined | RoleState::Fenced))
+            .filter(|role| !self.is_current(agent, role.replication, role.epochs))
+            .map(|role| Stamp { term, replication: role.replication, epochs: role.epochs, incarnation })
+            .collect();
+        for stamp in stale {
+            self.send(agent, ServerMessage::StepDown { stamp });
+        }
+    }
+
+    /// Whether this agent's present process holds these epochs.
+    pub(super) fn is_current(
+        &self,
+        agent: &AgentName,
+        replication: tanist_model::id::ReplicationId,
+        epochs: tanist_model::id::Epochs,
+    ) -> bool {
+        let Some(record) = self.state.replications.get(&replication) else { return false };
+        record.epochs == epochs && self.holder_session(record).is_some_and(|(holder, _)| holder == agent)
+    }
+
+    /// The holder and its session, if the very process that was granted the epochs is the one that spoke last.
+    pub(super) fn holder_session<'a>(&'a self, record: &'a ReplicationRecord) -> Option<(&'a AgentName, &'a Session)> {
+        let holder = record.holder.as_ref()?;
+        let session = self.sessions.get(&holder.agent)?;
+        (session.incarnation == holder.incarnation).then_some((&holder.agent, session))
+    }
+
+    pub(super) fn on_disconnect(&mut self, agent: &AgentName, connection: ConnectionId, reason: String) {
+        let at = self.now.monotonic;
+        let Some(session) = self.sessions.get_mut(agent).filter(|s| s.connection == connection) else { return };
+        if session.ended.is_some() {
+            return;
+        }
+        session.ended = Some((at, reason.clone()));
+        let mut event =
+            self.event(EventCode::AgentDisconnected, format!("the connection of agent {agent} ended: {reason}"));
+        event.agent = Some(agent.clone());
+        self.commit(Condition::Term, vec![Change::AppendEvent(event)], Vec::new());
+        self.touch_agent(agent);
+    }
+
+    pub(super) fn handle_message(&mut self, agent: &AgentName, connection: ConnectionId, message: AgentMessage) {
+        let (at, wall) = (self.now.monotonic, self.now.wall);
+        let Some(session) = self.sessions.get_mut(agent).filter(|s| s.connection == connection && s.is_connected())
+        else {
+            return;
+        };
+        session.note_alive(at, wall);
+        match message {
+            AgentMessage::Heartbeat(beat) => self.handle_heartbeat(agent, &beat),
+            AgentMessage::Inventory { storage, volumes } => session.note_inventory(storage, volumes),
+            AgentMessage::Surveyed { survey, canaries, peers } => {
+                self.handle_surveyed(agent, survey, &canaries, &peers);
+            }
+            // A second Hello on a connection, and certificates, are the transport's business.
+            AgentMessage::Hello(_) | AgentMessage::RenewCertificate { .. } => {}
+            other => self.handle_role_message(agent, other),
+        }
+    }
+
+    fn handle_heartbeat(&mut self, agent: &AgentName, beat: &Heartbeat) {
+        let at = self.now.monotonic;
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.note_beat(beat, at);
+        }
+        self.stand_down_stale_roles(agent);
+        for role in beat.roles.iter().filter(|role| role.fence.locked.is_some()) {
+            if self.is_current(agent, role.replication, role.epochs)
+                && let Some(record) = self.state.replications.get(&role.replication).cloned()
+                && record.holder.as_ref().is_some_and(|h| h.activated_at.is_some())
+            {
+                self.take_proof(&record, &role.fence);
+            }
+        }
+        self.touch_agent(agent);
+    }
+
+    fn handle_role_message(&mut self, agent: &AgentName, message: AgentMessage) {
+        match message {
+            AgentMessage::Unfit { replication, epochs, reason } => {
+                self.note_declined(agent, replication, epochs, reason, true);
+            }
+            AgentMessage::NotEligible { replication, epochs, reason } => {
+                self.handle_not_eligible(agent, replication, epochs, reason);
+            }
+            AgentMessage::GrantRequest { replication, epochs, nonce } => {
+                self.handle_grant_request(agent, replication, epochs, nonce);
+            }
+            AgentMessage::Activated { replication, epochs, fence } => {
+                self.handle_activated(agent, replication, epochs, &fence);
+            }
+            AgentMessage::ProofOfQuiet { replication, epochs, fence } => {
+                self.handle_proof_of_quiet(agent, replication, epochs, &fence);
+            }
+            AgentMessage::Drained { replication, epochs } => self.handle_drained(agent, replication, epochs),
+            AgentMessage::NewerEpochSeen { replication, epochs, term } => {
+                self.handle_newer_seen(agent, replication, epochs, term);
+            }
+            AgentMessage::Quarantined { replication, epochs, reason } => {
+                self.handle_quarantined(agent, replication, epochs, reason);
+            }
+            other => self.handle_run_message(agent, other),
+        }
+    }
+
+    pub(super) fn note_declined(
+        &mut self,
+        agent: &AgentName,
+        replication: tanist_model::id::ReplicationId,
+        epochs: tanist_model::id::Epochs,
+        reason: String,
+        while_acting: bool,
+    ) {
+        let at = self.now.monotonic;
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.declined.insert(replication, Declined { epochs, reason, at, while_acting });
+        }
+        self.touched.insert(replication);
+    }
+
+    /// Tells every connected agent what to watch: the peers of its hierarchies and its volumes there.
+    pub(super) fn send_watches(&mut self) {
+        let agents: Vec<AgentName> =
+            self.sessions.iter().filter(|(_, s)| s.is_connected()).map(|(n, _)| n.clone()).collect();
+        for agent in agents {
+            let watch = self.watch_of(&agent);
+            self.send(&agent, watch);
+        }
+    }
+
+    fn watch_of(&self, agent: &AgentName) -> ServerMessage {
+        let mut peers = Vec::new();
+        let mut volumes = Vec::new();
+        for record in self.state.replications.values() {
+            for side in [&record.source, &record.target] {
+                if side.hierarchy.contains(agent) {
+                    volumes.push(side.volume.clone());
+                    peers.extend(side.hierarchy.iter().filter(|p| *p != agent).cloned());
+                }
+            }
+        }
+        volumes.sort();
+        volumes.dedup();
+        peers.sort();
+        peers.dedup();
+        let failover = !volumes.is_empty();
+        let peers = peers.into_iter().filter_map(|p| self.peer_address(&p)).collect();
+        ServerMessage::Watch { term: self.state.term, peers, volumes, failover }
+    }
+
+    pub(super) fn peer_address(&self, agent: &AgentName) -> Option<PeerAddress> {
+        let live = self.sessions.get(agent).and_then(|s| s.listen_address.clone());
+        let address = live.or_else(|| self.state.agents.get(agent)?.listen_address.clone())?;
+        Some(PeerAddress { agent: agent.clone(), address })
+    }
+
+    pub(super) fn host_of(&self, agent: &AgentName) -> Option<HostIdentity> {
+        self.sessions.get(agent).map(|s| s.host.clone())
+    }
+}

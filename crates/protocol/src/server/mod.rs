@@ -1,0 +1,275 @@
+//! The server's machine: it supervises agents, decides who acts, and commits what agents report.
+//!
+//! The machine holds a mirror of the durable [`State`] and, beside it, what only this process knows: sessions, suspicions,
+//! surveys. Every input ends by looking at each replication it touched ([`supervise`]): what is wanted is compared with what
+//! is, so a lost message costs a repetition and never a stuck replication.
+
+mod checkpoint;
+pub mod command;
+mod create;
+pub mod eligibility;
+mod enrol;
+mod handover;
+mod hello;
+pub mod plan;
+mod proof;
+mod restore;
+mod run;
+pub mod session;
+mod supervise;
+mod survey;
+mod takeover;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tanist_model::api::Refusal;
+use tanist_model::change::{Change, Condition, Group};
+use tanist_model::event::{EventCode, NewEvent};
+use tanist_model::id::{AgentName, ClusterId, CommandId, ReplicationId};
+use tanist_model::replication::ReplicationRecord;
+use tanist_model::state::State;
+use tanist_model::time::{Monotonic, Now};
+
+use crate::driver::Output;
+use crate::message::{AgentMessage, Hello, ServerMessage};
+use crate::mutation::Mutations;
+use crate::random::IdSource;
+use crate::timers::Timers;
+
+pub use command::{Answer, Command};
+pub use session::{ConnectionId, Session};
+pub use supervise::{Phase, Supervision};
+
+/// What can happen to the server.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// An agent's connection with its first message; the certificate's serial number was verified by the transport.
+    Connected {
+        agent: AgentName,
+        connection: ConnectionId,
+        certificate_serial: String,
+        hello: Box<Hello>,
+    },
+    Disconnected {
+        agent: AgentName,
+        connection: ConnectionId,
+        reason: String,
+    },
+    Message {
+        agent: AgentName,
+        connection: ConnectionId,
+        message: AgentMessage,
+    },
+    /// An operator's command; the same id again returns the stored answer.
+    Command {
+        id: CommandId,
+        actor: String,
+        command: Box<Command>,
+    },
+    /// Something the shell saw and that belongs into the audit log.
+    Note(NewEvent),
+    Tick,
+}
+
+/// What the server does to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    Send {
+        agent: AgentName,
+        connection: ConnectionId,
+        message: ServerMessage,
+    },
+    Close {
+        agent: AgentName,
+        connection: ConnectionId,
+        reason: String,
+    },
+    Answer {
+        command: CommandId,
+        answer: Box<Result<Answer, Refusal>>,
+    },
+    /// A newer leader exists: this server must stop acting at once.
+    Deposed {
+        reason: String,
+    },
+}
+
+/// The server's machine.
+#[derive(Debug)]
+pub struct ServerMachine {
+    cluster: ClusterId,
+    state: State,
+    sessions: BTreeMap<AgentName, Session>,
+    supervisions: BTreeMap<ReplicationId, Supervision>,
+    surveys: BTreeMap<u64, survey::Survey>,
+    next_survey: u64,
+    timers: Timers,
+    ids: IdSource,
+    mutations: Mutations,
+    started: Monotonic,
+    now: Now,
+    out: Output<Effect>,
+    touched: BTreeSet<ReplicationId>,
+}
+
+impl ServerMachine {
+    /// A machine over what the store holds. Agents that act are waited for before they are suspected.
+    #[must_use]
+    pub fn new(
+        cluster: ClusterId,
+        state: State,
+        timers: Timers,
+        entropy: u128,
+        mutations: Mutations,
+        now: Now,
+    ) -> Self {
+        Self {
+            cluster,
+            state,
+            sessions: BTreeMap::new(),
+            supervisions: BTreeMap::new(),
+            surveys: BTreeMap::new(),
+            next_survey: 1,
+            timers,
+            ids: IdSource::new(entropy),
+            mutations,
+            started: now.monotonic,
+            now,
+            out: Output::default(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Decides on one input.
+    pub fn handle(&mut self, now: Now, input: Input) -> Output<Effect> {
+        self.now = now;
+        match input {
+            Input::Connected { agent, connection, certificate_serial, hello } => {
+                self.handle_hello(&agent, connection, &certificate_serial, *hello);
+            }
+            Input::Disconnected { agent, connection, reason } => self.on_disconnect(&agent, connection, reason),
+            Input::Message { agent, connection, message } => self.handle_message(&agent, connection, message),
+            Input::Command { id, actor, command } => self.handle_command(id, actor, *command),
+            Input::Note(event) => self.commit(Condition::Term, vec![Change::AppendEvent(event)], Vec::new()),
+            Input::Tick => self.on_tick(),
+        }
+        self.supervise_touched();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Takes the store's word after a failed or refused commit: whatever was decided meanwhile is decided again.
+    pub fn reload(&mut self, state: State) {
+        self.state = state;
+        let known: BTreeSet<_> = self.state.replications.keys().copied().collect();
+        self.supervisions.retain(|id, _| known.contains(id));
+        for supervision in self.supervisions.values_mut() {
+            supervision.reset();
+        }
+        self.touched = known;
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    #[must_use]
+    pub fn session(&self, agent: &AgentName) -> Option<&Session> {
+        self.sessions.get(agent)
+    }
+
+    #[must_use]
+    pub fn supervision(&self, id: ReplicationId) -> Option<&Supervision> {
+        self.supervisions.get(&id)
+    }
+
+    #[must_use]
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// The time of the last input.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    fn on_tick(&mut self) {
+        self.expire_surveys();
+        self.touched.extend(self.state.replications.keys().copied());
+    }
+
+    fn supervise_touched(&mut self) {
+        for id in std::mem::take(&mut self.touched) {
+            self.supervise(id);
+        }
+    }
+
+    /// Marks every replication that an agent has to do with.
+    fn touch_agent(&mut self, agent: &AgentName) {
+        let concerned = self.state.replications.values().filter(|r| {
+            r.source.hierarchy.contains(agent)
+                || r.target.hierarchy.contains(agent)
+                || r.holder.as_ref().is_some_and(|h| h.agent == *agent)
+        });
+        self.touched.extend(concerned.map(|r| r.id));
+    }
+
+    /// Applies changes to the mirror and has them committed; `after` is done once they are durable.
+    fn commit(&mut self, condition: Condition, changes: Vec<Change>, after: Vec<Effect>) {
+        for change in &changes {
+            self.state.apply(change);
+        }
+        self.out.commit(Group { condition, changes }, after);
+    }
+
+    /// Commits changes of one replication under its present epochs and holder.
+    fn commit_current(&mut self, present: &ReplicationRecord, changes: Vec<Change>, after: Vec<Effect>) {
+        let condition = Condition::Current {
+            replication: present.id,
+            epochs: present.epochs,
+            incarnation: present.holder.as_ref().map(|h| h.incarnation),
+        };
+        self.commit(condition, changes, after);
+    }
+
+    fn event(&self, code: EventCode, message: impl Into<String>) -> NewEvent {
+        NewEvent {
+            at: self.now.wall,
+            code,
+            replication: None,
+            agent: None,
+            actor: "server".to_owned(),
+            message: message.into(),
+        }
+    }
+
+    fn event_of(
+        &self,
+        replication: &ReplicationRecord,
+        agent: Option<&AgentName>,
+        code: EventCode,
+        message: impl Into<String>,
+    ) -> Change {
+        let mut event = self.event(code, message);
+        event.replication = Some((replication.id, replication.name.clone()));
+        event.agent = agent.cloned();
+        Change::AppendEvent(event)
+    }
+
+    fn send(&mut self, agent: &AgentName, message: ServerMessage) {
+        if let Some(effect) = self.to_agent(agent, message) {
+            self.out.perform(effect);
+        }
+    }
+
+    /// The effect of sending, if the agent has a connection; what cannot be sent is sent again when it is back.
+    fn to_agent(&self, agent: &AgentName, message: ServerMessage) -> Option<Effect> {
+        let session = self.sessions.get(agent).filter(|s| s.is_connected())?;
+        Some(Effect::Send { agent: agent.clone(), connection: session.connection, message })
+    }
+
+    fn supervision_mut(&mut self, id: ReplicationId) -> &mut Supervision {
+        self.supervisions.entry(id).or_default()
+    }
+}

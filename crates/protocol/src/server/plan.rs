@@ -1,0 +1,370 @@
+//! The plan of a replication: guards, hierarchies, tier and promise, and the matrix of who reaches what. Pure over what agents
+//! have just shown.
+
+use tanist_model::api::{CheckCell, CheckRow, CreateReplication, Plan, Refusal, RefusalCode};
+use tanist_model::hierarchy::{Hierarchy, Rank};
+use tanist_model::id::{AgentName, VolumeAddress};
+use tanist_model::policy::SourceMode;
+use tanist_model::replication::{FencingTier, ReplicationRecord, Side};
+use tanist_model::takeover::PeerVerdict;
+use tanist_model::volume::{StorageReport, VolumeContent, VolumeReport};
+
+use super::ServerMachine;
+
+impl ServerMachine {
+    /// The plan for a replication that does not exist yet.
+    ///
+    /// # Errors
+    /// The first guard that forbids it, as a [`Refusal`].
+    pub fn plan(&self, create: &CreateReplication) -> Result<Plan, Refusal> {
+        let hierarchy = Hierarchy::new(create.agents.clone()).map_err(|e| {
+            Refusal::new(RefusalCode::Invalid, e.to_string()).hint("--agents h1,h2,h3, the primary first")
+        })?;
+        self.check_agents(&hierarchy)?;
+        let source = self.volume_seen(&hierarchy, &create.source, Side::Source)?;
+        let target = self.volume_seen(&hierarchy, &create.target, Side::Target)?;
+        self.guard(create, source, target)?;
+        let source_hierarchy = self.reaching(&hierarchy, &create.source);
+        let target_hierarchy = self.reaching(&hierarchy, &create.target);
+        if !target_hierarchy.iter().any(|a| source_hierarchy.contains(a)) {
+            return Err(Refusal::new(RefusalCode::Conflict, "no agent reaches both volumes")
+                .cause(format!(
+                    "the source is reached by {}, the target by {}",
+                    join(&source_hierarchy),
+                    join(&target_hierarchy)
+                ))
+                .hint("this version copies in the direct form: give one agent access to both storage systems"));
+        }
+        let mut plan = Plan {
+            name: create.name.clone(),
+            source: create.source.clone(),
+            target: create.target.clone(),
+            size_bytes: source.size_bytes,
+            target_size_bytes: target.size_bytes,
+            policy: create.policy.clone(),
+            form: "direct".to_owned(),
+            tier: FencingTier::F3,
+            promise: String::new(),
+            overwrites: what_is_overwritten(target),
+            remarks: self.remarks(create, &target_hierarchy),
+            matrix: Vec::new(),
+            source_hierarchy,
+            target_hierarchy,
+        };
+        plan.tier = self.reachable_tier(&plan.target_hierarchy, &create.target);
+        plan.tier.promise().clone_into(&mut plan.promise);
+        plan.matrix =
+            self.matrix(&plan.source_hierarchy, &plan.target_hierarchy, (&create.source, &create.target), None);
+        Ok(plan)
+    }
+
+    /// The plan of a replication that exists, from what is known now.
+    #[must_use]
+    pub fn plan_of(&self, record: &ReplicationRecord) -> Plan {
+        let source_hierarchy: Vec<AgentName> = record.source.hierarchy.iter().cloned().collect();
+        let target_hierarchy: Vec<AgentName> = record.target.hierarchy.iter().cloned().collect();
+        let tier = self.reachable_tier(&target_hierarchy, &record.target.volume);
+        let volumes = (&record.source.volume, &record.target.volume);
+        let target_size = target_hierarchy.iter().find_map(|a| Some(self.report(a, volumes.1)?.size_bytes));
+        Plan {
+            name: record.name.clone(),
+            source: record.source.volume.clone(),
+            target: record.target.volume.clone(),
+            size_bytes: record.size_bytes,
+            target_size_bytes: target_size.unwrap_or(record.size_bytes),
+            policy: record.policy.clone(),
+            form: "direct".to_owned(),
+            tier,
+            promise: tier.promise().to_owned(),
+            overwrites: "the target belongs to this replication".to_owned(),
+            remarks: Vec::new(),
+            matrix: self.matrix(&source_hierarchy, &target_hierarchy, volumes, Some(record)),
+            source_hierarchy,
+            target_hierarchy,
+        }
+    }
+
+    /// The tier that a takeover can count on: F2 if the agents share one host whose kernel lock proves quiet.
+    #[must_use]
+    pub fn reachable_tier(&self, agents: &[AgentName], target: &VolumeAddress) -> FencingTier {
+        let mut machines: Vec<&str> =
+            agents.iter().filter_map(|a| Some(self.sessions.get(a)?.host.machine_id.as_str())).collect();
+        machines.dedup();
+        let locks = agents.iter().all(|a| self.storage_report(a, target).is_some_and(|s| s.capabilities.kernel_lock));
+        if machines.len() == 1 && locks { FencingTier::F2 } else { FencingTier::F3 }
+    }
+
+    fn check_agents(&self, hierarchy: &Hierarchy) -> Result<(), Refusal> {
+        for agent in hierarchy {
+            if self.state.agents.get(agent).is_none_or(|a| a.removed) {
+                return Err(Refusal::new(RefusalCode::NotFound, format!("there is no agent {agent}"))
+                    .hint(format!("join it first: tanist token create {agent}")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn report(&self, agent: &AgentName, volume: &VolumeAddress) -> Option<&VolumeReport> {
+        let session = self.sessions.get(agent).filter(|s| s.is_connected())?;
+        session
+            .canaries
+            .get(volume)
+            .map_or_else(|| session.inventory.get(volume), |seen| seen.value.result.as_ref().ok())
+    }
+
+    fn storage_report(&self, agent: &AgentName, volume: &VolumeAddress) -> Option<&StorageReport> {
+        self.sessions.get(agent)?.storage.iter().find(|s| s.name == volume.system)
+    }
+
+    fn reaching(&self, hierarchy: &Hierarchy, volume: &VolumeAddress) -> Vec<AgentName> {
+        hierarchy.iter().filter(|a| self.report(a, volume).is_some()).cloned().collect()
+    }
+
+    fn volume_seen(&self, agents: &Hierarchy, volume: &VolumeAddress, side: Side) -> Result<&VolumeReport, Refusal> {
+        let reports: Vec<(&AgentName, &VolumeReport)> =
+            agents.iter().filter_map(|a| Some((a, self.report(a, volume)?))).collect();
+        let Some((first, report)) = reports.first() else {
+            let why: Vec<String> = agents.iter().map(|a| format!("{a}: {}", self.why_unseen(a, volume))).collect();
+            return Err(Refusal::new(RefusalCode::NotFound, format!("no agent reaches the {side} {volume}"))
+                .cause(why.join("; "))
+                .hint("tanist volume list shows what the agents reach"));
+        };
+        if let Some((other, differs)) = reports.iter().find(|(_, r)| r.size_bytes != report.size_bytes) {
+            return Err(Refusal::new(RefusalCode::Conflict, format!("the agents see different volumes as {volume}"))
+                .cause(format!("{first} sees {} bytes, {other} sees {} bytes", report.size_bytes, differs.size_bytes))
+                .hint("a storage system's name must mean the same storage on every agent"));
+        }
+        Ok(report)
+    }
+
+    fn why_unseen(&self, agent: &AgentName, volume: &VolumeAddress) -> String {
+        let Some(session) = self.sessions.get(agent).filter(|s| s.is_connected()) else {
+            return "not connected".to_owned();
+        };
+        match session.canaries.get(volume).map(|seen| &seen.value.result) {
+            Some(Err(reason)) => reason.clone(),
+            _ if !session.storage.iter().any(|s| s.name == volume.system) => {
+                format!("it has no storage system {}", volume.system)
+            }
+            _ => "there is no such volume".to_owned(),
+        }
+    }
+
+    fn guard(&self, create: &CreateReplication, source: &VolumeReport, target: &VolumeReport) -> Result<(), Refusal> {
+        self.guard_name_and_policy(create)?;
+        self.guard_other_replications(create, source, target)?;
+        guard_volumes(create, source, target)?;
+        self.guard_source_mode(create)
+    }
+
+    fn guard_name_and_policy(&self, create: &CreateReplication) -> Result<(), Refusal> {
+        if self.state.replication_by_name(&create.name).is_some() {
+            return Err(Refusal::new(RefusalCode::Conflict, format!("there is a replication {} already", create.name))
+                .hint("choose another name, or: tanist replication show NAME"));
+        }
+        if create.policy.bandwidth_bytes_per_second == Some(0) {
+            return Err(Refusal::new(RefusalCode::Invalid, "a bandwidth limit of zero would never finish")
+                .hint("to stop a replication: tanist replication pause NAME"));
+        }
+        Ok(())
+    }
+
+    /// A target belongs to one replication; data never goes round in a circle.
+    fn guard_other_replications(
+        &self,
+        create: &CreateReplication,
+        source: &VolumeReport,
+        target: &VolumeReport,
+    ) -> Result<(), Refusal> {
+        let is = |r: &VolumeAddress, identity: &str, v: &VolumeReport| *r == v.address || identity == v.identity;
+        for other in self.state.replications.values() {
+            if is(&other.target.volume, &other.target.identity, target) {
+                return Err(guarded(create, format!("it is the target of replication {}", other.name)));
+            }
+            if is(&other.source.volume, &other.source.identity, target) && self.leads_to(&other.target.identity, source)
+            {
+                return Err(guarded(create, format!("it is the source of replication {}: a loop", other.name)));
+            }
+        }
+        let read_by = self.state.replications.values().find(|o| is(&o.source.volume, &o.source.identity, target));
+        match read_by {
+            Some(other) => Err(guarded(create, format!("it is the source of replication {}", other.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether data from this volume arrives, over any number of replications, at the given one.
+    fn leads_to(&self, from_identity: &str, volume: &VolumeReport) -> bool {
+        let mut reached = vec![from_identity.to_owned()];
+        let mut next = 0;
+        while next < reached.len() {
+            if reached[next] == volume.identity {
+                return true;
+            }
+            let onward = self.state.replications.values().filter(|r| r.source.identity == reached[next]);
+            let fresh: Vec<String> =
+                onward.map(|r| r.target.identity.clone()).filter(|i| !reached.contains(i)).collect();
+            reached.extend(fresh);
+            next += 1;
+        }
+        false
+    }
+
+    fn guard_source_mode(&self, create: &CreateReplication) -> Result<(), Refusal> {
+        let can_snapshot = create
+            .agents
+            .iter()
+            .filter(|a| self.report(a, &create.source).is_some())
+            .all(|a| self.storage_report(a, &create.source).is_some_and(|s| s.capabilities.snapshots));
+        if create.policy.source_mode != SourceMode::Snapshot || can_snapshot {
+            return Ok(());
+        }
+        Err(Refusal::new(RefusalCode::Conflict, format!("the storage of {} cannot make snapshots", create.source))
+            .cause("without an immutable source a replica is not a state that ever existed")
+            .hint(
+                "--source-mode sealed: you state that nobody writes to the source during a run; \
+                 --source-mode live: the replica is fuzzy and marked so",
+            ))
+    }
+
+    fn remarks(&self, create: &CreateReplication, targets: &[AgentName]) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let keeps =
+            targets.iter().all(|a| self.storage_report(a, &create.target).is_some_and(|s| s.capabilities.snapshots));
+        if !keeps {
+            remarks.push(
+                "the target's storage makes no snapshots: from the start of a run to its end no recovery point exists"
+                    .to_owned(),
+            );
+        }
+        match create.policy.source_mode {
+            SourceMode::Sealed => remarks.push(
+                "sealed source: nobody may write to it during a run; a change that shows stops the run".to_owned(),
+            ),
+            SourceMode::Live => remarks.push(
+                "live source: the replica is fuzzy, its recovery points are marked so, and a takeover waits for proof of quiet"
+                    .to_owned(),
+            ),
+            SourceMode::Snapshot => {}
+        }
+        let missing: Vec<String> = create
+            .agents
+            .iter()
+            .filter(|a| self.report(a, &create.source).is_none() || self.report(a, &create.target).is_none())
+            .map(|a| format!("agent {a} does not reach both volumes and cannot act in the direct form"))
+            .collect();
+        remarks.extend(missing);
+        remarks
+    }
+
+    /// Agent x (server, each peer, source, target): each cell a real round trip or read, with its age.
+    #[must_use]
+    pub fn matrix(
+        &self,
+        sources: &[AgentName],
+        targets: &[AgentName],
+        (source, target): (&VolumeAddress, &VolumeAddress),
+        record: Option<&ReplicationRecord>,
+    ) -> Vec<CheckRow> {
+        let mut agents: Vec<AgentName> = targets.to_vec();
+        agents.extend(sources.iter().filter(|a| !targets.contains(a)).cloned());
+        let row = |(position, agent): (usize, &AgentName)| {
+            let mut cells = vec![self.server_cell(agent)];
+            cells.extend(agents.iter().filter(|p| *p != agent).map(|peer| self.peer_cell(agent, peer)));
+            cells.push(self.volume_cell(agent, "source", source));
+            cells.push(self.volume_cell(agent, "target", target));
+            let first_gap = cells.iter().find(|c| !c.ok);
+            let gap = first_gap.map(|c| format!("{}: {}", c.to, c.reason.as_deref().unwrap_or("not shown")));
+            CheckRow {
+                agent: agent.clone(),
+                rank: Rank(u8::try_from(position + 1).unwrap_or(u8::MAX)),
+                ineligible: record.map_or(gap, |r| self.why_ineligible(r, agent)),
+                cells,
+            }
+        };
+        agents.iter().enumerate().map(row).collect()
+    }
+
+    fn age_ms(&self, at: tanist_model::time::Monotonic) -> Option<u64> {
+        u64::try_from(self.now.monotonic.since(at).as_millis()).ok()
+    }
+
+    fn server_cell(&self, agent: &AgentName) -> CheckCell {
+        let to = "server".to_owned();
+        match self.sessions.get(agent) {
+            Some(s) if s.is_connected() => {
+                CheckCell { to, ok: true, age_ms: self.age_ms(s.last_beat), took_us: None, reason: None }
+            }
+            Some(s) => {
+                let reason = s.ended.as_ref().map(|(_, reason)| reason.clone());
+                CheckCell { to, ok: false, age_ms: self.age_ms(s.last_beat), took_us: None, reason }
+            }
+            None => CheckCell { to, ok: false, age_ms: None, took_us: None, reason: Some("not connected".to_owned()) },
+        }
+    }
+
+    fn peer_cell(&self, agent: &AgentName, peer: &AgentName) -> CheckCell {
+        let to = peer.to_string();
+        let Some(seen) = self.sessions.get(agent).filter(|s| s.is_connected()).and_then(|s| s.peers.get(peer)) else {
+            return CheckCell { to, ok: false, age_ms: None, took_us: None, reason: Some("not tried yet".to_owned()) };
+        };
+        let reason = match seen.value.verdict {
+            PeerVerdict::Reached { .. } => None,
+            PeerVerdict::Refused => Some("nobody listens there".to_owned()),
+            PeerVerdict::Unreachable => Some("no answer".to_owned()),
+        };
+        CheckCell { to, ok: reason.is_none(), age_ms: self.age_ms(seen.at), took_us: Some(seen.value.took_us), reason }
+    }
+
+    fn volume_cell(&self, agent: &AgentName, to: &str, volume: &VolumeAddress) -> CheckCell {
+        let to = to.to_owned();
+        let session = self.sessions.get(agent).filter(|s| s.is_connected());
+        let Some(seen) = session.and_then(|s| s.canaries.get(volume)) else {
+            return CheckCell { to, ok: false, age_ms: None, took_us: None, reason: Some("not read yet".to_owned()) };
+        };
+        let reason = seen.value.result.as_ref().err().cloned();
+        CheckCell { to, ok: reason.is_none(), age_ms: self.age_ms(seen.at), took_us: Some(seen.value.took_us), reason }
+    }
+}
+
+/// What must hold of the two volumes themselves.
+fn guard_volumes(create: &CreateReplication, source: &VolumeReport, target: &VolumeReport) -> Result<(), Refusal> {
+    if source.identity == target.identity {
+        return Err(guarded(create, format!("it is the same volume as the source {}", create.source)));
+    }
+    if target.size_bytes < source.size_bytes {
+        let missing = source.size_bytes - target.size_bytes;
+        return Err(
+            guarded(create, format!("it is {missing} bytes smaller than the source")).hint("grow the target first")
+        );
+    }
+    if target.read_only {
+        return Err(guarded(create, "it is read-only".to_owned()));
+    }
+    if let Some(user) = &target.in_use_by {
+        return Err(guarded(create, format!("it is in use: {user}")).hint("stop what uses it first"));
+    }
+    if target.content != VolumeContent::Blank && !create.overwrite_target {
+        return Err(guarded(create, what_is_overwritten(target)).hint("if that may be lost: --overwrite-target"));
+    }
+    Ok(())
+}
+
+fn guarded(create: &CreateReplication, cause: String) -> Refusal {
+    Refusal::new(RefusalCode::Guarded, format!("{} cannot become a target", create.target)).cause(cause)
+}
+
+fn what_is_overwritten(target: &VolumeReport) -> String {
+    match &target.content {
+        VolumeContent::Blank => "nothing: the target is blank".to_owned(),
+        VolumeContent::Signature(what) => format!("the target holds {what}"),
+        VolumeContent::Data => "the target holds data without a known signature".to_owned(),
+    }
+}
+
+fn join(agents: &[AgentName]) -> String {
+    if agents.is_empty() {
+        return "nobody".to_owned();
+    }
+    agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

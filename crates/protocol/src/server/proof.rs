@@ -1,0 +1,203 @@
+//! Proof of quiet (tier F2): how an epoch leaves the `unproven` set. Suspicion, verdicts and refused connections never do it.
+
+use tanist_model::change::Change;
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, Epochs, HostIdentity, ReplicationId};
+use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, UnprovenEpoch};
+use tanist_model::run::RunState;
+use tanist_model::takeover::{Evidence, ProvenEpoch};
+
+use super::{Effect, ServerMachine};
+use crate::message::{FenceReport, ServerMessage, Stamp};
+use crate::mutation::Mutation;
+
+impl ServerMachine {
+    /// Whether a fence point may be passed: every epoch but the holder's own is proven quiet.
+    pub(super) fn may_advance(&self, record: &ReplicationRecord) -> bool {
+        record.awaited().next().is_none() || self.mutations.breaks(Mutation::ProofNotAwaited)
+    }
+
+    /// Whether something is held up by epochs that are not proven quiet.
+    #[must_use]
+    pub fn waits_for_proof(&self, record: &ReplicationRecord) -> bool {
+        if record.awaited().next().is_none() {
+            return false;
+        }
+        let run_waits = self.state.current_run(record).is_some_and(|run| {
+            run.state == RunState::SnapshotPending || run.snapshot.as_ref().is_some_and(|s| !s.mode.is_immutable())
+        });
+        run_waits || record.intent == Intent::Deleting
+    }
+
+    pub(super) fn tier_in_force(&self, record: &ReplicationRecord) -> FencingTier {
+        if record.awaited().next().is_none() { FencingTier::F2 } else { FencingTier::F3 }
+    }
+
+    /// Takes what the holder's fence found into the record: its own lock, and the epochs that the lock proves quiet.
+    pub(super) fn apply_fence(&self, next: &mut ReplicationRecord, fence: &FenceReport) -> Vec<ProvenEpoch> {
+        let on_target = fence.locked.as_deref() == Some(next.target.identity.as_str());
+        let any_file = self.mutations.breaks(Mutation::LockOnAnotherFile) && fence.locked.is_some();
+        if !on_target && !any_file {
+            return Vec::new();
+        }
+        let current = next.epochs.target;
+        let Some(own) = next.unproven.iter_mut().find(|u| u.epoch == current) else { return Vec::new() };
+        own.held_kernel_lock = true;
+        let host = own.host.clone();
+        let ignore_boot = self.mutations.breaks(Mutation::BootIdIgnored);
+        let same_boot = |other: &HostIdentity| {
+            other.machine_id == host.machine_id && (ignore_boot || other.boot_id == host.boot_id)
+        };
+        let quiet = |u: &UnprovenEpoch| u.epoch != current && u.held_kernel_lock && same_boot(&u.host);
+        self.take_proven(next, ProofKind::KernelLock, quiet)
+    }
+
+    /// Removes the epochs that `quiet` names and says how they were proven.
+    fn take_proven(
+        &self,
+        next: &mut ReplicationRecord,
+        proof: ProofKind,
+        quiet: impl Fn(&UnprovenEpoch) -> bool,
+    ) -> Vec<ProvenEpoch> {
+        let clears_all = self.mutations.breaks(Mutation::ProofClearsAll) && next.unproven.iter().any(&quiet);
+        let current = next.epochs.target;
+        let gone = |u: &UnprovenEpoch| quiet(u) || clears_all && u.epoch != current;
+        let at = self.now.wall;
+        let proven = next.unproven.iter().filter(|u| gone(u));
+        let proven: Vec<ProvenEpoch> =
+            proven.map(|u| ProvenEpoch { epoch: u.epoch, agent: u.agent.clone(), proof, at }).collect();
+        next.unproven.retain(|u| !gone(u));
+        proven
+    }
+
+    pub(super) fn proof_events(&self, record: &ReplicationRecord, proven: &[ProvenEpoch]) -> Vec<Change> {
+        let event = |p: &ProvenEpoch| {
+            let how = match p.proof {
+                ProofKind::Drained => "it drained",
+                ProofKind::KernelLock => "its lock on the target is free",
+                ProofKind::NewBoot => "its host has booted anew",
+                ProofKind::OperatorConfirmed => "an operator confirmed it dead",
+            };
+            let message = format!("epoch {} of agent {} is proven quiet: {how}", p.epoch, p.agent);
+            self.event_of(record, Some(&p.agent), EventCode::ProvenQuiet, message)
+        };
+        proven.iter().map(event).collect()
+    }
+
+    pub(super) fn handle_proof_of_quiet(
+        &mut self,
+        agent: &AgentName,
+        id: ReplicationId,
+        epochs: Epochs,
+        fence: &FenceReport,
+    ) {
+        if !self.is_current(agent, id, epochs) {
+            self.step_down(agent, id, epochs);
+            return;
+        }
+        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        self.take_proof(&record, fence);
+    }
+
+    /// The holder obtained the lock after its activation.
+    pub(super) fn take_proof(&mut self, record: &ReplicationRecord, fence: &FenceReport) {
+        let mut next = record.clone();
+        let proven = self.apply_fence(&mut next, fence);
+        if next == *record {
+            return;
+        }
+        self.commit_proven(record, next, proven, Vec::new());
+    }
+
+    fn commit_proven(
+        &mut self,
+        record: &ReplicationRecord,
+        next: ReplicationRecord,
+        proven: Vec<ProvenEpoch>,
+        after: Vec<Effect>,
+    ) {
+        let mut changes = self.proof_events(record, &proven);
+        if let Some(mut takeover) = self.state.takeovers.get(&(record.id, record.epochs.target.0)).cloned() {
+            takeover.proven.extend(proven);
+            changes.push(Change::PutTakeover(Box::new(takeover)));
+        }
+        changes.push(Change::PutReplication(Box::new(next)));
+        self.commit_current(record, changes, after);
+        self.touched.insert(record.id);
+    }
+
+    /// An agent seen under a new boot id: nothing of its old boot writes any more.
+    pub(super) fn prove_by_new_boot(&mut self, agent: &AgentName, host: &HostIdentity) {
+        let rebooted = |u: &UnprovenEpoch| {
+            u.agent == *agent && u.host.machine_id == host.machine_id && u.host.boot_id != host.boot_id
+        };
+        self.prove_everywhere(ProofKind::NewBoot, rebooted);
+    }
+
+    /// An operator has confirmed that an agent is dead.
+    pub(super) fn prove_by_operator(&mut self, agent: &AgentName) -> usize {
+        self.prove_everywhere(ProofKind::OperatorConfirmed, |u| u.agent == *agent)
+    }
+
+    fn prove_everywhere(&mut self, proof: ProofKind, quiet: impl Fn(&UnprovenEpoch) -> bool) -> usize {
+        let concerned: Vec<ReplicationRecord> =
+            self.state.replications.values().filter(|r| r.unproven.iter().any(&quiet)).cloned().collect();
+        let mut count = 0;
+        for record in concerned {
+            let mut next = record.clone();
+            let proven = self.take_proven(&mut next, proof, &quiet);
+            count += proven.len();
+            self.commit_proven(&record, next, proven, Vec::new());
+        }
+        count
+    }
+
+    /// `Drained` is final: that epoch never writes again.
+    pub(super) fn handle_drained(&mut self, agent: &AgentName, id: ReplicationId, epochs: Epochs) {
+        let Some(incarnation) = self.sessions.get(agent).map(|s| s.incarnation) else { return };
+        let stamp = Stamp { term: self.state.term, replication: id, epochs, incarnation };
+        let noted = self.to_agent(agent, ServerMessage::DrainedNoted { stamp });
+        let Some(record) = self.state.replications.get(&id).cloned() else {
+            self.out_perform(noted);
+            return;
+        };
+        let is_its = |u: &UnprovenEpoch| u.epoch == epochs.target && u.incarnation == incarnation;
+        if !record.unproven.iter().any(is_its) {
+            self.out_perform(noted);
+            return;
+        }
+        let mut next = record.clone();
+        let proven = self.take_proven(&mut next, ProofKind::Drained, is_its);
+        if self.is_current(agent, id, epochs) {
+            next.holder = None;
+            self.note_vacancy(&record, agent);
+        }
+        self.commit_proven(&record, next, proven, noted.into_iter().collect());
+    }
+
+    /// Remembers why the acting agent left, so that its successor's record tells the truth.
+    fn note_vacancy(&mut self, record: &ReplicationRecord, agent: &AgentName) {
+        let wall = self.now.wall;
+        let session = self.sessions.get(agent);
+        let leaving = session.is_some_and(|s| s.leaving);
+        let unfit = session
+            .and_then(|s| s.declined.get(&record.id))
+            .filter(|d| d.epochs == record.epochs)
+            .map(|d| Evidence::ReportedUnfit { reason: d.reason.clone() });
+        let supervision = self.supervision_mut(record.id);
+        let (evidence, since) = match (&supervision.handover, unfit) {
+            (Some(handover), _) => (Evidence::Handover { by: handover.by.clone() }, handover.started_at),
+            (None, Some(unfit)) => (unfit, wall),
+            (None, None) if leaving => (Evidence::Handover { by: "the agent's stop".to_owned() }, wall),
+            (None, None) => (Evidence::ReportedUnfit { reason: "it drained by itself".to_owned() }, wall),
+        };
+        supervision.vacancy = Some((evidence, since));
+        supervision.suspicion = None;
+    }
+
+    fn out_perform(&mut self, effect: Option<Effect>) {
+        if let Some(effect) = effect {
+            self.out.perform(effect);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! After a restore of the store: no grants until every known agent has shown the epochs it was granted; then go on above all.
+
+use tanist_model::change::{Change, Condition};
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
+use tanist_model::replication::{ReplicationRecord, UnprovenEpoch};
+use tanist_model::takeover::Evidence;
+
+use super::{Effect, ServerMachine};
+use crate::message::Hello;
+use crate::mutation::Mutation;
+
+impl ServerMachine {
+    /// Takes the epochs that an agent shows. Epochs above the store's are raised whenever they are seen; agents that owe them
+    /// have then paid.
+    pub(super) fn note_shown_epochs(&mut self, agent: &AgentName, hello: &Hello) {
+        if self.mutations.breaks(Mutation::RestoreWithoutRaise) {
+            return self.settle(agent);
+        }
+        for (id, shown) in &hello.granted {
+            let working = hello.roles.iter().any(|r| r.replication == *id && r.epochs == *shown);
+            // An epoch of an earlier process can no longer drain: only the lock, a new boot or an operator proves it quiet.
+            let incarnation = if working { hello.incarnation } else { Incarnation(0) };
+            self.raise_above(agent, *id, *shown, incarnation);
+        }
+        self.settle(agent);
+    }
+
+    fn raise_above(&mut self, agent: &AgentName, id: ReplicationId, shown: Epochs, incarnation: Incarnation) {
+        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        let known = record.unproven.iter().any(|u| u.epoch == shown.target);
+        if !record.epochs.is_older_than(shown) && (known || !self.state.restoring) {
+            return;
+        }
+        let Some(host) = self.host_of(agent) else { return };
+        let mut next = record.clone();
+        if record.epochs.is_older_than(shown) {
+            next.epochs = Epochs {
+                source: record.epochs.source.max(shown.source),
+                target: record.epochs.target.max(shown.target),
+            };
+            next.holder = None;
+        }
+        if !known {
+            let (epoch, agent, granted_at) = (shown.target, agent.clone(), self.now.wall);
+            next.unproven.push(UnprovenEpoch { epoch, agent, incarnation, host, held_kernel_lock: false, granted_at });
+        }
+        let message = format!("agent {agent} shows epoch {shown}; the store knew {}", record.epochs);
+        let event = self.event_of(&record, Some(agent), EventCode::EpochBurnt, message);
+        self.commit_current(&record, vec![event, Change::PutReplication(Box::new(next))], Vec::new());
+        let wall = self.now.wall;
+        let evidence = Evidence::ReportedUnfit { reason: "its epoch was lost with the restored store".to_owned() };
+        self.supervision_mut(id).vacancy = Some((evidence, wall));
+        self.touched.insert(id);
+    }
+
+    /// The agent has shown its epochs; when it was the last one to, grants are given again.
+    fn settle(&mut self, agent: &AgentName) {
+        let Some(record) = self.state.agents.get(agent).filter(|a| a.owes_epochs) else { return };
+        let mut paid = record.clone();
+        paid.owes_epochs = false;
+        self.commit(Condition::Term, vec![Change::PutAgent(paid)], Vec::new());
+        self.end_restore_if_settled();
+    }
+
+    pub(super) fn end_restore_if_settled(&mut self) {
+        let owing = self.state.agents.values().any(|a| a.owes_epochs && !a.removed);
+        if !self.state.restoring || owing {
+            return;
+        }
+        let event = self.event(EventCode::StoreRestoreComplete, "every known agent has shown its epochs; grants go on");
+        self.commit(Condition::Term, vec![Change::SetRestoring(false), Change::AppendEvent(event)], Vec::new());
+        self.touched.extend(self.state.replications.keys().copied());
+    }
+
+    /// The agents that a restored store still waits for.
+    #[must_use]
+    pub fn owing_agents(&self) -> Vec<&AgentName> {
+        self.state.agents.values().filter(|a| a.owes_epochs && !a.removed).map(|a| &a.name).collect()
+    }
+
+    pub(super) fn handle_newer_seen(&mut self, agent: &AgentName, id: ReplicationId, epochs: Epochs, term: Term) {
+        if term > self.state.term {
+            let reason = format!("agent {agent} has obeyed term {term}; this server is in term {}", self.state.term);
+            self.out.perform(Effect::Deposed { reason });
+            return;
+        }
+        let Some(incarnation) = self.sessions.get(agent).map(|s| s.incarnation) else { return };
+        if self.newer_than_stored(id, epochs) {
+            self.raise_above(agent, id, epochs, incarnation);
+        }
+    }
+
+    fn newer_than_stored(&self, id: ReplicationId, epochs: Epochs) -> bool {
+        self.state.replications.get(&id).is_some_and(|r: &ReplicationRecord| r.epochs.is_older_than(epochs))
+    }
+}

@@ -1,0 +1,355 @@
+//! Runs: which order the holder needs now, and what becomes of what it reports.
+
+use tanist_model::change::Change;
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
+use tanist_model::policy::SourceMode;
+use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
+use tanist_model::replication::{Holder, Intent, ReplicationRecord};
+use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
+
+use super::{Effect, ServerMachine};
+use crate::message::{AgentMessage, RunEnd, RunFailureKind, RunOrder, ServerMessage};
+
+/// Failures of a run at the storage, under one agent, after which another one is tried.
+const REPAIRS_BEFORE_ANOTHER_AGENT: u32 = 3;
+/// Attempts to make a snapshot before the run is given up.
+const SNAPSHOT_ATTEMPTS: u32 = 5;
+
+/// The target snapshot that keeps the recovery point of a run is named after the run.
+#[must_use]
+pub fn target_snapshot_id(run: RunId) -> SnapshotId {
+    SnapshotId(run.0)
+}
+
+impl ServerMachine {
+    /// Gives the holder the order that its run needs, unless it already works on it.
+    pub(super) fn drive_run(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        let Some(run) = self.state.current_run(record).cloned() else { return };
+        let working = self.is_working_on(record, holder, run.id);
+        if record.intent == Intent::Paused {
+            if working {
+                self.close_run(record, holder, run.id, RunEnd::Halted);
+            }
+            return;
+        }
+        let now = self.now.monotonic;
+        let waits = self.supervisions.get(&record.id).and_then(|s| s.run_retry_at).is_some_and(|at| now < at);
+        if waits || working || self.hold_for_proof(record, &run) {
+            return;
+        }
+        let Some(number) = self.next_order(record) else { return };
+        let order = Box::new(self.order_of(record, &run));
+        let stamp = self.stamp(record, holder);
+        self.send(&holder.agent, ServerMessage::OpenRun { stamp, number, order });
+    }
+
+    fn is_working_on(&self, record: &ReplicationRecord, holder: &Holder, run: RunId) -> bool {
+        let role = self.sessions.get(&holder.agent).and_then(|s| s.roles.get(&record.id));
+        role.is_some_and(|role| role.epochs == record.epochs && role.run == Some(run))
+    }
+
+    /// A new snapshot is a fence point; a fuzzy run is one all along.
+    fn hold_for_proof(&mut self, record: &ReplicationRecord, run: &RunRecord) -> bool {
+        let same_bytes = run.snapshot.as_ref().is_some_and(|s| s.mode.is_immutable());
+        let hold = !same_bytes && !self.may_advance(record);
+        let supervision = self.supervision_mut(record.id);
+        let announced = std::mem::replace(&mut supervision.proof_announced, hold);
+        if hold && !announced {
+            let message = format!("the next snapshot waits until {} proven quiet", self.awaited_in_words(record));
+            let event = self.event_of(record, None, EventCode::AwaitingProof, message);
+            self.commit_current(record, vec![event], Vec::new());
+        }
+        hold
+    }
+
+    fn order_of(&self, record: &ReplicationRecord, run: &RunRecord) -> RunOrder {
+        match &run.snapshot {
+            None => RunOrder::Prepare {
+                run: run.id,
+                attempt: run.attempt,
+                mode: record.policy.source_mode,
+                keep: self.recovery_point_on_target(record).map(|point| target_snapshot_id(point.run)),
+            },
+            Some(snapshot) => RunOrder::Copy {
+                run: run.id,
+                snapshot: snapshot.clone(),
+                from: if run.state == RunState::Verifying && run.mismatches > 0 {
+                    Checkpoint::START
+                } else {
+                    run.checkpoint
+                },
+                committed: run.checkpoint.seq,
+            },
+        }
+    }
+
+    fn recovery_point_on_target(&self, record: &ReplicationRecord) -> Option<&RecoveryPoint> {
+        let point = self.state.recovery_points.get(&(record.id, record.published?))?;
+        (point.place == RecoveryPointPlace::Target).then_some(point)
+    }
+
+    fn close_run(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId, end: RunEnd) {
+        let Some(number) = self.next_order(record) else { return };
+        let release = self.unneeded_snapshots(record);
+        let message = ServerMessage::CloseRun { stamp: self.stamp(record, holder), number, run, end, release };
+        self.send(&holder.agent, message);
+    }
+
+    /// Source snapshots of earlier runs: the snapshot of the last published run stays pinned until the next one is published.
+    fn unneeded_snapshots(&self, record: &ReplicationRecord) -> Vec<SnapshotId> {
+        let mut unneeded = Vec::new();
+        for run in self.state.runs.values().filter(|r| r.replication == record.id) {
+            unneeded.extend(run.dead_attempts.iter().copied());
+            let made = run.snapshot.as_ref().is_some_and(|s| s.mode == SourceMode::Snapshot);
+            if made && run.state.is_finished() && record.published != Some(run.id) && record.run != Some(run.id) {
+                unneeded.push(run.attempt);
+            }
+        }
+        unneeded
+    }
+
+    pub(super) fn handle_run_message(&mut self, agent: &AgentName, message: AgentMessage) {
+        match message {
+            AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept } => {
+                if let Some((record, run)) = self.current_work(agent, replication, epochs, run) {
+                    self.bind(&record, run, snapshot, kept);
+                }
+            }
+            AgentMessage::Checkpoint { replication, epochs, run, checkpoint, durable_at } => {
+                self.handle_checkpoint(agent, (replication, epochs, run), checkpoint, durable_at);
+            }
+            AgentMessage::RunComplete { replication, epochs, run, checkpoint, verified } => {
+                if let Some((record, run)) = self.current_work(agent, replication, epochs, run) {
+                    self.publish(&record, run, checkpoint, verified);
+                }
+            }
+            AgentMessage::RunFailed { replication, epochs, run, kind, reason } => {
+                if let Some((record, run)) = self.current_work(agent, replication, epochs, run) {
+                    self.run_failed(agent, &record, run, kind, reason);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The record and run that a report is about, if its sender is the holder and the run is the current one. Whoever is not the
+    /// holder is told to stand down; a run that is over is closed again.
+    pub(super) fn current_work(
+        &mut self,
+        agent: &AgentName,
+        id: ReplicationId,
+        epochs: Epochs,
+        run: RunId,
+    ) -> Option<(ReplicationRecord, RunRecord)> {
+        if !self.is_current(agent, id, epochs) {
+            self.step_down(agent, id, epochs);
+            return None;
+        }
+        self.touched.insert(id);
+        let record = self.state.replications.get(&id)?.clone();
+        let known = self.state.runs.get(&(id, run))?.clone();
+        if record.run == Some(run) && !known.state.is_finished() {
+            return Some((record, known));
+        }
+        let holder = record.holder.clone()?;
+        let end = if known.state == RunState::Published { RunEnd::Published } else { RunEnd::Abandoned };
+        self.close_run(&record, &holder, run, end);
+        None
+    }
+
+    /// A snapshot exists for the protocol once this commit stands, before the first byte is copied.
+    fn bind(&mut self, record: &ReplicationRecord, mut run: RunRecord, snapshot: BoundSnapshot, kept: Option<String>) {
+        let Some(holder) = record.holder.clone() else { return };
+        let id = snapshot.id;
+        let bound = ServerMessage::SnapshotBound { stamp: self.stamp(record, &holder), run: run.id, snapshot: id };
+        let reply = self.to_agent(&holder.agent, bound);
+        if run.snapshot.as_ref().is_some_and(|s| *s == snapshot) {
+            self.out.perform_all(reply);
+            return;
+        }
+        if run.state != RunState::SnapshotPending || run.attempt != id || !self.may_advance(record) {
+            return;
+        }
+        if snapshot.size_bytes != record.size_bytes {
+            let reason = grown(record.size_bytes, snapshot.size_bytes);
+            self.abandon(record, run, EventCode::SourceChanged, reason);
+            return;
+        }
+        let message = format!("run {}: source snapshot {} bound", run.id, snapshot.uid);
+        run.state = RunState::Bound;
+        run.snapshot = Some(snapshot);
+        run.bound_at = Some(self.now.wall);
+        run.agent = Some(holder.agent.clone());
+        let mut next = record.clone();
+        next.target_dirty.get_or_insert(run.id);
+        let mut changes = vec![self.event_of(record, Some(&holder.agent), EventCode::SnapshotBound, message)];
+        changes.extend(self.keep_recovery_point(record, kept));
+        changes.push(Change::PutRun(Box::new(run)));
+        changes.push(Change::PutReplication(Box::new(next)));
+        self.commit_current(record, changes, reply.into_iter().collect());
+    }
+
+    /// The target is about to be overwritten: its recovery point lives on in a target snapshot, or is gone.
+    fn keep_recovery_point(&self, record: &ReplicationRecord, kept: Option<String>) -> Vec<Change> {
+        let Some(point) = self.recovery_point_on_target(record) else { return Vec::new() };
+        let mut point = point.clone();
+        let mut changes = Vec::new();
+        point.place = if let Some(uid) = kept {
+            RecoveryPointPlace::Snapshot(uid)
+        } else {
+            let message = format!(
+                "the recovery point of run {} is overwritten by the next run: the target's storage makes no snapshots",
+                point.run
+            );
+            changes.push(self.event_of(record, None, EventCode::RecoveryPointGone, message));
+            RecoveryPointPlace::Gone
+        };
+        changes.push(Change::PutRecoveryPoint(Box::new(point)));
+        changes
+    }
+
+    /// Published: the whole snapshot is flushed and verified.
+    fn publish(&mut self, record: &ReplicationRecord, mut run: RunRecord, checkpoint: Checkpoint, verified: bool) {
+        let (Some(holder), Some(snapshot)) = (record.holder.clone(), run.snapshot.clone()) else { return };
+        if checkpoint.seq != record.size_bytes || run.checkpoint.seq > checkpoint.seq {
+            return;
+        }
+        let point = RecoveryPoint {
+            run: run.id,
+            replication: record.id,
+            place: RecoveryPointPlace::Target,
+            size_bytes: record.size_bytes,
+            chain: checkpoint.chain,
+            epochs: record.epochs,
+            source_time: run.bound_at.unwrap_or(run.requested_at),
+            published_at: self.now.wall,
+            fuzzy: !snapshot.mode.is_immutable(),
+            verified,
+        };
+        run.state = RunState::Published;
+        run.checkpoint = checkpoint;
+        run.checkpoint_epochs = record.epochs;
+        run.finished_at = Some(self.now.wall);
+        run.agent = Some(holder.agent.clone());
+        let mut next = record.clone();
+        next.run = None;
+        next.published = Some(run.id);
+        next.target_dirty = None;
+        if record.once {
+            next.intent = Intent::Deleting;
+        }
+        let message =
+            format!("run {}: recovery point published, {} bytes, digest {}", run.id, point.size_bytes, point.chain);
+        let event = self.event_of(record, Some(&holder.agent), EventCode::RunPublished, message);
+        let id = run.id;
+        let changes = vec![
+            event,
+            Change::PutRecoveryPoint(Box::new(point)),
+            Change::PutRun(Box::new(run)),
+            Change::PutReplication(Box::new(next.clone())),
+        ];
+        self.commit_current(record, changes, Vec::new());
+        self.supervision_mut(record.id).order_sent = None;
+        self.close_run_after_commit(&next, &holder, id, RunEnd::Published);
+    }
+
+    /// The end of a run rests on the commit just before it in the same output.
+    fn close_run_after_commit(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId, end: RunEnd) {
+        self.close_run(record, holder, run, end);
+    }
+
+    fn abandon(&mut self, record: &ReplicationRecord, mut run: RunRecord, code: EventCode, reason: String) {
+        run.state = RunState::Abandoned;
+        run.failure = Some(reason.clone());
+        run.finished_at = Some(self.now.wall);
+        let mut next = record.clone();
+        next.run = None;
+        if record.once {
+            next.intent = Intent::Deleting;
+        }
+        let id = run.id;
+        let mut changes = vec![self.event_of(record, run.agent.as_ref(), code, reason.clone())];
+        if code != EventCode::RunAbandoned {
+            let message = format!("run {id} is abandoned: {reason}");
+            changes.push(self.event_of(record, run.agent.as_ref(), EventCode::RunAbandoned, message));
+        }
+        changes.push(Change::PutRun(Box::new(run)));
+        changes.push(Change::PutReplication(Box::new(next.clone())));
+        self.commit_current(record, changes, Vec::new());
+        if let Some(holder) = record.holder.clone() {
+            self.supervision_mut(record.id).order_sent = None;
+            self.close_run_after_commit(&next, &holder, id, RunEnd::Abandoned);
+        }
+    }
+
+    /// An operator gives up the run in progress.
+    pub(super) fn abandon_current(&mut self, record: &ReplicationRecord, reason: &str) {
+        if let Some(run) = self.state.current_run(record).cloned() {
+            self.abandon(record, run, EventCode::RunAbandoned, format!("given up: {reason}"));
+        }
+    }
+
+    fn run_failed(
+        &mut self,
+        agent: &AgentName,
+        record: &ReplicationRecord,
+        mut run: RunRecord,
+        kind: RunFailureKind,
+        reason: String,
+    ) {
+        if let Some(role) = self.sessions.get_mut(agent).and_then(|s| s.roles.get_mut(&record.id)) {
+            role.run = None;
+        }
+        match kind {
+            RunFailureKind::SourceChanged => return self.abandon(record, run, EventCode::SourceChanged, reason),
+            RunFailureKind::SnapshotGone => return self.abandon(record, run, EventCode::RunAbandoned, reason),
+            RunFailureKind::Snapshot if run.repairs + 1 >= SNAPSHOT_ATTEMPTS => {
+                return self.abandon(record, run, EventCode::RunAbandoned, reason);
+            }
+            RunFailureKind::Mismatch | RunFailureKind::FullMismatch if run.mismatches > 0 => {
+                let message = format!("the target differed twice from what was written: {reason}");
+                return self.quarantine(record, message);
+            }
+            RunFailureKind::Mismatch | RunFailureKind::FullMismatch => run.mismatches += 1,
+            RunFailureKind::Snapshot => self.renew_attempt(&mut run),
+            RunFailureKind::Flush | RunFailureKind::Io => {}
+        }
+        run.repairs += 1;
+        let wait = self.timers.run_retry * run.repairs.min(30);
+        let retry_at = self.now.monotonic.plus(wait);
+        let supervision = self.supervision_mut(record.id);
+        supervision.run_retry_at = Some(retry_at);
+        supervision.order_sent = None;
+        let try_another = kind == RunFailureKind::Io && run.repairs % REPAIRS_BEFORE_ANOTHER_AGENT == 0;
+        let message = format!("run {} goes on from byte {} after: {reason}", run.id, run.checkpoint.seq);
+        let event = self.event_of(record, Some(agent), EventCode::RunRepaired, message);
+        self.commit_current(record, vec![event, Change::PutRun(Box::new(run))], Vec::new());
+        let elsewhere = record.holder.as_ref().is_some_and(|h| self.successor_of(record, h).is_some());
+        if try_another && elsewhere {
+            self.note_declined(agent, record.id, record.epochs, reason, true);
+        }
+    }
+
+    /// An attempt that was not bound is never used; the next one has a new id.
+    pub(super) fn renew_attempt(&mut self, run: &mut RunRecord) {
+        if run.state == RunState::SnapshotPending {
+            let next = self.ids.snapshot();
+            run.dead_attempts.push(std::mem::replace(&mut run.attempt, next));
+        }
+    }
+}
+
+fn grown(expected: u64, found: u64) -> String {
+    if found > expected {
+        format!("the source grew by {} bytes, from {expected} to {found}: the target must grow first", found - expected)
+    } else {
+        format!("the source shrank by {} bytes, from {expected} to {found}", expected - found)
+    }
+}
+
+impl crate::driver::Output<Effect> {
+    fn perform_all(&mut self, effects: impl IntoIterator<Item = Effect>) {
+        effects.into_iter().for_each(|e| self.perform(e));
+    }
+}

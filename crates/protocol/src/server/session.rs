@@ -1,0 +1,119 @@
+//! What the server knows of an agent process from its own words: volatile, gone with the server.
+
+use std::collections::BTreeMap;
+
+use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, VolumeAddress};
+use tanist_model::time::{Monotonic, Timestamp};
+use tanist_model::volume::{StorageReport, VolumeReport};
+
+use crate::message::{CanaryReport, Heartbeat, Hello, PeerReport, RoleReport};
+
+/// One connection, numbered by the transport; never reused within a server process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+/// Something reported, and when it was true by the server's clock.
+#[derive(Clone, Debug)]
+pub struct Seen<T> {
+    pub value: T,
+    pub at: Monotonic,
+}
+
+/// An agent said that it will not or cannot act under these epochs.
+#[derive(Clone, Debug)]
+pub struct Declined {
+    pub epochs: Epochs,
+    pub reason: String,
+    pub at: Monotonic,
+    /// It was acting and cannot go on, or it never began.
+    pub while_acting: bool,
+}
+
+/// An agent process as the server sees it.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub connection: ConnectionId,
+    pub incarnation: Incarnation,
+    pub host: HostIdentity,
+    pub version: String,
+    pub listen_address: Option<String>,
+    /// Any message counts as a sign of life.
+    pub last_beat: Monotonic,
+    /// Wall time of the last sign of life, for records.
+    pub last_beat_wall: Timestamp,
+    /// Why and when the connection ended, if it did.
+    pub ended: Option<(Monotonic, String)>,
+    pub leaving: bool,
+    pub storage: Vec<StorageReport>,
+    pub inventory: BTreeMap<VolumeAddress, VolumeReport>,
+    pub canaries: BTreeMap<VolumeAddress, Seen<CanaryReport>>,
+    pub peers: BTreeMap<AgentName, Seen<PeerReport>>,
+    pub roles: BTreeMap<ReplicationId, RoleReport>,
+    pub declined: BTreeMap<ReplicationId, Declined>,
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(connection: ConnectionId, hello: &Hello, at: Monotonic, wall: Timestamp) -> Self {
+        Self {
+            connection,
+            incarnation: hello.incarnation,
+            host: hello.host.clone(),
+            version: hello.version.clone(),
+            listen_address: hello.listen_address.clone(),
+            last_beat: at,
+            last_beat_wall: wall,
+            ended: None,
+            leaving: false,
+            storage: hello.storage.clone(),
+            inventory: hello.volumes.iter().map(|v| (v.address.clone(), v.clone())).collect(),
+            canaries: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            roles: hello.roles.iter().map(|r| (r.replication, r.clone())).collect(),
+            declined: BTreeMap::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    pub(super) fn note_alive(&mut self, at: Monotonic, wall: Timestamp) {
+        self.last_beat = at;
+        self.last_beat_wall = wall;
+    }
+
+    pub(super) fn note_beat(&mut self, beat: &Heartbeat, at: Monotonic) {
+        self.leaving = beat.leaving;
+        self.roles = beat.roles.iter().map(|r| (r.replication, r.clone())).collect();
+        self.note_canaries(&beat.canaries, at);
+        self.note_peers(&beat.peers, at);
+    }
+
+    pub(super) fn note_canaries(&mut self, canaries: &[CanaryReport], at: Monotonic) {
+        for canary in canaries {
+            if let Ok(report) = &canary.result {
+                self.inventory.insert(canary.address.clone(), report.clone());
+            }
+            let seen = Seen { value: canary.clone(), at: back(at, canary.age_ms) };
+            self.canaries.insert(canary.address.clone(), seen);
+        }
+    }
+
+    pub(super) fn note_peers(&mut self, peers: &[PeerReport], at: Monotonic) {
+        for peer in peers {
+            let seen = Seen { value: peer.clone(), at: back(at, peer.age_ms) };
+            self.peers.insert(peer.peer.clone(), seen);
+        }
+    }
+
+    pub(super) fn note_inventory(&mut self, storage: Vec<StorageReport>, volumes: Vec<VolumeReport>) {
+        self.storage = storage;
+        self.inventory = volumes.into_iter().map(|v| (v.address.clone(), v)).collect();
+    }
+}
+
+fn back(at: Monotonic, age_ms: u64) -> Monotonic {
+    Monotonic(at.0.saturating_sub(age_ms.saturating_mul(1000)))
+}

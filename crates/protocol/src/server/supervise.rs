@@ -1,0 +1,304 @@
+//! Detection: evidence decides how fast the server acts, never what is safe.
+//!
+//! [`ServerMachine::supervise`] compares what a replication needs with what is, and takes the next step. It is called after
+//! every input that may matter and on every tick, so it must be cheap and do nothing when nothing is to be done.
+
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, ReplicationId};
+use tanist_model::replication::{Holder, Intent, ReplicationRecord};
+use tanist_model::takeover::{Evidence, PeerVerdict, ProbeVerdict};
+use tanist_model::time::{Monotonic, Timestamp};
+
+use super::ServerMachine;
+
+/// The states of the server's machine, per replication.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Nobody acts, and nobody is needed.
+    Stable,
+    /// There is evidence against the acting agent, and no peer to ask, or a peer reaches it.
+    Suspect,
+    /// Peers have been asked.
+    Probing,
+    /// A grant is committed; the successor has not answered yet.
+    Granted,
+    /// The holder acts.
+    Active,
+    /// The holder acts, and the next snapshot waits for proof of quiet.
+    AwaitProof,
+    /// The holder has been told to drain.
+    HandingOver,
+    /// Nobody is eligible.
+    Exhausted,
+}
+
+impl Phase {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Suspect => "suspect",
+            Self::Probing => "probing",
+            Self::Granted => "granted",
+            Self::Active => "active",
+            Self::AwaitProof => "await-proof",
+            Self::HandingOver => "handing-over",
+            Self::Exhausted => "exhausted",
+        }
+    }
+}
+
+/// Evidence against the acting agent, and what peers say of it.
+#[derive(Clone, Debug)]
+pub struct Suspicion {
+    pub evidence: Evidence,
+    pub suspected_at: Timestamp,
+    pub(super) survey: u64,
+    pub(super) asked: Vec<AgentName>,
+    pub(super) deadline: Monotonic,
+    pub verdicts: Vec<ProbeVerdict>,
+    pub(super) partition_noted: bool,
+}
+
+/// A planned change of the acting agent.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    pub to: Option<AgentName>,
+    pub by: String,
+    pub started_at: Timestamp,
+    pub(super) since: Monotonic,
+    /// The agent leaves whether or not there is a successor.
+    pub(super) unconditional: bool,
+}
+
+/// What this server process knows of a replication beyond its record.
+#[derive(Clone, Debug, Default)]
+pub struct Supervision {
+    pub suspicion: Option<Suspicion>,
+    pub handover: Option<Handover>,
+    /// Why the place of the acting agent is vacant, kept until it is filled.
+    pub(super) vacancy: Option<(Evidence, Timestamp)>,
+    pub(super) exhausted: bool,
+    pub(super) proof_announced: bool,
+    pub(super) delete_announced: bool,
+    pub(super) granted_at: Option<Monotonic>,
+    pub(super) activate_sent: Option<Monotonic>,
+    pub(super) order_sent: Option<Monotonic>,
+    pub(super) order_number: u64,
+    pub(super) run_retry_at: Option<Monotonic>,
+}
+
+impl Supervision {
+    /// Forgets what was decided and may not have been committed.
+    pub(super) fn reset(&mut self) {
+        let order_number = self.order_number;
+        *self = Self { order_number, ..Self::default() };
+    }
+}
+
+/// How the holder stands.
+enum Standing {
+    Well,
+    /// Not known yet: a restarted server waits for it.
+    Awaited,
+    Suspect(Evidence),
+    Gone(Evidence),
+}
+
+impl ServerMachine {
+    /// The phase of a replication, for `show` and metrics.
+    #[must_use]
+    pub fn phase(&self, record: &ReplicationRecord) -> Phase {
+        let supervision = self.supervisions.get(&record.id);
+        if supervision.is_some_and(|s| s.exhausted) {
+            return Phase::Exhausted;
+        }
+        let Some(holder) = &record.holder else { return Phase::Stable };
+        match supervision.and_then(|s| s.suspicion.as_ref()) {
+            Some(suspicion) if suspicion.asked.is_empty() || suspicion.partition_noted => return Phase::Suspect,
+            Some(_) => return Phase::Probing,
+            None => {}
+        }
+        if supervision.is_some_and(|s| s.handover.is_some()) {
+            return Phase::HandingOver;
+        }
+        if holder.activated_at.is_none() {
+            return Phase::Granted;
+        }
+        if self.waits_for_proof(record) { Phase::AwaitProof } else { Phase::Active }
+    }
+
+    pub(super) fn supervise(&mut self, id: ReplicationId) {
+        let Some(record) = self.state.replications.get(&id).cloned() else {
+            self.supervisions.remove(&id);
+            return;
+        };
+        if self.state.restoring || record.quarantine.is_some() && record.intent != Intent::Deleting {
+            return;
+        }
+        match &record.holder {
+            None => self.supervise_vacancy(&record),
+            Some(holder) => match self.standing(&record, holder) {
+                Standing::Awaited => {}
+                Standing::Well => {
+                    self.clear_suspicion(&record, holder);
+                    self.drive_holder(&record, holder);
+                }
+                Standing::Suspect(evidence) => self.investigate(&record, holder, evidence),
+                Standing::Gone(evidence) => self.replace(&record, evidence),
+            },
+        }
+    }
+
+    fn supervise_vacancy(&mut self, record: &ReplicationRecord) {
+        if record.intent == Intent::Deleting && record.unproven.is_empty() {
+            self.finish_delete(record);
+            return;
+        }
+        let wall = self.now.wall;
+        let vacancy = self.supervision_mut(record.id).vacancy.clone();
+        let (evidence, since) = vacancy.unwrap_or((Evidence::FirstActivation, wall));
+        self.take_over(record, evidence, since, Vec::new(), None);
+    }
+
+    fn standing(&self, record: &ReplicationRecord, holder: &Holder) -> Standing {
+        if self.state.agents.get(&holder.agent).is_none_or(|a| a.removed) {
+            return Standing::Gone(Evidence::Removed);
+        }
+        let Some(session) = self.sessions.get(&holder.agent) else { return self.standing_unseen() };
+        if session.incarnation != holder.incarnation {
+            return match &session.ended {
+                None => Standing::Gone(Evidence::Restarted),
+                Some((_, reason)) => Standing::Suspect(Evidence::ConnectionEnded { reason: reason.clone() }),
+            };
+        }
+        if let Some(declined) = session.declined.get(&record.id).filter(|d| d.epochs == record.epochs) {
+            let reason = declined.reason.clone();
+            return Standing::Gone(if declined.while_acting {
+                Evidence::ReportedUnfit { reason }
+            } else {
+                Evidence::Declined { reason }
+            });
+        }
+        if let Some((_, reason)) = &session.ended {
+            return Standing::Suspect(Evidence::ConnectionEnded { reason: reason.clone() });
+        }
+        if holder.activated_at.is_none() {
+            return self.standing_granted(record);
+        }
+        let silent = self.now.monotonic.since(session.last_beat);
+        if silent >= self.timers.suspicion() {
+            let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+            return Standing::Suspect(Evidence::BeatsMissed { silent_ms });
+        }
+        Standing::Well
+    }
+
+    fn standing_unseen(&self) -> Standing {
+        if self.now.monotonic.since(self.started) < self.timers.readoption {
+            return Standing::Awaited;
+        }
+        let reason = "it has not come back since the server started".to_owned();
+        Standing::Suspect(Evidence::ConnectionEnded { reason })
+    }
+
+    fn standing_granted(&self, record: &ReplicationRecord) -> Standing {
+        let since = self.supervisions.get(&record.id).and_then(|s| s.granted_at).unwrap_or(self.started);
+        if self.now.monotonic.since(since) >= self.timers.activation {
+            Standing::Gone(Evidence::ActivationTimeout)
+        } else {
+            Standing::Well
+        }
+    }
+
+    fn clear_suspicion(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        let supervision = self.supervision_mut(record.id);
+        supervision.exhausted = false;
+        let Some(suspicion) = supervision.suspicion.take() else { return };
+        let after = self.now.wall.since(suspicion.suspected_at).as_millis();
+        let message = format!("agent {} is well again after {after} ms; no takeover", holder.agent);
+        let event = self.event_of(record, Some(&holder.agent), EventCode::SuspicionCleared, message);
+        self.commit_current(record, vec![event], Vec::new());
+    }
+
+    /// Asks the peers, and acts on what they say.
+    fn investigate(&mut self, record: &ReplicationRecord, holder: &Holder, evidence: Evidence) {
+        let now = self.now.monotonic;
+        let Some(suspicion) = self.supervisions.get(&record.id).and_then(|s| s.suspicion.clone()) else {
+            self.suspect(record, holder, evidence);
+            return;
+        };
+        let holders_own = |v: &ProbeVerdict| v.verdict == PeerVerdict::Reached { incarnation: holder.incarnation };
+        if suspicion.verdicts.iter().any(holders_own) {
+            self.hold_for_partition(record, holder, &suspicion);
+            return;
+        }
+        let says_gone = |v: &ProbeVerdict| !matches!(v.verdict, PeerVerdict::Unreachable);
+        let all_answered = !suspicion.asked.is_empty() && suspicion.verdicts.len() >= suspicion.asked.len();
+        if suspicion.verdicts.iter().any(says_gone) || all_answered || now >= suspicion.deadline {
+            self.take_over(record, suspicion.evidence, suspicion.suspected_at, suspicion.verdicts, None);
+        }
+    }
+
+    fn suspect(&mut self, record: &ReplicationRecord, holder: &Holder, evidence: Evidence) {
+        let (survey, asked) = self.probe(record, &holder.agent);
+        let silence = match &evidence {
+            Evidence::BeatsMissed { silent_ms } => format!("it has been silent for {silent_ms} ms"),
+            Evidence::ConnectionEnded { reason } => format!("its connection ended: {reason}"),
+            other => format!("{other:?}"),
+        };
+        let message = format!("acting agent {} is suspected: {silence}; {} peers asked", holder.agent, asked.len());
+        let event = self.event_of(record, Some(&holder.agent), EventCode::AgentSuspected, message);
+        let suspicion = Suspicion {
+            evidence,
+            suspected_at: self.now.wall,
+            survey,
+            asked,
+            deadline: self.now.monotonic.plus(self.timers.probe),
+            verdicts: Vec::new(),
+            partition_noted: false,
+        };
+        self.supervision_mut(record.id).suspicion = Some(suspicion);
+        self.commit_current(record, vec![event], Vec::new());
+    }
+
+    /// A peer reaches the acting agent and the server does not: it goes on acting, and the probe is repeated.
+    fn hold_for_partition(&mut self, record: &ReplicationRecord, holder: &Holder, suspicion: &Suspicion) {
+        if !suspicion.partition_noted {
+            let message = format!("a peer reaches acting agent {}, the server does not; no takeover", holder.agent);
+            let event = self.event_of(record, Some(&holder.agent), EventCode::PartitionSuspected, message);
+            self.commit_current(record, vec![event], Vec::new());
+        }
+        let (now, recheck, probe) = (self.now.monotonic, self.timers.partition_recheck, self.timers.probe);
+        let due = now >= suspicion.deadline.plus(recheck);
+        let again = if due { Some(self.probe(record, &holder.agent)) } else { None };
+        let Some(kept) = self.supervision_mut(record.id).suspicion.as_mut() else { return };
+        kept.partition_noted = true;
+        if let Some((survey, asked)) = again {
+            (kept.survey, kept.asked, kept.deadline) = (survey, asked, now.plus(probe));
+            kept.verdicts.clear();
+        }
+    }
+
+    /// The evidence needs no confirmation.
+    fn replace(&mut self, record: &ReplicationRecord, evidence: Evidence) {
+        let suspicion = self.supervisions.get(&record.id).and_then(|s| s.suspicion.clone());
+        let (since, verdicts) = suspicion.map_or((self.now.wall, Vec::new()), |s| (s.suspected_at, s.verdicts));
+        self.take_over(record, evidence, since, verdicts, None);
+    }
+
+    /// The holder is well: see to its activation, a handover, a removal, a run.
+    fn drive_holder(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        if holder.activated_at.is_none() {
+            self.resend_activate(record, holder);
+        } else if self.supervisions.get(&record.id).is_some_and(|s| s.handover.is_some()) {
+            self.drive_handover(record, holder);
+        } else if self.wants_away(record, holder) {
+            self.begin_moving_away(record, holder);
+        } else if record.intent == Intent::Deleting {
+            self.drive_delete(record, holder);
+        } else {
+            self.drive_run(record, holder);
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Takeover: pick, commit, activate. The order is the safety: nothing is sent before the new epoch is durable, nothing is
+//! written by the successor before its activation is.
+
+use tanist_model::change::Change;
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, Epochs, Nonce, ReplicationId};
+use tanist_model::replication::{Holder, Intent, ReplicationRecord, UnprovenEpoch};
+use tanist_model::takeover::{Candidate, Evidence, ProbeVerdict, TakeoverRecord};
+use tanist_model::time::Timestamp;
+
+use super::{Effect, ServerMachine};
+use crate::message::{Assignment, FenceReport, ServerMessage, Stamp};
+use crate::mutation::Mutation;
+
+impl ServerMachine {
+    /// Commits a new epoch for the first eligible agent (`prefer` before the order of ranks), or remembers that there is none.
+    pub(super) fn take_over(
+        &mut self,
+        record: &ReplicationRecord,
+        evidence: Evidence,
+        suspected_at: Timestamp,
+        verdicts: Vec<ProbeVerdict>,
+        prefer: Option<&AgentName>,
+    ) {
+        let candidates = self.candidates(record);
+        let preferred =
+            prefer.filter(|p| candidates.iter().any(|c| c.agent == **p && c.passed_over.is_none())).cloned();
+        let Some(successor) = preferred.or_else(|| self.pick(&candidates)) else {
+            self.note_exhausted(record, evidence, suspected_at, &candidates);
+            return;
+        };
+        let Some(epochs) = record.epochs.next() else {
+            self.quarantine(record, "the epoch counter is used up; create the replication anew".to_owned());
+            return;
+        };
+        let takeover = TakeoverRecord {
+            replication: record.id,
+            epochs,
+            evidence,
+            from: record.holder.as_ref().map(|h| h.agent.clone()),
+            to: successor,
+            suspected_at,
+            verdicts,
+            candidates,
+            committed_at: self.now.wall,
+            granted_at: None,
+            activated_at: None,
+            tier: None,
+            held_kernel_lock: false,
+            proven: Vec::new(),
+            unproven: Vec::new(),
+            run: record.run,
+            resumed_seq: self.state.current_run(record).map_or(0, |r| r.checkpoint.seq),
+            first_durable_write_at: None,
+            copied_again_bytes: None,
+        };
+        self.commit_takeover(record, takeover);
+    }
+
+    /// In one commit: the new epoch and its holder, the predecessor's place among the unproven, the record of the takeover. Only
+    /// then is the successor told.
+    fn commit_takeover(&mut self, record: &ReplicationRecord, mut takeover: TakeoverRecord) {
+        let Some(session) = self.sessions.get(&takeover.to) else { return };
+        let (incarnation, host) = (session.incarnation, session.host.clone());
+        let command = self.ids.command();
+        let mut next = record.clone();
+        self.drop_never_activated(&mut next);
+        self.drop_by_mutation(&mut next, &takeover);
+        next.epochs = takeover.epochs;
+        next.holder = Some(Holder {
+            agent: takeover.to.clone(),
+            incarnation,
+            host: host.clone(),
+            command,
+            granted_at: self.now.wall,
+            activated_at: None,
+        });
+        next.unproven.push(UnprovenEpoch {
+            epoch: takeover.epochs.target,
+            agent: takeover.to.clone(),
+            incarnation,
+            host,
+            held_kernel_lock: false,
+            granted_at: self.now.wall,
+        });
+        takeover.unproven = next.awaited().map(|u| u.epoch).collect();
+        let mut changes = vec![self.takeover_event(record, &takeover)];
+        changes.extend(self.penalty_of(&takeover));
+        if self.supervisions.get(&record.id).is_some_and(|s| s.exhausted) {
+            let message = format!("agent {} is eligible", takeover.to);
+            changes.push(self.event_of(record, Some(&takeover.to), EventCode::ExhaustedEnded, message));
+        }
+        if let Some(run) = self.state.current_run(record) {
+            let mut run = run.clone();
+            run.takeovers += u32::from(takeover.from.is_some());
+            self.renew_attempt(&mut run);
+            changes.push(Change::PutRun(Box::new(run)));
+        }
+        let stamp = Stamp { term: self.state.term, replication: record.id, epochs: next.epochs, incarnation };
+        let mut after: Vec<Effect> =
+            self.to_agent(&takeover.to, ServerMessage::Activate { stamp, command }).into_iter().collect();
+        after.extend(self.step_down_predecessor(record));
+        changes.push(Change::PutReplication(Box::new(next)));
+        changes.push(Change::PutTakeover(Box::new(takeover)));
+        self.commit_current(record, changes, after);
+        let now = self.now.monotonic;
+        let supervision = self.supervision_mut(record.id);
+        supervision.reset();
+        supervision.granted_at = Some(now);
+        supervision.activate_sent = Some(now);
+    }
+
+    /// An epoch whose activation was never committed was never ordered to write: it leaves nothing to prove.
+    fn drop_never_activated(&self, next: &mut ReplicationRecord) {
+        if next.holder.as_ref().is_some_and(|h| h.activated_at.is_none()) {
+            let burnt = next.epochs.target;
+            next.unproven.retain(|u| u.epoch != burnt);
+        }
+    }
+
+    fn drop_by_mutation(&self, next: &mut ReplicationRecord, takeover: &TakeoverRecord) {
+        use tanist_model::takeover::PeerVerdict;
+        let any = |wanted: fn(&PeerVerdict) -> bool| takeover.verdicts.iter().any(|v| wanted(&v.verdict));
+        let by_peers = self.mutations.breaks(Mutation::PeerVerdictAsProof) && any(|v| *v == PeerVerdict::Unreachable);
+        let by_refusal = self.mutations.breaks(Mutation::RefusedAsProof) && any(|v| *v == PeerVerdict::Refused);
+        if by_peers || by_refusal {
+            next.unproven.clear();
+        }
+    }
+
+    fn takeover_event(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Change {
+        let code = match takeover.evidence {
+            Evidence::Handover { .. } => EventCode::HandoverStarted,
+            Evidence::FirstActivation => EventCode::Activated,
+            _ => EventCode::TakeoverCommitted,
+        };
+        let from = takeover.from.as_ref().map_or(String::new(), |from| format!(" from {from}"));
+        let message =
+            format!("epoch {} granted to {}{from}: {}", takeover.epochs, takeover.to, describe(&takeover.evidence));
+        self.event_of(record, Some(&takeover.to), code, message)
+    }
+
+    /// A failure damps the agent that failed; what an operator wanted does not.
+    fn penalty_of(&self, takeover: &TakeoverRecord) -> Option<Change> {
+        let planned = matches!(
+            takeover.evidence,
+            Evidence::FirstActivation | Evidence::Handover { .. } | Evidence::Removed | Evidence::Declined { .. }
+        );
+        let mut failed = self.state.agents.get(takeover.from.as_ref()?)?.clone();
+        failed.penalty = failed.penalty.with_failure(self.now.wall);
+        (!planned).then_some(Change::PutAgent(failed))
+    }
+
+    fn step_down_predecessor(&self, record: &ReplicationRecord) -> Option<Effect> {
+        let (agent, session) = self.holder_session(record)?;
+        let stamp = Stamp {
+            term: self.state.term,
+            replication: record.id,
+            epochs: record.epochs,
+            incarnation: session.incarnation,
+        };
+        self.to_agent(agent, ServerMessage::StepDown { stamp })
+    }
+
+    /// Nobody is eligible: the epoch stays, a live holder is left alone, and every change is a reason to look again.
+    fn note_exhausted(
+        &mut self,
+        record: &ReplicationRecord,
+        evidence: Evidence,
+        suspected_at: Timestamp,
+        candidates: &[Candidate],
+    ) {
+        let supervision = self.supervision_mut(record.id);
+        supervision.vacancy.get_or_insert((evidence, suspected_at));
+        if std::mem::replace(&mut supervision.exhausted, true) {
+            return;
+        }
+        let reasons: Vec<String> = candidates
+            .iter()
+            .map(|c| format!("{}: {}", c.agent, c.passed_over.as_deref().unwrap_or("eligible")))
+            .collect();
+        let message = format!("no agent is eligible; {}", reasons.join("; "));
+        let event = self.event_of(record, None, EventCode::Exhausted, message);
+        self.commit_current(record, vec![event], Vec::new());
+    }
+
+    pub(super) fn resend_activate(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        let (now, resend) = (self.now.monotonic, self.timers.resend);
+        let supervision = self.supervision_mut(record.id);
+        if supervision.activate_sent.is_some_and(|sent| now.since(sent) < resend) {
+            return;
+        }
+        supervision.activate_sent = Some(now);
+        supervision.granted_at.get_or_insert(now);
+        let stamp = self.stamp(record, holder);
+        self.send(&holder.agent, ServerMessage::Activate { stamp, command: holder.command });
+    }
+
+    pub(super) fn stamp(&self, record: &ReplicationRecord, holder: &Holder) -> Stamp {
+        Stamp { term: self.state.term, replication: record.id, epochs: record.epochs, incarnation: holder.incarnation }
+    }
+
+    pub(super) fn handle_grant_request(&mut self, agent: &AgentName, id: ReplicationId, epochs: Epochs, nonce: Nonce) {
+        if !self.is_current(agent, id, epochs) {
+            self.step_down(agent, id, epochs);
+            return;
+        }
+        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        let Some(holder) = record.holder.as_ref() else { return };
+        let grant = ServerMessage::Grant {
+            stamp: self.stamp(&record, holder),
+            nonce,
+            assignment: Box::new(assignment(&record)),
+        };
+        let Some(effect) = self.to_agent(agent, grant) else { return };
+        let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() else {
+            self.out.perform(effect);
+            return;
+        };
+        // The time of the grant is for people; it rides with the next commit and holds nothing up.
+        takeover.granted_at.get_or_insert(self.now.wall);
+        self.state.apply(&Change::PutTakeover(Box::new(takeover)));
+        self.out.perform(effect);
+    }
+
+    pub(super) fn step_down(&mut self, agent: &AgentName, replication: ReplicationId, epochs: Epochs) {
+        let Some(incarnation) = self.sessions.get(agent).map(|s| s.incarnation) else { return };
+        let stamp = Stamp { term: self.state.term, replication, epochs, incarnation };
+        self.send(agent, ServerMessage::StepDown { stamp });
+    }
+
+    pub(super) fn handle_activated(
+        &mut self,
+        agent: &AgentName,
+        id: ReplicationId,
+        epochs: Epochs,
+        fence: &FenceReport,
+    ) {
+        if !self.is_current(agent, id, epochs) {
+            self.step_down(agent, id, epochs);
+            return;
+        }
+        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        self.touched.insert(id);
+        let Some(holder) = record.holder.clone().filter(|h| h.activated_at.is_none()) else {
+            self.take_proof(&record, fence);
+            return;
+        };
+        let mut next = record.clone();
+        next.holder = Some(Holder { activated_at: Some(self.now.wall), ..holder });
+        let proven = self.apply_fence(&mut next, fence);
+        let mut changes = self.proof_events(&record, &proven);
+        if let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() {
+            takeover.activated_at = Some(self.now.wall);
+            takeover.tier = Some(self.tier_in_force(&next));
+            takeover.held_kernel_lock = fence.locked.is_some();
+            takeover.unproven = next.awaited().map(|u| u.epoch).collect();
+            takeover.proven.extend(proven);
+            changes.push(self.activated_event(&record, &takeover));
+            changes.push(Change::PutTakeover(Box::new(takeover)));
+        }
+        changes.push(Change::PutReplication(Box::new(next)));
+        self.commit_current(&record, changes, Vec::new());
+    }
+
+    fn activated_event(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Change {
+        let code = match takeover.evidence {
+            Evidence::Handover { .. } => EventCode::HandoverComplete,
+            Evidence::FirstActivation => EventCode::Activated,
+            _ => EventCode::TakeoverComplete,
+        };
+        let quiet = match takeover.unproven.len() {
+            0 => "every earlier epoch is proven quiet".to_owned(),
+            n => format!("{n} earlier epochs are not proven quiet: only the same snapshot goes on"),
+        };
+        let took = self.now.wall.since(takeover.suspected_at).as_millis();
+        let message = format!("agent {} acts under epoch {} after {took} ms; {quiet}", takeover.to, takeover.epochs);
+        self.event_of(record, Some(&takeover.to), code, message)
+    }
+
+    /// It declined before it began: final for these epochs, and nothing was written under them.
+    pub(super) fn handle_not_eligible(&mut self, agent: &AgentName, id: ReplicationId, epochs: Epochs, reason: String) {
+        let current = self.is_current(agent, id, epochs);
+        if current && let Some(record) = self.state.replications.get(&id).cloned() {
+            let message = format!("agent {agent} declined epoch {epochs}: {reason}");
+            let event = self.event_of(&record, Some(agent), EventCode::AgentNotEligible, message);
+            self.commit_current(&record, vec![event], Vec::new());
+        }
+        self.note_declined(agent, id, epochs, reason, false);
+    }
+
+    pub(super) fn handle_quarantined(&mut self, agent: &AgentName, id: ReplicationId, epochs: Epochs, reason: String) {
+        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        let message = format!("agent {agent} refuses epoch {epochs}: {reason}");
+        let event = self.event_of(&record, Some(agent), EventCode::AgentQuarantined, message);
+        self.commit_current(&record, vec![event], Vec::new());
+        if self.is_current(agent, id, epochs) {
+            self.note_declined(agent, id, epochs, reason, true);
+        }
+    }
+
+    /// Nothing is done any more until an operator has looked.
+    pub(super) fn quarantine(&mut self, record: &ReplicationRecord, reason: String) {
+        let mut next = record.clone();
+        next.quarantine = Some(reason.clone());
+        let event = self.event_of(record, None, EventCode::ReplicationQuarantined, reason);
+        self.commit_current(record, vec![event, Change::PutReplication(Box::new(next))], Vec::new());
+    }
+
+    pub(super) fn finish_delete(&mut self, record: &ReplicationRecord) {
+        debug_assert!(record.intent == Intent::Deleting);
+        let event = self.event_of(record, None, EventCode::ReplicationDeleted, "removed; the data stays on the target");
+        self.commit_current(record, vec![event, Change::DeleteReplication(record.id)], Vec::new());
+        self.supervisions.remove(&record.id);
+        self.send_watches();
+    }
+}
+
+fn assignment(record: &ReplicationRecord) -> Assignment {
+    Assignment {
+        name: record.name.clone(),
+        source: record.source.volume.clone(),
+        source_identity: record.source.identity.clone(),
+        target: record.target.volume.clone(),
+        target_identity: record.target.identity.clone(),
+        size_bytes: record.size_bytes,
+        verify: record.policy.verify,
+        bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
+    }
+}
+
+/// Evidence in words.
+#[must_use]
+pub fn describe(evidence: &Evidence) -> String {
+    match evidence {
+        Evidence::FirstActivation => "nobody acted before".to_owned(),
+        Evidence::ConnectionEnded { reason } => format!("its connection ended: {reason}"),
+        Evidence::ReportedUnfit { reason } => format!("it reported itself unfit: {reason}"),
+        Evidence::BeatsMissed { silent_ms } => format!("it was silent for {silent_ms} ms"),
+        Evidence::Restarted => "its process was restarted".to_owned(),
+        Evidence::ActivationTimeout => "it did not activate in time".to_owned(),
+        Evidence::Declined { reason } => format!("it declined: {reason}"),
+        Evidence::Handover { by } => format!("handover wanted by {by}"),
+        Evidence::HandoverOverdue => "the handover took too long".to_owned(),
+        Evidence::Removed => "the agent was removed".to_owned(),
+    }
+}

@@ -1,0 +1,79 @@
+//! Every time limit of the protocol, in one place. They set the pace, never what is safe.
+
+use std::time::Duration;
+
+/// The time limits, with the product's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// Beat of an agent that acts.
+    pub beat_acting: Duration,
+    /// Beat of a failover agent of a replication.
+    pub beat_failover: Duration,
+    /// Beat of an agent without a role.
+    pub beat_idle: Duration,
+    /// Beats an acting agent may miss before it is suspected.
+    pub missed_beats: u32,
+    /// How long peers have to answer a probe; no answer in this time is the verdict "unreachable".
+    pub probe: Duration,
+    /// While a peer reaches a suspect that the server does not reach: how often the probe is repeated.
+    pub partition_recheck: Duration,
+    /// From the commit of a grant to the answer of the successor.
+    pub activation: Duration,
+    /// After this time an unanswered message is sent again.
+    pub resend: Duration,
+    /// A planned handover becomes a takeover after this.
+    pub handover: Duration,
+    /// How long a restarted server waits for the acting agents it knows before it suspects them.
+    pub readoption: Duration,
+    /// How often a failover agent reads its volumes and pings its peers.
+    pub canary: Duration,
+    /// A canary read or a ping older than this shows nothing any more.
+    pub canary_age: Duration,
+    /// How long agents have to answer a survey that an operator's command waits for.
+    pub survey: Duration,
+    /// Between two attempts of a run that failed at the storage.
+    pub run_retry: Duration,
+    /// How long an agent tries to finish its earlier I/O on a volume before it declines to act.
+    pub local_drain: Duration,
+    /// How often an agent without the kernel lock tries to get it.
+    pub lock_retry: Duration,
+}
+
+impl Timers {
+    pub const DEFAULT: Self = Self {
+        beat_acting: Duration::from_millis(250),
+        beat_failover: Duration::from_secs(1),
+        beat_idle: Duration::from_secs(5),
+        missed_beats: 4,
+        probe: Duration::from_millis(300),
+        partition_recheck: Duration::from_secs(1),
+        activation: Duration::from_secs(2),
+        resend: Duration::from_millis(500),
+        handover: Duration::from_secs(5),
+        readoption: Duration::from_secs(3),
+        canary: Duration::from_secs(1),
+        canary_age: Duration::from_secs(5),
+        survey: Duration::from_secs(2),
+        run_retry: Duration::from_secs(1),
+        local_drain: Duration::from_secs(2),
+        lock_retry: Duration::from_millis(500),
+    };
+
+    /// Silence of an acting agent that makes it suspected.
+    #[must_use]
+    pub fn suspicion(&self) -> Duration {
+        self.beat_acting * self.missed_beats
+    }
+
+    /// A beat older than this does not make an agent eligible: two missed beats of its own pace, at least.
+    #[must_use]
+    pub fn fresh_beat(&self, has_role: bool) -> Duration {
+        if has_role { self.beat_failover * 5 / 2 } else { self.beat_idle * 5 / 2 }
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

@@ -1,1 +1,22 @@
+//! Storage systems: where volumes live, how they are found, opened, locked and frozen.
+//!
+//! One trait, [`StorageSystem`], and one conformance suite over all implementations. A storage system hands out
+//! [`BlockDevice`](tanist_datapath::BlockDevice)s; it copies nothing itself and decides nothing about who may write.
+
 #![forbid(unsafe_code)]
+
+pub mod content;
+pub mod error;
+pub mod image;
+pub mod memory;
+pub mod signature;
+pub mod system;
+
+mod canary;
+
+pub use error::StorageError;
+pub use image::ImageDirectory;
+pub use memory::MemoryStorage;
+pub use system::{
+    CanaryReading, LockAttempt, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem, TargetHandle,
+};

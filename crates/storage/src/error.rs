@@ -1,0 +1,60 @@
+//! Why a storage system could not do what it was asked: what was being done, to which volume, and what helps.
+
+use std::io;
+
+use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
+
+/// Why a storage system refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("{volume} does not exist")]
+    NotFound { volume: VolumeAddress },
+    #[error("{volume} is not a regular file; links, directories and devices are not followed")]
+    NotAVolume { volume: VolumeAddress },
+    #[error("{volume} was asked of storage system {system}; this is a defect of tanist, please report it")]
+    WrongSystem { volume: VolumeAddress, system: StorageName },
+    #[error(
+        "{system} cannot make snapshots: its file system has no reflinks; use XFS or Btrfs, or choose --source-mode sealed or live"
+    )]
+    SnapshotsUnsupported { system: StorageName },
+    #[error("snapshot {id} of {volume} exists already; an attempt's id is never used again")]
+    SnapshotExists { volume: VolumeAddress, id: SnapshotId },
+    #[error("there is no snapshot {id} of {volume}")]
+    SnapshotNotFound { volume: VolumeAddress, id: SnapshotId },
+    #[error("snapshot {id} of {volume} is not the one that was bound: expected {expected}, found {found}")]
+    SnapshotMismatch { volume: VolumeAddress, id: SnapshotId, expected: String, found: String },
+    #[error("{volume} has changed although it is sealed: it was {expected} and is {found}")]
+    SourceChanged { volume: VolumeAddress, expected: String, found: String },
+    #[error("cannot {doing} {subject}: {cause}")]
+    Io {
+        /// What was being done, as a verb: `open`, `lock`.
+        doing: &'static str,
+        /// To what: a volume's address or a path.
+        subject: String,
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl StorageError {
+    /// True if the same call may succeed later without anybody's help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        use io::ErrorKind as Kind;
+        match self {
+            Self::Io { cause, .. } => {
+                !matches!(cause.kind(), Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::Unsupported)
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn io<E: Into<io::Error>>(doing: &'static str, subject: impl ToString) -> impl FnOnce(E) -> Self {
+        let subject = subject.to_string();
+        move |cause| Self::Io { doing, subject, cause: cause.into() }
+    }
+
+    pub(crate) fn changed(volume: &VolumeAddress, expected: &str, found: String) -> Self {
+        Self::SourceChanged { volume: volume.clone(), expected: expected.to_owned(), found }
+    }
+}

@@ -38,22 +38,20 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Args, Debug)]
 pub struct Global {
-    /// How answers look: for people, or the API's own bodies (pretty on a terminal, compact otherwise).
-    #[arg(long, short = 'o', global = true, value_enum, default_value_t = Format::Table)]
+    /// A table for people, or the API's own body as JSON (pretty on a terminal, compact otherwise).
+    #[arg(long, short = 'o', global = true, value_enum, value_name = "FORM", default_value_t = Format::Table)]
+    #[arg(help_heading = "Options of every command")]
     pub output: Format,
-    /// The context that `tanist login` wrote: which server to ask, and as whom.
-    ///
-    /// Without it: ~/.config/tanist/context.toml ($XDG_CONFIG_HOME is respected).
+    /// The context that `tanist login` wrote, if not ~/.config/tanist/context.toml: which server to ask, and as whom.
     #[arg(long, global = true, value_name = "FILE", env = "TANIST_CONTEXT", hide_env_values = true)]
+    #[arg(help_heading = "Options of every command")]
     pub context: Option<PathBuf>,
 }
 
 /// How answers look.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// For people.
     Table,
-    /// The API's own bodies.
     Json,
 }
 

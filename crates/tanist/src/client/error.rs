@@ -62,13 +62,21 @@ impl ClientError {
     }
 }
 
+/// What an operator can use of a library's words: without the address, which is told already, and without links to its manual.
+fn plain(text: &str) -> String {
+    let without_links = text.split(": https://").next().unwrap_or(text);
+    let says_nothing =
+        without_links.starts_with("error sending request") || without_links.starts_with("client error (");
+    if says_nothing { String::new() } else { without_links.to_owned() }
+}
+
 /// The chain of causes in one line, without those that only repeat what was said.
 fn causes(error: &dyn Error) -> Option<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
-        let text = cause.to_string();
-        if !parts.iter().any(|part| part.contains(&text)) {
+        let text = plain(&cause.to_string());
+        if !text.is_empty() && !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
         }
         next = cause.source();

@@ -79,6 +79,6 @@ impl Hidden {
 impl Drop for Hidden {
     fn drop(&mut self) {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
-        eprintln!();
+        let _ = writeln!(std::io::stderr());
     }
 }

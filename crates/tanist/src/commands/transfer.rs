@@ -1,12 +1,14 @@
 //! `tanist transfer`: one run of the same protocol, by a replication that removes itself afterwards.
 
+use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::id::ReplicationName;
 
 use super::Outcome;
 use super::replication::{agree, finish, start};
 use super::session::Session;
+use super::wait::Awaited;
 use crate::cli::replication::TransferArgs;
-use crate::client::ClientError;
+use crate::client::{Client, ClientError};
 use crate::failure::Failure;
 
 pub async fn run(args: TransferArgs, session: &Session<'_>) -> Outcome {
@@ -18,13 +20,22 @@ pub async fn run(args: TransferArgs, session: &Session<'_>) -> Outcome {
     session
         .screen
         .note(&format!("transfer {name}; if this is interrupted, it goes on: tanist replication show {name}"));
-    let awaited = start(&client, &name).await?;
+    let awaited = start_or_remove(&client, &name).await?;
     finish(&client, &awaited, session).await
+}
+
+/// A transfer whose run is refused must not stay behind as a replication.
+async fn start_or_remove(client: &Client, name: &ReplicationName) -> Result<Awaited, Failure> {
+    let started = start(client, name).await;
+    if matches!(&started, Err(Failure::Client(ClientError::Refused(_)))) {
+        let _ = client.delete_replication(name).await;
+    }
+    started
 }
 
 /// `transfer-` and eight random digits.
 fn made_name() -> Result<ReplicationName, Failure> {
     let number = getrandom::u32().map_err(|source| ClientError::Random { source })?;
     let name = ReplicationName::new(format!("transfer-{number:08x}"));
-    name.map_err(|e| tanist_model::api::Refusal::new(tanist_model::api::RefusalCode::Internal, e.to_string()).into())
+    name.map_err(|e| Refusal::new(RefusalCode::Internal, e.to_string()).into())
 }

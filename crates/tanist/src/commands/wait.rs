@@ -31,7 +31,7 @@ enum Sight<'a> {
     Going(&'a RunView),
     Ended(Ending),
     /// The view speaks of other runs only: this one ended a while ago.
-    OutOfSight,
+    Gone,
 }
 
 /// What is waited for.
@@ -58,11 +58,13 @@ pub async fn wait(client: &Client, awaited: &Awaited, screen: &Screen) -> Result
     let mut lost = 0;
     while lost < LOOKS_FOR_A_LOST_RUN {
         match look(client, awaited, &mut progress).await {
-            Ok(Some(ending)) => {
-                progress.end();
-                return Ok(ending);
+            Ok(seen) => {
+                outage.ended(|text| progress.say(text));
+                if let Some(ending) = seen {
+                    progress.end();
+                    return Ok(ending);
+                }
             }
-            Ok(None) => outage.ended(|text| progress.say(text)),
             Err(Lost::Run) => lost += 1,
             Err(Lost::Server(error)) if error.is_passing() => outage.pause(&error, |text| progress.say(text)).await,
             Err(Lost::Server(error)) => return Err(error.into()),
@@ -93,7 +95,7 @@ async fn look(client: &Client, awaited: &Awaited, progress: &mut Progress) -> Re
     match sight(&view, awaited.run) {
         Sight::Going(run) => progress.show(run),
         Sight::Ended(ending) => return Ok(Some(ending)),
-        Sight::OutOfSight => return ending_in_log(client, awaited).await.map(Some),
+        Sight::Gone => return ending_in_log(client, awaited).await.map(Some),
     }
     Ok(None)
 }
@@ -101,7 +103,7 @@ async fn look(client: &Client, awaited: &Awaited, progress: &mut Progress) -> Re
 fn sight(view: &ReplicationView, run: RunId) -> Sight<'_> {
     let found = [&view.run, &view.last_run].into_iter().flatten().find(|shown| shown.id == run);
     match found {
-        None => Sight::OutOfSight,
+        None => Sight::Gone,
         Some(shown) => match shown.state {
             RunState::Published => Sight::Ended(Ending::Published),
             RunState::Abandoned => Sight::Ended(Ending::Abandoned { why: reason(shown) }),
@@ -175,7 +177,7 @@ mod tests {
         assert_eq!(sight(&view, run.id), Sight::Going(&run));
         view.last_run = view.run.take().map(|run| RunView { state: RunState::Published, ..run });
         assert_eq!(sight(&view, run.id), Sight::Ended(Ending::Published));
-        assert_eq!(sight(&view, RunId(77)), Sight::OutOfSight);
+        assert_eq!(sight(&view, RunId(77)), Sight::Gone);
     }
 
     #[test]

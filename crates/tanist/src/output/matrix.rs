@@ -25,8 +25,8 @@ pub fn render_check(plan: &Plan, style: Style) -> String {
 #[must_use]
 pub fn render_matrix(matrix: &[CheckRow], style: Style) -> String {
     let columns = columns(matrix);
-    let mut heading = vec!["RANK", "AGENT"];
-    heading.extend(columns.iter().map(String::as_str));
+    let names: Vec<String> = columns.iter().map(|to| heading(to)).collect();
+    let heading: Vec<&str> = ["RANK", "AGENT"].into_iter().chain(names.iter().map(String::as_str)).collect();
     let mut rows = Rows::with_heading(&heading, style);
     for row in matrix {
         let cells = columns.iter().map(|to| cell(row, to, style));
@@ -35,21 +35,22 @@ pub fn render_matrix(matrix: &[CheckRow], style: Style) -> String {
     rows.render(0) + &reasons(matrix, style)
 }
 
-/// `server`, the peers as they first appear, `source`, `target`.
+/// `server`, the agents by rank, then whatever else they looked at: `source`, `target`.
 fn columns(matrix: &[CheckRow]) -> Vec<String> {
+    let agents = matrix.iter().map(|row| row.agent.to_string());
+    let seen = matrix.iter().flat_map(|row| &row.cells).map(|cell| cell.to.clone());
     let mut all: Vec<String> = Vec::new();
-    for cell in matrix.iter().flat_map(|row| &row.cells) {
-        if !all.contains(&cell.to) {
-            all.push(cell.to.clone());
+    for to in std::iter::once("server".to_owned()).chain(agents).chain(seen) {
+        if !all.contains(&to) {
+            all.push(to);
         }
     }
-    all.sort_by_key(|to| match to.as_str() {
-        "server" => 0,
-        "source" => 2,
-        "target" => 3,
-        _ => 1,
-    });
     all
+}
+
+/// Names of agents stay as they are; the rest are headings.
+fn heading(to: &str) -> String {
+    if matches!(to, "server" | "source" | "target") { to.to_uppercase() } else { to.to_owned() }
 }
 
 fn cell(row: &CheckRow, to: &str, style: Style) -> String {

@@ -15,7 +15,7 @@ pub fn render_plan(plan: &Plan, style: Style) -> String {
 }
 
 fn facts(plan: &Plan, style: Style) -> String {
-    let mut rows = Rows::plain();
+    let mut rows = Rows::facts();
     let mut fact = |name: &str, value: String| rows.push([style.paint(Tone::Dim, name), value]);
     fact("source", format!("{}, {}", plan.source, units::bytes(plan.size_bytes)));
     fact("target", format!("{}, {}", plan.target, units::bytes(plan.target_size_bytes)));

@@ -1,6 +1,6 @@
 //! The progress of a run: a bar on a terminal, a line now and then elsewhere, nothing for programs.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -38,7 +38,7 @@ impl Progress {
     pub fn show(&mut self, run: &RunView) {
         match self {
             Self::Bar(bar) => update(bar, run),
-            Self::Lines(log) => log.line(run, screen::now()).into_iter().for_each(|line| eprintln!("{line}")),
+            Self::Lines(log) => log.line(run, screen::now()).into_iter().for_each(|line| tell(&line)),
             Self::Silent => {}
         }
     }
@@ -47,7 +47,7 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match self {
             Self::Bar(bar) => bar.println(text),
-            Self::Lines(_) => eprintln!("{text}"),
+            Self::Lines(_) => tell(text),
             Self::Silent => {}
         }
     }
@@ -57,6 +57,11 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A closed standard error is no reason to stop waiting.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn bar() -> ProgressBar {

@@ -28,7 +28,7 @@ fn verdict(view: &ReplicationView, style: Style) -> String {
 }
 
 fn facts(view: &ReplicationView, style: Style) -> String {
-    let mut rows = Rows::plain();
+    let mut rows = Rows::facts();
     let mut fact = |name: &str, value: String| rows.push([style.paint(Tone::Dim, name), value]);
     fact("data", data(view, style));
     fact("lag", lag(view, style));
@@ -41,15 +41,24 @@ fn facts(view: &ReplicationView, style: Style) -> String {
 /// What could be restored if the source were lost now.
 fn data(view: &ReplicationView, style: Style) -> String {
     match &view.last_recovery_point {
-        Some(point) if point.place != RecoveryPointPlace::Gone => restorable(point, style),
+        Some(point) if stands(point, view.target_dirty) => restorable(point, style),
         Some(point) => {
             let text = format!("NOTHING TO RESTORE NOW: the recovery point of {} is overwritten", when(point, style));
             style.paint(Tone::Bad, &text)
         }
         None if view.target_dirty => {
-            style.paint(Tone::Bad, "NOTHING TO RESTORE: the target is written to, and no run has ended yet")
+            style.paint(Tone::Bad, "NOTHING TO RESTORE: the target is being written, and no run has been published yet")
         }
-        None => style.paint(Tone::Bad, "NOTHING TO RESTORE: no run has ended yet"),
+        None => style.paint(Tone::Bad, "NOTHING TO RESTORE: no run has been published yet"),
+    }
+}
+
+/// A recovery point on the target itself ends with the first write of the next run.
+fn stands(point: &RecoveryPointView, target_dirty: bool) -> bool {
+    match point.place {
+        RecoveryPointPlace::Target => !target_dirty,
+        RecoveryPointPlace::Snapshot(_) => true,
+        RecoveryPointPlace::Gone => false,
     }
 }
 
@@ -182,7 +191,7 @@ fn waits(view: &ReplicationView, style: Style) -> Option<String> {
 fn awaited_epoch(awaited: &AwaitedProof, style: Style) -> String {
     let since = units::duration(style.now.since(awaited.since));
     let boot = units::short(&awaited.host.boot_id);
-    format!("epoch {} of {} (boot {boot}) is not proven quiet, for {since} now", awaited.epoch, awaited.agent)
+    format!("epoch {} of {} (boot {boot}), for {since} now", awaited.epoch, awaited.agent)
 }
 
 fn next(view: &ReplicationView, style: Style) -> String {

@@ -1,6 +1,6 @@
 //! `status`: the counts, then only what needs a human.
 
-use tanist_model::api::{Concern, StatusView};
+use tanist_model::api::{Concern, Health, StatusView};
 
 use super::{Style, Tone, words};
 
@@ -27,5 +27,13 @@ fn render_concern(concern: &Concern, style: Style) -> String {
 #[must_use]
 pub fn exit_status(view: &StatusView) -> u8 {
     let counted = if view.stopped > 0 { 2 } else { u8::from(view.degraded > 0) };
-    view.concerns.iter().map(|concern| concern.health as u8).fold(counted, u8::max)
+    view.concerns.iter().map(|concern| severity(concern.health)).fold(counted, u8::max)
+}
+
+fn severity(health: Health) -> u8 {
+    match health {
+        Health::Ok => 0,
+        Health::Degraded => 1,
+        Health::Stopped => 2,
+    }
 }

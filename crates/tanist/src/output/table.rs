@@ -4,6 +4,9 @@ use comfy_table::{Cell, ContentArrangement, Table};
 
 use super::{Style, Tone};
 
+/// Longer lines are hard to read, on a wide terminal as well.
+const FACTS_WIDTH: u16 = 112;
+
 /// A table that grows by rows of text, painted already where wanted.
 #[derive(Debug)]
 pub struct Rows {
@@ -25,6 +28,14 @@ impl Rows {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         Self { table }
+    }
+
+    /// A table of facts, whose long texts go on in the next line.
+    #[must_use]
+    pub fn facts() -> Self {
+        let mut rows = Self::plain();
+        rows.table.set_content_arrangement(ContentArrangement::Dynamic).set_width(FACTS_WIDTH);
+        rows
     }
 
     pub fn push(&mut self, cells: impl IntoIterator<Item = String>) {

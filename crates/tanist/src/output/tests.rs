@@ -30,6 +30,16 @@ fn show_when_all_is_well() {
 }
 
 #[test]
+fn what_is_being_overwritten_is_never_called_safe() {
+    let mut view = samples::quiet_replication();
+    assert!(render_show(&view, samples::style()).contains("safe as of"));
+    view.target_dirty = true;
+    assert!(!render_show(&view, samples::style()).contains("safe as of"));
+    view.last_recovery_point = None;
+    assert!(render_show(&view, samples::style()).contains("NOTHING TO RESTORE"));
+}
+
+#[test]
 fn hierarchies() {
     insta::assert_snapshot!(render_hierarchies(&samples::replication(), samples::style()));
 }

@@ -1,1 +1,21 @@
+//! The agent: one loop around the protocol's machine, an engine for each role, links to the server and to the peers.
+//!
+//! The machine decides; this crate carries out. Blocking work (storage, block engine) has threads of its own, so that a storage
+//! system that hangs never keeps the agent from saying so.
+
 #![forbid(unsafe_code)]
+
+mod clock;
+mod config;
+mod core;
+mod engine;
+mod host;
+mod ledger;
+mod link;
+mod peers;
+mod run;
+mod storages;
+mod watch;
+
+pub use config::{AgentConfig, ConfigError, StorageConfig, StorageConfigKind};
+pub use run::{AgentError, run};

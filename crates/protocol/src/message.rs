@@ -254,6 +254,9 @@ pub struct Assignment {
     pub target: VolumeAddress,
     pub target_identity: String,
     pub size_bytes: u64,
+    /// An earlier epoch that is not proven quiet may still hold the kernel lock on the target. Otherwise whoever holds it is a stranger,
+    /// and nothing may be written.
+    pub lock_may_be_held: bool,
     pub verify: VerifyMode,
     pub bandwidth_bytes_per_second: Option<u64>,
 }

@@ -115,8 +115,13 @@ pub struct AgentMachine {
     /// The last assignment of each replication; used only by the mutation that needs no grant.
     assignments: BTreeMap<ReplicationId, Assignment>,
     beat: beat::Beat,
+    /// Canary reads that failed in a row, by volume.
+    failed_reads: BTreeMap<VolumeAddress, u32>,
     leaving: Option<tanist_model::time::Monotonic>,
 }
+
+/// One failed read may be a busy disk; so many in a row are a lost path.
+const FAILED_READS_OF_A_LOST_PATH: u32 = 2;
 
 impl AgentMachine {
     #[must_use]
@@ -134,6 +139,7 @@ impl AgentMachine {
             open: BTreeMap::new(),
             assignments: BTreeMap::new(),
             beat: beat::Beat::default(),
+            failed_reads: BTreeMap::new(),
             leaving: None,
         }
     }
@@ -146,7 +152,10 @@ impl AgentMachine {
             Input::Disconnected => self.connected = false,
             Input::Message(message) => self.handle_message(message),
             Input::Engine { replication, epochs, event } => self.handle_engine(replication, epochs, event),
-            Input::Seen { canaries, peers } => self.beat.note(canaries, peers, now.monotonic),
+            Input::Seen { canaries, peers } => {
+                self.judge_own_reads(&canaries);
+                self.beat.note(canaries, peers, now.monotonic);
+            }
             Input::Leave => self.leave(),
             Input::Tick => self.on_tick(),
         }
@@ -227,6 +236,38 @@ impl AgentMachine {
         let epochs = self.roles.get(&stamp.replication).map_or(stamp.epochs, |role| role.epochs);
         let term = self.highest_term;
         self.send(AgentMessage::NewerEpochSeen { replication: stamp.replication, epochs, term });
+    }
+
+    /// An acting agent that cannot read one of its volumes says so itself and ends its role.
+    fn judge_own_reads(&mut self, canaries: &[CanaryReport]) {
+        for canary in canaries {
+            let failed = self.failed_reads.entry(canary.address.clone()).or_default();
+            let Err(reason) = &canary.result else {
+                *failed = 0;
+                continue;
+            };
+            *failed += 1;
+            if *failed >= FAILED_READS_OF_A_LOST_PATH {
+                self.end_roles_on(&canary.address, reason);
+            }
+        }
+    }
+
+    fn end_roles_on(&mut self, volume: &VolumeAddress, reason: &str) {
+        let uses = |id: &ReplicationId| {
+            self.assignments.get(id).is_some_and(|a| a.source == *volume || a.target == *volume)
+        };
+        let concerned: Vec<(ReplicationId, Epochs)> = self
+            .roles
+            .iter()
+            .filter(|(id, role)| matches!(role.phase, Phase::Active { .. }) && uses(id))
+            .map(|(id, role)| (*id, role.epochs))
+            .collect();
+        for (replication, epochs) in concerned {
+            let reason = format!("it cannot read {volume}: {reason}");
+            self.send(AgentMessage::Unfit { replication, epochs, reason });
+            self.end_role(replication, epochs, None, false);
+        }
     }
 
     fn on_tick(&mut self) {

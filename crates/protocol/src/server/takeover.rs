@@ -324,6 +324,7 @@ fn assignment(record: &ReplicationRecord) -> Assignment {
         target: record.target.volume.clone(),
         target_identity: record.target.identity.clone(),
         size_bytes: record.size_bytes,
+        lock_may_be_held: record.awaited().next().is_some(),
         verify: record.policy.verify,
         bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
     }

@@ -1,0 +1,235 @@
+//! The one loop: inputs come in from links, engines and watches; the machine decides; what it decides is carried out here.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tanist_model::id::{Epochs, ReplicationId};
+use tanist_model::volume::{StorageReport, VolumeReport};
+use tanist_protocol::agent::{AgentMachine, Effect, EngineCommand, EngineEvent, Input};
+use tanist_protocol::driver::{Interpreter, Step};
+use tanist_protocol::message::AgentMessage;
+use tanist_protocol::mutation::Mutations;
+use tanist_wire::identity::Identity;
+use tanist_wire::tls::LiveCertificate;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::engine::{EngineHandle, Report};
+use crate::ledger::Ledger;
+use crate::link::LinkEvent;
+use crate::storages::Storages;
+use crate::watch::{Seen, Targets, Watcher};
+
+/// How often the inventory is looked at anew, in ticks of the machine.
+const INVENTORY_EVERY_TICKS: u32 = 80;
+/// How often the certificate's age is looked at, in ticks of the machine.
+const CERTIFICATE_EVERY_TICKS: u32 = 480;
+
+/// Where inputs come from.
+pub(crate) struct Inlets {
+    pub(crate) link: mpsc::Receiver<LinkEvent>,
+    pub(crate) reports: mpsc::UnboundedReceiver<Report>,
+    pub(crate) seen: mpsc::Receiver<Seen>,
+}
+
+/// Where effects go.
+pub(crate) struct Outlets {
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) seen: mpsc::Sender<Seen>,
+    pub(crate) targets: watch::Sender<Targets>,
+    pub(crate) watcher: Watcher,
+    pub(crate) storages: Storages,
+    pub(crate) ledger: Ledger,
+    pub(crate) live: Arc<LiveCertificate>,
+    pub(crate) folder: PathBuf,
+}
+
+/// The machine with everything it acts upon.
+pub(crate) struct Core {
+    machine: AgentMachine,
+    interpreter: Interpreter<Effect>,
+    outlets: Outlets,
+    identity: Option<Identity>,
+    link: Option<mpsc::Sender<AgentMessage>>,
+    engines: HashMap<(ReplicationId, Epochs), EngineHandle>,
+    inventory: (Vec<StorageReport>, Vec<VolumeReport>),
+    ticks: u32,
+    done: bool,
+}
+
+impl Core {
+    pub(crate) fn new(machine: AgentMachine, mutations: Mutations, identity: Identity, outlets: Outlets) -> Self {
+        Self {
+            machine,
+            interpreter: Interpreter::new(mutations),
+            outlets,
+            identity: Some(identity),
+            link: None,
+            engines: HashMap::new(),
+            inventory: (Vec::new(), Vec::new()),
+            ticks: 0,
+            done: false,
+        }
+    }
+
+    /// Runs until the machine says that every role has ended after `leave`.
+    pub(crate) async fn run(mut self, mut inlets: Inlets, leave: impl Future<Output = ()>) {
+        let mut pace = tokio::time::interval(self.machine.tick_interval());
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(leave);
+        let mut leaving = false;
+        while !self.done {
+            tokio::select! {
+                biased;
+                () = &mut leave, if !leaving => {
+                    leaving = true;
+                    tracing::info!("handing over every role, then stopping");
+                    self.feed(Input::Leave);
+                }
+                Some(report) = inlets.reports.recv() => self.on_report(report),
+                Some(event) = inlets.link.recv() => self.on_link(event),
+                Some(seen) = inlets.seen.recv() => self.on_seen(seen),
+                _ = pace.tick() => self.on_tick(),
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: Report) {
+        if matches!(report.event, EngineEvent::Closed | EngineEvent::OpenFailed { .. }) {
+            self.engines.remove(&(report.replication, report.epochs));
+        }
+        let Report { replication, epochs, event } = report;
+        self.feed(Input::Engine { replication, epochs, event });
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up(outbox) => {
+                self.link = Some(outbox);
+                let (storage, volumes) = self.inventory.clone();
+                self.feed(Input::Connected { storage, volumes });
+            }
+            LinkEvent::Message(message) => self.feed(Input::Message(message)),
+            LinkEvent::Down => {
+                self.link = None;
+                self.feed(Input::Disconnected);
+            }
+        }
+    }
+
+    fn on_seen(&mut self, seen: Seen) {
+        match seen {
+            Seen::Routine { canaries, peers } => self.feed(Input::Seen { canaries, peers }),
+            Seen::Survey { survey, canaries, peers } => {
+                self.say(AgentMessage::Surveyed { survey, canaries, peers });
+            }
+            Seen::Inventory { storage, volumes } => {
+                if self.inventory == (storage.clone(), volumes.clone()) {
+                    return;
+                }
+                self.inventory = (storage.clone(), volumes.clone());
+                self.say(AgentMessage::Inventory { storage, volumes });
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.feed(Input::Tick);
+        if self.ticks.is_multiple_of(INVENTORY_EVERY_TICKS) {
+            tokio::spawn(self.outlets.watcher.clone().inventory(self.outlets.seen.clone()));
+        }
+        if self.ticks.is_multiple_of(CERTIFICATE_EVERY_TICKS) {
+            self.renew_if_due();
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+    }
+
+    fn renew_if_due(&mut self) {
+        let Some(identity) = self.identity.as_ref().filter(|identity| identity.renew_due(clock::wall())) else {
+            return;
+        };
+        match identity.key().certificate_request() {
+            Ok(csr_pem) => self.say(AgentMessage::RenewCertificate { csr_pem }),
+            Err(error) => tracing::error!(%error, "the renewal of the certificate cannot be asked for"),
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        let output = self.machine.handle(clock::now(), input);
+        self.interpreter.load(self.machine.highest_term(), output);
+        while let Some(step) = self.interpreter.next_step() {
+            match step {
+                Step::Perform(effect) => self.perform(effect),
+                // An agent keeps nothing that must survive it, so its machine commits nothing.
+                Step::Commit(_) => self.interpreter.commit_failed(),
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(message) => self.say(message),
+            Effect::Engine { replication, epochs, command } => self.command_engine(replication, epochs, command),
+            Effect::Watch { peers, volumes } => {
+                self.outlets.targets.send_replace(Targets { peers, volumes });
+            }
+            Effect::Survey { survey, peers, volumes, inventory } => {
+                let watcher = self.outlets.watcher.clone();
+                if inventory {
+                    tokio::spawn(watcher.clone().inventory(self.outlets.seen.clone()));
+                }
+                tokio::spawn(watcher.survey(survey, Targets { peers, volumes }, self.outlets.seen.clone()));
+            }
+            Effect::Remember { replication, epochs } => self.outlets.ledger.remember(replication, epochs),
+            Effect::InstallCertificate { pem } => self.install_certificate(pem),
+            Effect::Refused { reason } => tracing::error!(reason, "the server refuses this agent; trying again"),
+            Effect::Exit => self.done = true,
+        }
+    }
+
+    fn say(&mut self, message: AgentMessage) {
+        let Some(link) = &self.link else { return };
+        if let Err(error) = link.try_send(message) {
+            tracing::warn!(%error, "the link to the server is stuck and is dropped");
+            self.link = None;
+        }
+    }
+
+    fn command_engine(&mut self, replication: ReplicationId, epochs: Epochs, command: EngineCommand) {
+        if matches!(command, EngineCommand::Open { .. }) {
+            let (storages, reports) = (self.outlets.storages.clone(), self.outlets.reports.clone());
+            match EngineHandle::start(replication, epochs, storages, reports) {
+                Ok(engine) => {
+                    self.engines.insert((replication, epochs), engine);
+                }
+                Err(error) => {
+                    let event = EngineEvent::OpenFailed { reason: format!("start an engine: {error}") };
+                    // The loop itself is the receiver: the queue is open.
+                    let _ = self.outlets.reports.send(Report { replication, epochs, event });
+                    return;
+                }
+            }
+        }
+        if let Some(engine) = self.engines.get(&(replication, epochs)) {
+            engine.command(command);
+        }
+    }
+
+    fn install_certificate(&mut self, pem: String) {
+        let Some(identity) = self.identity.take() else { return };
+        match identity.renewed(pem) {
+            Ok(renewed) => {
+                if let Err(error) = renewed.save(&self.outlets.folder) {
+                    tracing::error!(%error, "the renewed certificate cannot be saved; it is asked for again");
+                }
+                self.outlets.live.replace(&renewed);
+                self.identity = Some(renewed);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the renewed certificate does not fit; the present one is kept");
+                self.identity = Identity::load(&self.outlets.folder).ok();
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! One engine a role: a thread that holds the volumes open, carries out the machine's commands, and reports.
+//!
+//! Everything that blocks on storage happens here. Commands and the transfer's own events come through one queue, so the
+//! order in which things happened is the order in which they are told.
+
+mod copying;
+mod opening;
+mod snapshots;
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tanist_datapath::TransferEvent;
+use tanist_model::id::{Epochs, ReplicationId, RunId};
+use tanist_protocol::agent::{EngineCommand, EngineEvent};
+use tanist_protocol::message::Assignment;
+use tanist_storage::TargetHandle;
+use tokio::sync::mpsc::UnboundedSender;
+
+use self::copying::{Copying, VerifyOutcome};
+use crate::storages::Storages;
+
+/// How often the progress of a copy is reported.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A report with its sender.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) replication: ReplicationId,
+    pub(crate) epochs: Epochs,
+    pub(crate) event: EngineEvent,
+}
+
+/// What reaches the thread.
+enum Message {
+    Command(EngineCommand),
+    /// From the transfer with this number; an earlier one's words are ignored.
+    Transfer(u64, TransferEvent),
+    Verified(u64, VerifyOutcome),
+}
+
+/// The handle that the agent's loop keeps.
+#[derive(Debug)]
+pub(crate) struct EngineHandle {
+    commands: Sender<Message>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Command(command) => command.fmt(f),
+            Self::Transfer(number, event) => write!(f, "transfer {number}: {event:?}"),
+            Self::Verified(number, _) => write!(f, "verification {number}"),
+        }
+    }
+}
+
+impl EngineHandle {
+    /// Starts the thread. It ends after it has reported [`EngineEvent::Closed`] or [`EngineEvent::OpenFailed`].
+    pub(crate) fn start(
+        replication: ReplicationId,
+        epochs: Epochs,
+        storages: Storages,
+        reports: UnboundedSender<Report>,
+    ) -> std::io::Result<Self> {
+        let (commands, queue) = channel();
+        let own = commands.clone();
+        let body = move || {
+            let engine = Engine {
+                replication,
+                epochs,
+                storages,
+                reports,
+                own,
+                open: None,
+                copying: None,
+                attempts: 0,
+                prepared: None,
+            };
+            engine.run(&queue);
+        };
+        thread::Builder::new().name(format!("engine-{replication}")).spawn(body)?;
+        Ok(Self { commands })
+    }
+
+    /// An engine that has ended takes no commands, and needs none.
+    pub(crate) fn command(&self, command: EngineCommand) {
+        let _ = self.commands.send(Message::Command(command));
+    }
+}
+
+/// The volumes of a role, open.
+struct Open {
+    assignment: Assignment,
+    target: TargetHandle,
+    locked: bool,
+}
+
+struct Engine {
+    replication: ReplicationId,
+    epochs: Epochs,
+    storages: Storages,
+    reports: UnboundedSender<Report>,
+    own: Sender<Message>,
+    open: Option<Open>,
+    copying: Option<Copying>,
+    attempts: u64,
+    /// The run whose snapshot this very engine made: nothing else has written for it yet.
+    prepared: Option<RunId>,
+}
+
+/// Whether the engine goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Go,
+    End,
+}
+
+impl Engine {
+    fn run(mut self, queue: &Receiver<Message>) {
+        loop {
+            match queue.recv_timeout(PROGRESS_INTERVAL) {
+                Ok(message) => {
+                    if self.handle(message, queue) == Next::End {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.report_progress();
+        }
+    }
+
+    fn report(&self, event: EngineEvent) {
+        let report = Report { replication: self.replication, epochs: self.epochs, event };
+        // The loop ends only with the process.
+        let _ = self.reports.send(report);
+    }
+
+    fn handle(&mut self, message: Message, queue: &Receiver<Message>) -> Next {
+        match message {
+            Message::Transfer(number, event) => self.on_transfer(number, event),
+            Message::Verified(number, outcome) => self.on_verified(number, outcome),
+            Message::Command(command) => return self.command(command, queue),
+        }
+        Next::Go
+    }
+
+    fn command(&mut self, command: EngineCommand, queue: &Receiver<Message>) -> Next {
+        match command {
+            EngineCommand::Open { assignment } => return self.open(*assignment),
+            EngineCommand::TryLock => self.try_lock_again(),
+            EngineCommand::Prepare { run, attempt, mode, keep } => self.prepare(run, attempt, mode, keep),
+            EngineCommand::Copy { run, snapshot, from, committed } => self.copy(run, snapshot, from, committed),
+            EngineCommand::Committed { run, seq } => self.committed(run, seq),
+            EngineCommand::Halt { run } => self.halt(run),
+            EngineCommand::Release { snapshots } => self.release_source(&snapshots),
+            EngineCommand::Close { graceful, release } => {
+                self.end_copy(graceful, queue);
+                if let Some(release) = release {
+                    self.release_source(&release.source_snapshots);
+                    self.release_target(&release.target_snapshots);
+                }
+                // Dropping the target ends the last reference to its description: the lock goes with it.
+                self.open = None;
+                self.report(EngineEvent::Closed);
+                return Next::End;
+            }
+        }
+        Next::Go
+    }
+}

@@ -1,0 +1,161 @@
+//! An agent process from start to end.
+
+use std::path::{Path, PathBuf};
+
+use tanist_model::id::{AgentName, Incarnation};
+use tanist_protocol::agent::{AgentIdentity, AgentMachine};
+use tanist_protocol::mutation::Mutations;
+use tanist_protocol::timers::Timers;
+use tanist_wire::certificate::Role;
+use tanist_wire::identity::{Identity, IdentityError};
+use tanist_wire::socket;
+use tanist_wire::tls::{self, ConfigError as TlsConfigError, LiveCertificate};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::config::{AgentConfig, ConfigError};
+use crate::core::{Core, Inlets, Outlets};
+use crate::host;
+use crate::ledger::Ledger;
+use crate::link;
+use crate::peers::{self, Pinger};
+use crate::storages::Storages;
+use crate::watch::{Targets, Watcher};
+
+/// Why an agent could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("read the agent's identity: {0}")]
+    Identity(#[from] IdentityError),
+    #[error("the certificate in {folder} is {role}'s, not an agent's", folder = folder.display())]
+    NotAnAgent { folder: PathBuf, role: Role },
+    #[error("prepare TLS: {0}")]
+    Tls(#[from] TlsConfigError),
+    #[error("listen on {address} for peers: {cause}")]
+    Listen {
+        address: std::net::SocketAddr,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("read which host this is: {0}")]
+    Host(#[source] std::io::Error),
+    #[error("get entropy from the operating system: {0}")]
+    Entropy(getrandom::Error),
+    /// An agent that its peers cannot reach must not look alive.
+    #[error("the listener for peers died: {0}")]
+    ListenerDied(#[source] std::io::Error),
+    #[cfg(feature = "mutations")]
+    #[error("TANIST_MUTATION names no rule: {0}")]
+    Mutation(String),
+}
+
+impl AgentError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Config(error) => error.hint().to_owned(),
+            Self::Identity(_) | Self::NotAnAgent { .. } => {
+                "join this host: tanist agent join HOST:PORT --token ... --ca-hash ...".to_owned()
+            }
+            Self::Listen { .. } => "does another agent run on this host? Set `listen` in agent.toml".to_owned(),
+            Self::ListenerDied(_) => "start it again; if it repeats, look at the limit of open files".to_owned(),
+            _ => "look at the cause; if it is not clear, please report it".to_owned(),
+        }
+    }
+}
+
+/// Runs the agent of a folder until `leave` is ready and its roles are handed over.
+///
+/// # Errors
+/// [`AgentError`] if it cannot start, or must end because its peers cannot reach it.
+pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let config = AgentConfig::load(folder)?;
+    let identity = Identity::load(folder)?;
+    let name = agent_name(folder, &identity)?;
+    let listener =
+        socket::listen(config.listen).map_err(|cause| AgentError::Listen { address: config.listen, cause })?;
+    let listening = listener.local_addr().map_err(|cause| AgentError::Listen { address: config.listen, cause })?;
+    let ledger = Ledger::open(folder);
+    let incarnation = Incarnation(entropy()?);
+    let agent = AgentIdentity {
+        name,
+        incarnation,
+        host: host::identity().map_err(AgentError::Host)?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        listen_address: Some(advertised(&config, listening)),
+        granted: ledger.granted(),
+    };
+    tracing::info!(agent = %agent.name, %incarnation, %listening, "the agent starts");
+    let mutations = mutations()?;
+    let timers = Timers::DEFAULT;
+    let machine = AgentMachine::new(agent, timers, entropy()?, mutations, clock::now());
+
+    let live = LiveCertificate::new(&identity);
+    let (anchor, cluster) = (identity.anchor().clone(), identity.holder().cluster);
+    let client = tls::agent_client_config(live.clone(), &anchor)?;
+    let storages = Storages::open(&config.storage);
+    let watcher = Watcher::new(storages.clone(), Pinger::new(live.clone(), anchor.clone()), timers.probe);
+    let (link_events, link) = mpsc::channel(256);
+    let (reports, engine_reports) = mpsc::unbounded_channel();
+    let (seen_by, seen) = mpsc::channel(64);
+    let (targets, assigned) = watch::channel(Targets::default());
+    let outlets = Outlets {
+        reports,
+        seen: seen_by.clone(),
+        targets,
+        watcher: watcher.clone(),
+        storages,
+        ledger,
+        live: live.clone(),
+        folder: folder.to_owned(),
+    };
+    let core = Core::new(machine, mutations, identity, outlets);
+    let keeper = tokio::spawn(link::keep(config.server, client, link_events));
+    let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
+    let ended = tokio::select! {
+        () = core.run(Inlets { link, reports: engine_reports, seen }, leave) => Ok(()),
+        cause = peers::listen(listener, live, &anchor, cluster, incarnation) => Err(AgentError::ListenerDied(cause)),
+    };
+    keeper.abort();
+    routine.abort();
+    ended
+}
+
+fn agent_name(folder: &Path, identity: &Identity) -> Result<AgentName, AgentError> {
+    match &identity.holder().role {
+        Role::Agent(name) => Ok(name.clone()),
+        role @ Role::Server(_) => Err(AgentError::NotAnAgent { folder: folder.to_owned(), role: role.clone() }),
+    }
+}
+
+/// The address for peers: as configured, else where it listens; a wildcard becomes this host's name.
+fn advertised(config: &AgentConfig, listening: std::net::SocketAddr) -> String {
+    if let Some(address) = &config.advertise {
+        return address.clone();
+    }
+    if listening.ip().is_unspecified() {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        return format!("{}:{}", host.trim(), listening.port());
+    }
+    listening.to_string()
+}
+
+fn entropy() -> Result<u128, AgentError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(AgentError::Entropy)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+#[cfg(feature = "mutations")]
+fn mutations() -> Result<Mutations, AgentError> {
+    Mutations::from_environment().map_err(AgentError::Mutation)
+}
+
+#[cfg(not(feature = "mutations"))]
+#[allow(clippy::unnecessary_wraps, reason = "the same signature as in a test build")]
+fn mutations() -> Result<Mutations, AgentError> {
+    Ok(Mutations::NONE)
+}

@@ -1,0 +1,51 @@
+//! The storage systems of this host, by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tanist_model::id::{StorageName, VolumeAddress};
+use tanist_model::volume::{StorageReport, VolumeReport};
+use tanist_storage::{ImageDirectory, StorageSystem};
+
+use crate::config::{StorageConfig, StorageConfigKind};
+
+/// Shared by the watch, the engines and the link.
+#[derive(Clone)]
+pub(crate) struct Storages(Arc<BTreeMap<StorageName, Arc<dyn StorageSystem>>>);
+
+impl std::fmt::Debug for Storages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Storages {
+    pub(crate) fn open(configs: &[StorageConfig]) -> Self {
+        let open = |config: &StorageConfig| -> (StorageName, Arc<dyn StorageSystem>) {
+            let StorageConfigKind::Image { directory } = &config.kind;
+            (config.name.clone(), Arc::new(ImageDirectory::new(config.name.clone(), directory)))
+        };
+        Self(Arc::new(configs.iter().map(open).collect()))
+    }
+
+    /// # Errors
+    /// In words for the operator, if this host has no such storage system.
+    pub(crate) fn of(&self, volume: &VolumeAddress) -> Result<Arc<dyn StorageSystem>, String> {
+        let system = self.0.get(&volume.system).cloned();
+        system.ok_or_else(|| format!("this host has no storage system {}", volume.system))
+    }
+
+    /// Everything this host can see. Blocks.
+    pub(crate) fn inventory(&self) -> (Vec<StorageReport>, Vec<VolumeReport>) {
+        let mut reports = Vec::new();
+        let mut volumes = Vec::new();
+        for system in self.0.values() {
+            reports.push(system.report());
+            match system.volumes() {
+                Ok(found) => volumes.extend(found),
+                Err(error) => tracing::warn!(%error, "a storage system cannot be listed"),
+            }
+        }
+        (reports, volumes)
+    }
+}

@@ -170,7 +170,8 @@ fn login_refuses_a_server_of_another_authority_and_sends_it_no_secret() {
     let fake = Fake::start();
     let stored = fake.folder().join("new/context.toml");
     let line = format!("login {} --ca-hash {} --context {}", fake.address, "ab".repeat(32), stored.display());
-    tanist(&fake, &line).write_stdin("tcr_test\n").assert().code(1);
+    let refused = tanist(&fake, &line).write_stdin("tcr_test\n").assert().code(1).get_output().clone();
+    assert!(text(&refused.stderr).starts_with("error: the server was not recognised\n"));
     assert!(fake.asked("GET /whoami").is_empty());
     assert!(!stored.exists());
 }

@@ -29,6 +29,11 @@ impl TrustError {
         match self {
             Self::Authority(problem) => refusal.cause(problem.to_string()),
             Self::Config(error) => refusal.cause(error.to_string()).hint(error.hint()),
+            Self::Wire(error) if error.retry_helps() => {
+                Refusal::new(RefusalCode::Unavailable, "the server does not answer")
+                    .cause(error.to_string())
+                    .hint("see that the server runs and that this host reaches it")
+            }
             Self::Wire(error) => refusal.cause(error.to_string()).hint(error.hint()),
             Self::Hidden { .. } => refusal.hint("see that the address is a tanist server"),
         }

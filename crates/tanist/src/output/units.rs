@@ -58,10 +58,11 @@ pub fn micros(amount: u64) -> String {
     if amount < 1000 { format!("{amount} us") } else { duration(Duration::from_micros(amount)) }
 }
 
-/// `3 min 20 s ago`.
+/// `3 min 20 s ago`. Clocks of two hosts differ by more than a second's fractions; those are not told.
 #[must_use]
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
-    format!("{} ago", duration(now.since(then)))
+    let age = now.since(then);
+    if age < Duration::from_secs(1) { "just now".to_owned() } else { format!("{} ago", duration(age)) }
 }
 
 /// `2026-11-22 14:03:22Z`.
@@ -141,5 +142,6 @@ mod tests {
         assert_eq!(clock(time), "2026-11-22 14:03:22Z");
         assert_eq!(clock_ms(time), "2026-11-22 14:03:22.512Z");
         assert_eq!(ago(time, time.plus(Duration::from_secs(90))), "1 min 30 s ago");
+        assert_eq!(ago(time.plus(Duration::from_secs(5)), time), "just now");
     }
 }

@@ -1,0 +1,58 @@
+# What there is to do with a checkout. `make` alone lists it. Nothing here needs more than Rust and a C compiler.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+RUST_NEEDED := 1.95
+SEEDS ?= 1..200
+
+.PHONY: help needs build demo test check sim proof
+
+help: ## list what can be made
+	@echo 'make TARGET, where TARGET is one of:'
+	sed -nE 's/^([a-z]+):[^#]*## (.*)$$/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+# Said in words, before cargo says it in its own.
+needs:
+	@missing() { printf 'tanist: %s\n' "$$@" >&2; exit 1; }
+	command -v cargo >/dev/null || missing 'cargo is missing. Install Rust $(RUST_NEEDED) or later from https://rustup.rs'
+	found=$$(rustc --version | sed -nE 's/^rustc ([0-9]+\.[0-9]+).*/\1/p')
+	[ "$$(printf '%s\n' $(RUST_NEEDED) "$$found" | sort -V | head -n 1)" = $(RUST_NEEDED) ] ||
+	    missing "Rust $(RUST_NEEDED) or later is needed, and this is $$found." 'With rustup: rustup update stable'
+	command -v cc >/dev/null ||
+	    missing 'a C compiler is missing: SQLite and the cryptographic library are compiled from source.' \
+	            'Debian, Ubuntu: apt-get install gcc libc6-dev    Fedora: dnf install gcc'
+
+# What the end-to-end tests start. They look for it where cargo puts it.
+build: needs
+	@cargo build --package tanist
+
+demo: build ## see two takeovers at work on this machine, in about a minute
+	@"$${CARGO_TARGET_DIR:-target}/debug/tanist" demo
+
+test: build ## run every test
+	@if cargo nextest --version >/dev/null 2>&1; then
+	    cargo nextest run --workspace --no-fail-fast
+	else
+	    cargo test --workspace --no-fail-fast
+	fi
+
+check: needs ## formatting, lints, imports, style, dependencies: what .ci/run checks besides the tests
+	@cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo run --quiet --package xtask -- imports
+	cargo run --quiet --package xtask -- style
+	if cargo deny --version >/dev/null 2>&1; then
+	    cargo deny --log-level warn check --hide-inclusion-graph bans licenses sources
+	else
+	    echo 'cargo-deny is not installed, so the dependencies were not checked: cargo install --locked cargo-deny'
+	fi
+
+sim: needs ## simulate these seeds: make sim SEEDS=1..2000
+	@cargo run --package tanist-sim -- --seeds $(SEEDS)
+
+proof: build ## the long forms: 20,000 simulated seeds, 100 killed agents; takes long
+	@cargo run --package tanist-sim -- --seeds 1..20000
+	TANIST_KILLS=100 cargo test --package tanist-tests -- --nocapture

@@ -8,7 +8,7 @@ SHELL := /bin/bash
 RUST_NEEDED := 1.95
 SEEDS ?= 1..200
 
-.PHONY: help needs build demo test check sim proof
+.PHONY: help needs program everything demo test check sim proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -25,14 +25,18 @@ needs:
 	    missing 'a C compiler is missing: SQLite and the cryptographic library are compiled from source.' \
 	            'Debian, Ubuntu: apt-get install gcc libc6-dev    Fedora: dnf install gcc'
 
-# What the end-to-end tests start. They look for it where cargo puts it.
-build: needs
+program: needs
 	@cargo build --package tanist
 
-demo: build ## see two takeovers at work on this machine, in about a minute
+# The tests and the programs that they start, in one build: cargo would otherwise compile some of it twice, once for each choice
+# of features.
+everything: needs
+	@cargo build --workspace --all-targets
+
+demo: program ## see two takeovers at work on this machine, in about a minute
 	@"$${CARGO_TARGET_DIR:-target}/debug/tanist" demo
 
-test: build ## run every test
+test: everything ## run every test
 	@if cargo nextest --version >/dev/null 2>&1; then
 	    cargo nextest run --workspace --no-fail-fast
 	else
@@ -53,6 +57,6 @@ check: needs ## formatting, lints, imports, style, dependencies: what .ci/run ch
 sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 	@cargo run --package tanist-sim -- --seeds $(SEEDS)
 
-proof: build ## the long forms: 20,000 simulated seeds, 100 killed agents; takes long
+proof: everything ## the long forms: 20,000 simulated seeds, 100 killed agents; takes long
 	@cargo run --package tanist-sim -- --seeds 1..20000
-	TANIST_KILLS=100 cargo test --package tanist-tests -- --nocapture
+	TANIST_KILLS=100 cargo test --workspace --no-fail-fast

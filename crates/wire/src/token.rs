@@ -106,8 +106,9 @@ fn is_secret(digits: &str) -> bool {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JoinRequest {
     pub token: JoinSecret,
-    /// The name that the host believes it was given; the token's own decides, and they have to agree.
-    pub agent: AgentName,
+    /// The name that the host believes it was given, if it was told one. The token's own decides, and they have to agree.
+    #[serde(default)]
+    pub agent: Option<AgentName>,
     /// A PKCS #10 request (RFC 2986), PEM. Only its key is used.
     pub csr_pem: String,
     /// The host's clock at the moment of sending.
@@ -131,8 +132,8 @@ pub enum JoinError {
     Authority { expected: CaHash, found: CaHash },
     #[error("the server's authority cannot be read: {0}")]
     AuthorityUnreadable(#[from] CertificateProblem),
-    #[error("the certificate received is {found}'s, and agent {expected} asked for it")]
-    Name { expected: AgentName, found: Role },
+    #[error("the certificate received is {found}'s, not {}", expected.as_ref().map_or("an agent's".to_owned(), |name| format!("agent {name}'s")))]
+    Name { expected: Option<AgentName>, found: Role },
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
@@ -155,15 +156,15 @@ impl JoinResponse {
     ///
     /// # Errors
     /// [`JoinError`]; the host then keeps nothing.
-    pub fn into_identity(self, key: PrivateKey, agent: &AgentName, ca_hash: CaHash) -> Result<Identity, JoinError> {
+    pub fn into_identity(self, key: PrivateKey, agent: Option<&AgentName>, ca_hash: CaHash) -> Result<Identity, JoinError> {
         let found = TrustAnchor::from_pem(&self.ca_pem)?.hash();
         if found != ca_hash {
             return Err(JoinError::Authority { expected: ca_hash, found });
         }
         let identity = Identity::new(key, self.certificate_pem, self.ca_pem)?;
         match identity.holder().agent() {
-            Some(name) if name == agent => Ok(identity),
-            _ => Err(JoinError::Name { expected: agent.clone(), found: identity.holder().role.clone() }),
+            Some(name) if agent.is_none_or(|agent| name == agent) => Ok(identity),
+            _ => Err(JoinError::Name { expected: agent.cloned(), found: identity.holder().role.clone() }),
         }
     }
 }
@@ -212,7 +213,7 @@ mod tests {
                 cluster: authority.cluster(),
                 server_address: "control:7443".into(),
             };
-            response.into_identity(key, &name(asked), ca_hash)
+            response.into_identity(key, Some(&name(asked)), ca_hash)
         };
         assert_eq!(join("h1", authority.ca_hash()).unwrap().holder().agent(), Some(&name("h1")));
         assert!(matches!(join("h2", authority.ca_hash()), Err(JoinError::Name { .. })));

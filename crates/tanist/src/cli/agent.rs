@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::id::AgentName;
 
 use super::values;
 use super::values::StorageDirectory;
+
+use crate::paths::Environment;
 
 #[derive(Subcommand, Debug)]
 pub enum AgentCommand {
@@ -75,4 +78,16 @@ pub struct AgentPlace {
     /// The agent's directory. Without it: /var/lib/tanist/agent for root, else $XDG_DATA_HOME/tanist/agent.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+impl AgentPlace {
+    /// The directory named, or the usual one.
+    ///
+    /// # Errors
+    /// If there is no usual one, because the process has no home.
+    pub fn folder(&self) -> Result<PathBuf, Refusal> {
+        let usual = || Environment::of_process().agent_dir();
+        let none = || Refusal::new(RefusalCode::Invalid, "there is no home directory").hint("name a directory: --dir DIR");
+        self.dir.clone().or_else(usual).ok_or_else(none)
+    }
 }

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use tanist_model::api::{Refusal, RefusalCode};
 
 use super::values;
 use super::values::Bandwidth;
+
+use crate::paths::Environment;
 
 #[derive(Subcommand, Debug)]
 pub enum ServerCommand {
@@ -80,4 +83,16 @@ pub struct DemoArgs {
     /// Leave server and agents running at the end.
     #[arg(long)]
     pub keep: bool,
+}
+
+impl ServerPlace {
+    /// The directory named, or the usual one.
+    ///
+    /// # Errors
+    /// If there is no usual one, because the process has no home.
+    pub fn folder(&self) -> Result<PathBuf, Refusal> {
+        let usual = || Environment::of_process().server_dir();
+        let none = || Refusal::new(RefusalCode::Invalid, "there is no home directory").hint("name a directory: --dir DIR");
+        self.dir.clone().or_else(usual).ok_or_else(none)
+    }
 }

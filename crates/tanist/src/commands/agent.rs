@@ -1,19 +1,21 @@
-//! `tanist agent`. `join` and `run` work on the agent's own host, see [`on_this_host`]; the others ask the server.
+//! `tanist agent`. `join` and `run` work on the agent's own host; the others ask the server.
 
 use std::process::ExitCode;
 
+use tanist_agent::AgentError;
 use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::id::AgentName;
 
 use super::session::Session;
-use super::{Outcome, ask, confirm};
-use crate::cli::agent::AgentCommand;
+use super::{Outcome, ask, confirm, join, service};
+use crate::cli::agent::{AgentCommand, AgentRunArgs};
 use crate::failure::Failure;
 use crate::output::lists::render_agents;
 
 pub fn run(command: AgentCommand, session: &Session<'_>) -> Outcome {
     match command {
-        AgentCommand::Join(_) | AgentCommand::Run(_) => on_this_host(&command),
+        AgentCommand::Join(args) => ask(join::run(args, session)),
+        AgentCommand::Run(args) => run_here(&args),
         AgentCommand::List => ask(list(session)),
         AgentCommand::Drain(args) => ask(async { session.done(&session.client()?.drain_agent(&args.name).await?) }),
         AgentCommand::Undrain(args) => ask(async { session.done(&session.client()?.undrain_agent(&args.name).await?) }),
@@ -22,9 +24,14 @@ pub fn run(command: AgentCommand, session: &Session<'_>) -> Outcome {
     }
 }
 
-/// `join` and `run`: what is done on the agent's own host, without the operator's context.
-fn on_this_host(_command: &AgentCommand) -> Outcome {
-    Err(Refusal::new(RefusalCode::Invalid, "this build has the operator's commands only, and no agent").into())
+/// Runs the agent of this host until it is told to stop.
+fn run_here(args: &AgentRunArgs) -> Outcome {
+    let folder = args.place.folder()?;
+    service::run(|stop| async move { tanist_agent::run(&folder, stop).await.map_err(|error| refusal(&error)) })
+}
+
+fn refusal(error: &AgentError) -> Refusal {
+    Refusal::new(RefusalCode::Internal, "the agent cannot run").cause(error.to_string()).hint(error.hint())
 }
 
 async fn list(session: &Session<'_>) -> Outcome {

@@ -1,15 +1,24 @@
-//! `tanist server`. `backup` asks a running server; the others work on this host, see [`on_this_host`].
+//! `tanist server`. `backup` asks a running server; the others work on the server's own host.
 
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
 use tanist_model::api::{BackupTo, Refusal, RefusalCode};
+use tanist_server::{InitOptions, Initialised, ServerError};
 
 use super::session::Session;
-use super::{Outcome, ask};
-use crate::cli::server::ServerCommand;
+use super::{Outcome, ask, service};
+use crate::cli::server::{ServerCommand, ServerInitArgs, ServerRestoreArgs, ServerRunArgs};
+use crate::client::context::Context;
+use crate::output::{Style, Tone};
 
 pub fn run(command: ServerCommand, session: &Session<'_>) -> Outcome {
     match command {
         ServerCommand::Backup { file } => ask(backup(file, session)),
-        command => on_this_host(&command),
+        ServerCommand::Init(args) => ask(init(args, session)),
+        ServerCommand::Run(args) => run_here(&args),
+        ServerCommand::Restore(args) => ask(restore(args, session)),
     }
 }
 
@@ -17,7 +26,96 @@ async fn backup(path: String, session: &Session<'_>) -> Outcome {
     session.done(&session.client()?.backup(&BackupTo { path }).await?)
 }
 
-/// `init`, `run` and `restore`: what is done on the server's own host, without asking a server.
-fn on_this_host(_command: &ServerCommand) -> Outcome {
-    Err(Refusal::new(RefusalCode::Invalid, "this build has the operator's commands only, and no server").into())
+/// What `server init` made, for people and programs. The credential is in the context file and nowhere else.
+#[derive(Serialize)]
+struct InitReport {
+    cluster: String,
+    directory: String,
+    address: String,
+    ca_hash: String,
+    operator: String,
+    context: String,
+    next: String,
+}
+
+/// Makes the installation and logs its first operator in on this host.
+async fn init(args: ServerInitArgs, session: &Session<'_>) -> Outcome {
+    let dir = args.place.folder()?;
+    let context_file = session.context_file()?;
+    if context_file.exists() {
+        return Err(Refusal::new(RefusalCode::Conflict, "this operator is logged in to a server already")
+            .cause(format!("{} exists, and would be replaced", context_file.display()))
+            .hint("move it away, or name another file: tanist --context FILE server init")
+            .into());
+    }
+    let options = InitOptions { dir: dir.clone(), listen: args.listen, advertise: args.advertise };
+    let made = tanist_server::init(options).await.map_err(|error| refusal(&error))?;
+    let context = Context {
+        server: made.address.clone(),
+        credential: made.credential.reveal().to_owned(),
+        ca: made.ca_pem.clone(),
+    };
+    context.save(&context_file)?;
+    let report = report(&made, &dir, &context_file, args.place.dir.is_some());
+    session.screen.answer(&report, render_init)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(made: &Initialised, dir: &Path, context_file: &Path, named: bool) -> InitReport {
+    let place = if named { format!(" --dir {}", dir.display()) } else { String::new() };
+    InitReport {
+        cluster: made.cluster.to_string(),
+        directory: dir.display().to_string(),
+        address: made.address.clone(),
+        ca_hash: made.ca_hash.to_string(),
+        operator: made.operator.clone(),
+        context: context_file.display().to_string(),
+        next: format!("tanist server run{place}"),
+    }
+}
+
+fn render_init(made: &InitReport, style: Style) -> String {
+    let InitReport { cluster, directory, address, ca_hash, operator, context, next } = made;
+    format!(
+        "cluster {cluster} is made in {directory}\n\
+         you are its operator {operator}; the credential is in {context}, keep it safe\n\
+         agents and operators reach the server at {address}; from another machine:\n\n  \
+         tanist login {address} --ca-hash {ca_hash}\n\n{} {next}\n",
+        style.paint(Tone::Strong, "next:")
+    )
+}
+
+fn run_here(args: &ServerRunArgs) -> Outcome {
+    let dir = args.place.folder()?;
+    service::run(|stop| async move { tanist_server::run(&dir, stop).await.map_err(|error| refusal(&error)) })
+}
+
+#[derive(Serialize)]
+struct RestoreAnswer {
+    message: String,
+    next: String,
+}
+
+async fn restore(args: ServerRestoreArgs, session: &Session<'_>) -> Outcome {
+    let dir = args.place.folder()?;
+    let report = tanist_server::restore(&dir, &args.file).await.map_err(|error| refusal(&error))?;
+    let owing: Vec<String> = report.owing.iter().map(ToString::to_string).collect();
+    let kept = report.replaced.as_ref().map_or(String::new(), |path| format!("; the old store is kept as {}", path.display()));
+    let waits = if owing.is_empty() { "no agent".to_owned() } else { owing.join(", ") };
+    let answer = RestoreAnswer {
+        message: format!(
+            "{} is in place in {}{kept}; nothing is granted until these have shown their epochs: {waits}",
+            args.file.display(),
+            dir.display()
+        ),
+        next: "tanist server run".to_owned(),
+    };
+    session.screen.answer(&answer, |answer, style| {
+        format!("{}\n\n{} {}\n", answer.message, style.paint(Tone::Strong, "next:"), answer.next)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn refusal(error: &ServerError) -> Refusal {
+    Refusal::new(RefusalCode::Internal, error.to_string()).hint(error.hint())
 }

@@ -102,21 +102,23 @@ impl Control {
         self.update(|state| state.limit = limit.map(|rate| TokenBucket::new(rate, Instant::now())));
     }
 
-    /// Waits until the limit allows another read, having booked `bytes`; false if the transfer is to end.
+    /// Waits until the limit allows another read, and books its `bytes`; false if the transfer is to end. Every change of
+    /// the limit is seen at once.
     pub(crate) fn pass_limit(&self, bytes: u64) -> bool {
         let mut state = self.lock();
-        let Some(until) = state.limit.as_mut().map(|bucket| bucket.take(bytes, Instant::now())) else {
-            return state.halt == Halt::No;
-        };
-        self.counters.timed(Stage::Limit, || {
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() || state.halt != Halt::No || state.limit.is_none() {
-                    return state.halt == Halt::No;
-                }
-                state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        while state.halt == Halt::No {
+            let now = Instant::now();
+            let Some(bucket) = &mut state.limit else { return true };
+            let left = bucket.ready_at().saturating_duration_since(now);
+            if left.is_zero() {
+                bucket.grant(bytes, now);
+                return true;
             }
-        })
+            state = self.counters.timed(Stage::Limit, || {
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            });
+        }
+        false
     }
 
     /// Hands a window to the checkpoint stage; gives it back if that has not taken the one before.

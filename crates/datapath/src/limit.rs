@@ -1,7 +1,7 @@
 //! The bandwidth limit: a token bucket as a pure function of time.
 //!
-//! It lends: a request is always granted at once and answered with how long to wait before the next one, so that a limit
-//! below one block a second still makes progress.
+//! It lends: what is granted is paid for by the wait before the next grant. So a limit below one block a second still makes
+//! progress, and a successor's first block does not wait.
 
 use std::time::{Duration, Instant};
 
@@ -38,11 +38,16 @@ impl TokenBucket {
         Self { rate, paid_until: now }
     }
 
-    /// Grants `bytes` at `now`; the moment from which the caller may go on.
-    pub fn take(&mut self, bytes: u64, now: Instant) -> Instant {
+    /// From when on the next request may be granted.
+    #[must_use]
+    pub fn ready_at(&self) -> Instant {
+        self.paid_until
+    }
+
+    /// Grants `bytes` at `now`; it is paid for afterwards, by the wait before the next one.
+    pub fn grant(&mut self, bytes: u64, now: Instant) {
         let start = self.paid_until.max(now.checked_sub(BURST).unwrap_or(now));
         self.paid_until = start + self.price(bytes);
-        self.paid_until
     }
 
     fn price(&self, bytes: u64) -> Duration {
@@ -63,7 +68,10 @@ mod tests {
     fn a_busy_stream_keeps_to_the_rate() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(rate(10_000_000), start);
-        let end = (0..100).fold(start, |now, _| bucket.take(1_000_000, now).max(now));
+        let end = (0..100).fold(start, |now, _| {
+            bucket.grant(1_000_000, now);
+            bucket.ready_at().max(now)
+        });
         let seconds = (end - start).as_secs_f64();
         assert!((9.9..=10.0).contains(&seconds), "{seconds}");
     }
@@ -73,13 +81,17 @@ mod tests {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(rate(1000), start);
         let later = start + Duration::from_secs(3600);
-        assert_eq!(bucket.take(1000, later), later + Duration::from_millis(950));
+        bucket.grant(1000, later);
+        assert_eq!(bucket.ready_at(), later + Duration::from_millis(950));
     }
 
     #[test]
     fn a_tiny_limit_does_not_overflow() {
         let now = Instant::now();
-        assert!(TokenBucket::new(rate(1), now).take(1 << 30, now) > now);
+        let mut bucket = TokenBucket::new(rate(1), now);
+        assert_eq!(bucket.ready_at(), now, "the first grant is not waited for");
+        bucket.grant(1 << 30, now);
+        assert!(bucket.ready_at() > now);
         assert_eq!(BytesPerSecond::new(0), None);
     }
 }

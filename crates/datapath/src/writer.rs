@@ -4,7 +4,7 @@
 //! write comes at once. If the checkpoint stage is busy the window simply grows: copying goes on until the stall limit.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tanist_model::replication::Side;
 
@@ -20,6 +20,9 @@ use crate::window::{Part, Window};
 
 /// The longest stretch zeroed by one call: a device that must write zeros byte by byte shall still notice an abort.
 const ZERO_CALL_BYTES: u64 = 1 << 30;
+
+/// How soon an idle writer looks again whether the checkpoint stage is free.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why the writer leaves its loop without an error.
 enum Ended {
@@ -58,7 +61,7 @@ impl<'a> Writer<'a> {
 
     fn write_all(&mut self, inlet: &Receiver<TargetItem>) -> Result<Ended, TransferError> {
         loop {
-            match inlet.recv_timeout(self.config.checkpoint_interval.min(self.until_due())) {
+            match inlet.recv_timeout(self.until_due()) {
                 Ok(_) if self.control.is_aborted() => return Ok(Ended::Halted),
                 Ok(item) if !self.find_room()? => {
                     drop(item);
@@ -155,11 +158,11 @@ impl<'a> Writer<'a> {
         Ok(true)
     }
 
-    fn until_due(&self) -> std::time::Duration {
+    fn until_due(&self) -> Duration {
         let interval = if self.first { self.config.first_checkpoint_interval } else { self.config.checkpoint_interval };
         let left = (self.cut_at + interval).saturating_duration_since(Instant::now());
         // Overdue means that the checkpoint stage is busy or that there is nothing to cut: look again soon.
-        if left.is_zero() { self.config.first_checkpoint_interval } else { left }
+        if left.is_zero() { LOOK_AGAIN } else { left }
     }
 
     fn is_due(&self) -> bool {

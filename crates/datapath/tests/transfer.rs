@@ -180,9 +180,16 @@ fn the_limit_is_kept_and_can_be_lifted() {
     };
     let start = Instant::now();
     copy(&source, &Arc::new(MemoryDevice::new(size_bytes)), limited(40 * MIB)).finished();
-    assert!(start.elapsed() >= Duration::from_millis(140), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(120), "{:?}", start.elapsed());
 
     let run = Run::start(&source, &Arc::new(MemoryDevice::new(size_bytes)), limited(1));
+    while run.transfer.progress().read_bytes == 0 {
+        std::thread::yield_now();
+    }
+    run.transfer.set_limit(BytesPerSecond::new(1 << 30));
+    while run.transfer.progress().read_bytes < 4 * MIB {
+        std::thread::yield_now();
+    }
     run.transfer.set_limit(None);
     run.commit_all(Checkpoint::START, |_, _| {}).finished();
 }
@@ -218,6 +225,29 @@ fn known_holes_of_the_target_are_skipped_only_when_allowed() {
         assert_eq!(progress.zeroed_bytes, size_bytes - progress.skipped_bytes);
         assert_eq!(target.calls(FaultyOperation::Zero), u64::from(!skip_target_holes));
     }
+}
+
+#[test]
+fn a_source_that_shrinks_ends_the_copy() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (from, to) = (directory.path().join("source"), directory.path().join("target"));
+    std::fs::write(&from, volume(1, 8 * MIB)).unwrap();
+    let (source, target) = (open(&from), create(&to, 8 * MIB));
+    std::fs::File::options().write(true).open(&from).unwrap().set_len(5 * MIB + 100).unwrap();
+    let outcome = copy(&source, &target, TransferConfig::new(Checkpoint::START, 8 * MIB));
+    assert!(!outcome.failure().is_retryable(), "{:?}", outcome.last);
+    assert!(outcome.committed.seq <= 5 * MIB);
+}
+
+#[test]
+fn a_target_that_shrinks_is_not_grown_again_unnoticed() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let to = directory.path().join("target");
+    let target = create(&to, 8 * MIB);
+    std::fs::File::options().write(true).open(&to).unwrap().set_len(100).unwrap();
+    let source = Arc::new(MemoryDevice::with_bytes(&vec![1; 2 << 20]));
+    let outcome = copy(&source, &target, TransferConfig::new(Checkpoint::START, 2 * MIB));
+    assert!(matches!(outcome.failure(), TransferError::Flush { checkpoint_seq: 0, .. }), "{:?}", outcome.last);
 }
 
 #[test]

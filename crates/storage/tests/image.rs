@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::mpsc::channel;
 
-use support::{Fixture, Images, Mounted, address, bytes, run};
+use support::{Fixture, ID, Images, Mounted, address, bytes, contents, run};
 use tanist_datapath::{Transfer, TransferConfig, TransferEvent};
 use tanist_model::run::Checkpoint;
 use tanist_storage::{LockAttempt, SourceView, StorageError};
@@ -116,6 +116,37 @@ fn a_transfer_frees_the_lock_when_its_io_has_ended() {
     transfer.abort();
     transfer.join();
     assert_eq!(successor.try_lock().unwrap(), LockAttempt::Held);
+}
+
+/// The whole way of a run: a snapshot, a copy of it while its volume goes on changing, a snapshot of the target.
+#[test]
+fn a_snapshot_is_copied_while_its_volume_changes() {
+    let mounted = match Mounted::new(&["mkfs.xfs", "-q", "-m", "reflink=1"], 512 << 20) {
+        Ok(mounted) => mounted,
+        Err(reason) => return println!("skipped: a_snapshot_is_copied_while_its_volume_changes: {reason}"),
+    };
+    let images = Images::in_directory(&mounted.path);
+    for size in [511, (1 << 20) - 1, (7 << 20) + 513] {
+        let (source, target) = (format!("source-{size}"), format!("target-{size}"));
+        images.put(&source, &bytes(size));
+        images.put(&target, &vec![9; size]);
+        let snapshot = images.system().create_snapshot(&address(&source), ID).unwrap();
+        let view = SourceView::Snapshot { id: ID, uid: snapshot.uid };
+        let opened = images.system().open_source(&address(&source), &view).unwrap();
+        let written_to = images.system().open_target(&address(&target)).unwrap();
+        assert!(opened.device.is_direct() && written_to.device().is_direct());
+        let (sender, events) = channel();
+        let config = TransferConfig::new(Checkpoint::START, snapshot.size_bytes);
+        let transfer =
+            Transfer::start(opened.device, written_to.device(), config, move |event| sender.send(event).unwrap());
+        images.scribble(&source, 0, &vec![5; size]);
+        transfer.join();
+        assert!(matches!(events.iter().last(), Some(TransferEvent::Finished { .. })));
+        let kept = images.system().create_snapshot(&address(&target), ID).unwrap();
+        images.scribble(&target, 0, &vec![6; size]);
+        let view = SourceView::Snapshot { id: ID, uid: kept.uid };
+        assert!(contents(&images.system().open_source(&address(&target), &view).unwrap()) == bytes(size), "{size}");
+    }
 }
 
 #[test]

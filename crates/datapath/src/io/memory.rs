@@ -168,9 +168,7 @@ impl State {
 
     fn zero(&mut self, offset: u64, length: u64) {
         let whole = offset.div_ceil(PAGE)..(offset + length) / PAGE;
-        let present: Vec<u64> =
-            if whole.is_empty() { Vec::new() } else { self.visible.range(whole.clone()).map(|(i, _)| *i).collect() };
-        for index in present {
+        for index in self.pages_in(whole.clone()) {
             self.visible.remove(&index);
             self.dirty.insert(index);
         }
@@ -180,10 +178,20 @@ impl State {
         self.zero_part(tail_start.max(head_end), offset + length);
     }
 
+    /// The pages that exist in either layer: zeroing what already reads as zeros still has to reach the disk.
+    fn pages_in(&self, range: std::ops::Range<u64>) -> BTreeSet<u64> {
+        if range.is_empty() {
+            return BTreeSet::new();
+        }
+        let layers = [&self.visible, &self.durable];
+        layers.into_iter().flat_map(|layer| layer.range(range.clone()).map(|(index, _)| *index)).collect()
+    }
+
     /// Zeros less than a page where the page exists.
     fn zero_part(&mut self, from: u64, to: u64) {
         let length = usize::try_from(to.saturating_sub(from)).unwrap_or(0);
-        if length > 0 && self.visible.contains_key(&(from / PAGE)) {
+        let page = from / PAGE;
+        if length > 0 && (self.visible.contains_key(&page) || self.durable.contains_key(&page)) {
             self.write(from, &vec![0; length]);
         }
     }

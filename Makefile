@@ -48,6 +48,7 @@ check: needs ## formatting, lints, imports, style, dependencies: what .ci/run ch
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo run --quiet --package xtask -- imports
 	cargo run --quiet --package xtask -- style
+	cargo run --quiet --package xtask -- links
 	if cargo deny --version >/dev/null 2>&1; then
 	    cargo deny --log-level warn check --hide-inclusion-graph bans licenses sources
 	else

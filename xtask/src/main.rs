@@ -1,4 +1,4 @@
-//! What the project demands of its own text, as programs: `cargo run -p xtask -- imports` and `-- style`.
+//! What the project demands of its own text, as programs: `cargo run -p xtask -- imports`, `-- style`, `-- links`.
 //!
 //! A rule that nobody runs is a wish. The same checks are tests of this crate, so `make test` fails where a rule is broken, and
 //! each rule has a test in which a planted offence is found.
@@ -7,6 +7,7 @@
 
 mod finding;
 mod imports;
+mod links;
 mod manifest;
 mod rule;
 mod style;
@@ -20,9 +21,10 @@ use anyhow::Context as _;
 use finding::Finding;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo run -p xtask -- imports | style
+const USAGE: &str = "usage: cargo run -p xtask -- imports | style | links
   imports  no crate imports beyond its row of the table in ARCHITECTURE.md
-  style    every source file keeps the rules of CONTRIBUTING.md that a program can check";
+  style    every source file keeps the rules of CONTRIBUTING.md that a program can check
+  links    the links between the project's pages lead somewhere";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let found = match names.as_slice() {
         ["imports"] => look(imports::check),
         ["style"] => look(style::check),
+        ["links"] => look(links::check),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

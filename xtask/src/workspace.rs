@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::manifest::{Manifest, WorkspaceDependencies};
 
-/// A Rust source file.
+/// A file of text: Rust, or a page.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
     /// Relative to the checkout, with `/` between the parts.
@@ -65,9 +65,24 @@ impl Workspace {
     pub fn sources(&self) -> anyhow::Result<Vec<Source>> {
         let mut sources = Vec::new();
         for room in self.rooms()? {
-            collect(&room.directory, &room.path, &mut sources)?;
+            collect(&room.directory, &room.path, "rs", &mut sources)?;
         }
         Ok(sources)
+    }
+
+    /// The pages for people: those at the root of the checkout, and everything below `docs/`.
+    pub fn pages(&self) -> anyhow::Result<Vec<Source>> {
+        let mut pages = Vec::new();
+        for file in entries(&self.root)?.iter().filter(|entry| entry.is_file() && has_extension(entry, "md")) {
+            pages.push(Source { path: file_name(file), text: read(file)? });
+        }
+        collect(&self.root.join("docs"), "docs", "md", &mut pages)?;
+        Ok(pages)
+    }
+
+    /// True if there is a file or directory at a path relative to the checkout.
+    pub fn holds(&self, path: &str) -> bool {
+        self.root.join(path.trim_start_matches('/')).exists()
     }
 }
 
@@ -81,17 +96,21 @@ pub struct Room {
     pub directory: PathBuf,
 }
 
-fn collect(directory: &Path, path: &str, sources: &mut Vec<Source>) -> anyhow::Result<()> {
+fn collect(directory: &Path, path: &str, extension: &str, sources: &mut Vec<Source>) -> anyhow::Result<()> {
     for entry in entries(directory)? {
         let name = file_name(&entry);
         let inner = format!("{path}/{name}");
         if entry.is_dir() && name != "target" {
-            collect(&entry, &inner, sources)?;
-        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            collect(&entry, &inner, extension, sources)?;
+        } else if has_extension(&entry, extension) {
             sources.push(Source { path: inner, text: read(&entry)? });
         }
     }
     Ok(())
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
 }
 
 fn directories(parent: &Path) -> anyhow::Result<Vec<PathBuf>> {

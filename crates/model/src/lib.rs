@@ -11,6 +11,7 @@ pub mod change;
 pub mod enrolment;
 pub mod event;
 pub mod hierarchy;
+pub mod history;
 pub mod id;
 pub mod policy;
 pub mod recovery_point;

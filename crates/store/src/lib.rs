@@ -8,7 +8,6 @@
 
 mod error;
 mod events;
-mod history;
 mod memory;
 mod restore;
 mod sql;
@@ -24,7 +23,6 @@ use tanist_model::state::State;
 
 pub use error::StoreError;
 pub use events::{EventQuery, EventRetention, EventWindow};
-pub use history::Touched;
 pub use memory::{MemoryStore, StoreFailure};
 pub use restore::{NUMBER_MARGIN, RestoreReport, restore};
 pub use sqlite::SqliteStore;

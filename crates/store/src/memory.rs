@@ -7,11 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tanist_model::change::{Change, Group, GroupOutcome, Transaction};
 use tanist_model::event::{Event, NewEvent};
+use tanist_model::history::Touched;
 use tanist_model::id::{EventSeq, Term};
 use tanist_model::state::State;
 
 use crate::events::placed;
-use crate::{EventQuery, EventRetention, EventWindow, NUMBER_MAX, Store, StoreError, Touched};
+use crate::{EventQuery, EventRetention, EventWindow, NUMBER_MAX, Store, StoreError};
 
 /// A failure that a test wishes for: every write fails so until it is taken back, reads go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,11 +10,12 @@ use support::{
 };
 use tanist_model::change::{Change, Condition, GroupOutcome, Transaction};
 use tanist_model::event::{Event, Severity};
+use tanist_model::history::Touched;
 use tanist_model::id::{CommandId, EventSeq, ReplicationId, RunId, Term};
 use tanist_model::run::RunState;
 use tanist_model::state::State;
 use tanist_store::{
-    EventQuery, EventRetention, EventWindow, MemoryStore, SqliteStore, Store, StoreError, StoreFailure, Touched,
+    EventQuery, EventRetention, EventWindow, MemoryStore, SqliteStore, Store, StoreError, StoreFailure,
 };
 
 const RETENTION: EventRetention = EventRetention { kept: 20, prune_every: NonZeroU32::new(10).unwrap() };

@@ -254,9 +254,8 @@ impl AgentMachine {
     }
 
     fn end_roles_on(&mut self, volume: &VolumeAddress, reason: &str) {
-        let uses = |id: &ReplicationId| {
-            self.assignments.get(id).is_some_and(|a| a.source == *volume || a.target == *volume)
-        };
+        let uses =
+            |id: &ReplicationId| self.assignments.get(id).is_some_and(|a| a.source == *volume || a.target == *volume);
         let concerned: Vec<(ReplicationId, Epochs)> = self
             .roles
             .iter()

@@ -10,23 +10,16 @@ use crate::mutation::Mutation;
 
 impl AgentMachine {
     pub(super) fn handle_order(&mut self, message: ServerMessage) {
+        if number_of(&message).is_some_and(|(stamp, number)| !self.accept(stamp, number)) {
+            return;
+        }
         match message {
-            ServerMessage::OpenRun { stamp, number, order } => {
-                if self.accept(&stamp, number) {
-                    self.open_run(&stamp, *order);
-                }
-            }
+            ServerMessage::OpenRun { stamp, order, .. } => self.open_run(&stamp, *order),
             ServerMessage::SnapshotBound { stamp, run, snapshot } => self.handle_bound(&stamp, run, snapshot),
             ServerMessage::CheckpointAck { stamp, run, seq } => self.handle_ack(&stamp, run, seq),
-            ServerMessage::CloseRun { stamp, number, run, end, release } => {
-                if self.accept(&stamp, number) {
-                    self.close_run(&stamp, run, end, release);
-                }
-            }
-            ServerMessage::Drain { stamp, number, release } => {
-                if self.accept(&stamp, number) {
-                    self.end_role(stamp.replication, stamp.epochs, release, true);
-                }
+            ServerMessage::CloseRun { stamp, run, end, release, .. } => self.close_run(&stamp, run, end, release),
+            ServerMessage::Drain { stamp, release, .. } => {
+                self.end_role(stamp.replication, stamp.epochs, release, true);
             }
             _ => {}
         }
@@ -232,6 +225,16 @@ impl AgentMachine {
         for word in words {
             self.send(word);
         }
+    }
+}
+
+/// Orders that must not be obeyed after a later one.
+fn number_of(message: &ServerMessage) -> Option<(&Stamp, OrderNumber)> {
+    match message {
+        ServerMessage::OpenRun { stamp, number, .. }
+        | ServerMessage::CloseRun { stamp, number, .. }
+        | ServerMessage::Drain { stamp, number, .. } => Some((stamp, *number)),
+        _ => None,
     }
 }
 

@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tanist_model::api::Refusal;
 use tanist_model::change::{Change, Condition, Group};
 use tanist_model::event::{EventCode, NewEvent};
+use tanist_model::history::Touched;
 use tanist_model::id::{AgentName, ClusterId, CommandId, ReplicationId};
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::state::State;
@@ -217,9 +218,12 @@ impl ServerMachine {
 
     /// Applies changes to the mirror and has them committed; `after` is done once they are durable.
     fn commit(&mut self, condition: Condition, changes: Vec<Change>, after: Vec<Effect>) {
+        let mut touched = Touched::default();
         for change in &changes {
             self.state.apply(change);
+            touched.note(change);
         }
+        touched.prune(&mut self.state);
         self.out.commit(Group { condition, changes }, after);
     }
 

@@ -251,12 +251,7 @@ impl ServerMachine {
         ];
         self.commit_current(record, changes, Vec::new());
         self.supervision_mut(record.id).order_sent = None;
-        self.close_run_after_commit(&next, &holder, id, RunEnd::Published);
-    }
-
-    /// The end of a run rests on the commit just before it in the same output.
-    fn close_run_after_commit(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId, end: RunEnd) {
-        self.close_run(record, holder, run, end);
+        self.close_run(&next, &holder, id, RunEnd::Published);
     }
 
     fn abandon(&mut self, record: &ReplicationRecord, mut run: RunRecord, code: EventCode, reason: String) {
@@ -279,7 +274,7 @@ impl ServerMachine {
         self.commit_current(record, changes, Vec::new());
         if let Some(holder) = record.holder.clone() {
             self.supervision_mut(record.id).order_sent = None;
-            self.close_run_after_commit(&next, &holder, id, RunEnd::Abandoned);
+            self.close_run(&next, &holder, id, RunEnd::Abandoned);
         }
     }
 
@@ -321,7 +316,7 @@ impl ServerMachine {
         let supervision = self.supervision_mut(record.id);
         supervision.run_retry_at = Some(retry_at);
         supervision.order_sent = None;
-        let try_another = kind == RunFailureKind::Io && run.repairs % REPAIRS_BEFORE_ANOTHER_AGENT == 0;
+        let try_another = kind == RunFailureKind::Io && run.repairs.is_multiple_of(REPAIRS_BEFORE_ANOTHER_AGENT);
         let message = format!("run {} goes on from byte {} after: {reason}", run.id, run.checkpoint.seq);
         let event = self.event_of(record, Some(agent), EventCode::RunRepaired, message);
         self.commit_current(record, vec![event, Change::PutRun(Box::new(run))], Vec::new());

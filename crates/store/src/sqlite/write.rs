@@ -5,6 +5,7 @@ use sqlx::SqliteConnection;
 use tanist_model::agent::AgentRecord;
 use tanist_model::change::{Change, CommandResult, Condition, Group, GroupOutcome, Transaction};
 use tanist_model::event::NewEvent;
+use tanist_model::history::{self, Touched};
 use tanist_model::id::{Epochs, Incarnation, ReplicationId, Term};
 use tanist_model::recovery_point::RecoveryPoint;
 use tanist_model::replication::ReplicationRecord;
@@ -14,7 +15,7 @@ use tanist_model::takeover::TakeoverRecord;
 
 use super::failure::Failure;
 use super::read;
-use crate::{EventRetention, NUMBER_MAX, StoreError, Touched, history, sql};
+use crate::{EventRetention, NUMBER_MAX, StoreError, sql};
 
 const HISTORY: i64 = State::HISTORY_PER_REPLICATION as i64;
 const COMMANDS: i64 = State::COMMAND_RESULTS as i64;

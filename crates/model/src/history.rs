@@ -1,24 +1,25 @@
-//! How much history is kept: one rule for every store, looked at only where a transaction added something.
+//! How much history is kept: one rule for every store and for the server's mirror, looked at only where a transaction added
+//! something.
 //!
 //! Finished runs, gone recovery points and takeovers are bounded per replication, command results over all. A run that its
 //! replication still refers to stays, however old.
 
 use std::collections::BTreeSet;
 
-use tanist_model::change::Change;
-use tanist_model::id::{CommandId, ReplicationId, RunId};
-use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
-use tanist_model::run::RunRecord;
-use tanist_model::state::State;
-use tanist_model::time::Timestamp;
+use crate::change::Change;
+use crate::id::{CommandId, ReplicationId, RunId};
+use crate::recovery_point::{RecoveryPoint, RecoveryPointPlace};
+use crate::run::RunRecord;
+use crate::state::State;
+use crate::time::Timestamp;
 
 /// Where a transaction added history.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Touched {
-    pub(crate) runs: BTreeSet<ReplicationId>,
-    pub(crate) recovery_points: BTreeSet<ReplicationId>,
-    pub(crate) takeovers: BTreeSet<ReplicationId>,
-    pub(crate) commands: bool,
+    pub runs: BTreeSet<ReplicationId>,
+    pub recovery_points: BTreeSet<ReplicationId>,
+    pub takeovers: BTreeSet<ReplicationId>,
+    pub commands: bool,
 }
 
 impl Touched {
@@ -47,12 +48,14 @@ impl Touched {
 }
 
 /// When a run ended; `None` while it is in progress.
-pub(crate) fn finished_at(run: &RunRecord) -> Option<Timestamp> {
+#[must_use]
+pub fn finished_at(run: &RunRecord) -> Option<Timestamp> {
     run.state.is_finished().then(|| run.finished_at.unwrap_or(run.requested_at))
 }
 
 /// The age of a recovery point that is held nowhere any more; `None` while it is held.
-pub(crate) fn gone_since(point: &RecoveryPoint) -> Option<Timestamp> {
+#[must_use]
+pub fn gone_since(point: &RecoveryPoint) -> Option<Timestamp> {
     (point.place == RecoveryPointPlace::Gone).then_some(point.published_at)
 }
 

@@ -92,12 +92,15 @@ async fn answer(
     Ok(())
 }
 
+/// The connection to one peer, if there is one; its lock is held for one ping.
+type Link = Arc<Mutex<Option<Kept>>>;
+
 /// Pings peers over connections that are kept between pings.
 #[derive(Clone)]
 pub(crate) struct Pinger {
     live: Arc<LiveCertificate>,
     anchor: Arc<TrustAnchor>,
-    links: Arc<Mutex<HashMap<AgentName, Arc<Mutex<Option<Kept>>>>>>,
+    links: Arc<Mutex<HashMap<AgentName, Link>>>,
 }
 
 struct Kept {

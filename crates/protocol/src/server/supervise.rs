@@ -156,9 +156,10 @@ impl ServerMachine {
             return;
         }
         let wall = self.now.wall;
-        let vacancy = self.supervision_mut(record.id).vacancy.clone();
-        let (evidence, since) = vacancy.unwrap_or((Evidence::FirstActivation, wall));
-        self.take_over(record, evidence, since, Vec::new(), None);
+        let supervision = self.supervision_mut(record.id);
+        let wanted = supervision.handover.as_ref().and_then(|h| h.to.clone());
+        let (evidence, since) = supervision.vacancy.clone().unwrap_or((Evidence::FirstActivation, wall));
+        self.take_over(record, evidence, since, Vec::new(), wanted.as_ref());
     }
 
     fn standing(&self, record: &ReplicationRecord, holder: &Holder) -> Standing {

@@ -65,20 +65,21 @@ pub struct AgentConfig {
 pub struct StorageConfig {
     /// The same name on every agent that reaches it.
     pub name: StorageName,
-    #[serde(flatten)]
     pub kind: StorageConfigKind,
+    /// Where it is mounted.
+    pub directory: PathBuf,
 }
 
-/// Where a storage system is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+/// What a configured storage system is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum StorageConfigKind {
     /// Raw image files in a mounted directory.
-    Image { directory: PathBuf },
+    Image,
 }
 
 fn default_listen() -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], 7430))
+    SocketAddr::from(([0, 0, 0, 0], 7421))
 }
 
 impl AgentConfig {
@@ -124,7 +125,8 @@ mod tests {
             advertise: None,
             storage: vec![StorageConfig {
                 name: "san-a".parse().unwrap(),
-                kind: StorageConfigKind::Image { directory: "/srv/san-a".into() },
+                kind: StorageConfigKind::Image,
+                directory: "/srv/san-a".into(),
             }],
         }
     }
@@ -134,6 +136,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         sample().save(folder.path()).unwrap();
         assert_eq!(AgentConfig::load(folder.path()).unwrap(), sample());
+    }
+
+    #[test]
+    fn the_commented_sample_is_valid() {
+        let config: AgentConfig = toml::from_str(include_str!("../../../config/agent.toml")).unwrap();
+        assert_eq!(config.storage.len(), 2);
+        assert!(config.check().is_ok());
     }
 
     #[test]

@@ -22,8 +22,11 @@ impl std::fmt::Debug for Storages {
 impl Storages {
     pub(crate) fn open(configs: &[StorageConfig]) -> Self {
         let open = |config: &StorageConfig| -> (StorageName, Arc<dyn StorageSystem>) {
-            let StorageConfigKind::Image { directory } = &config.kind;
-            (config.name.clone(), Arc::new(ImageDirectory::new(config.name.clone(), directory)))
+            match config.kind {
+                StorageConfigKind::Image => {
+                    (config.name.clone(), Arc::new(ImageDirectory::new(config.name.clone(), &config.directory)))
+                }
+            }
         };
         Self(Arc::new(configs.iter().map(open).collect()))
     }

@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+mod demo;
 pub mod failure;
 pub mod output;
 pub mod paths;

@@ -127,7 +127,7 @@ fn install(args: &AgentJoinArgs, folder: &std::path::Path, identity: &Identity) 
         storage: args
             .storage
             .iter()
-            .map(|s| StorageConfig { name: s.name.clone(), kind: StorageConfigKind::Image { directory: absolute(&s.directory) } })
+            .map(|s| StorageConfig { name: s.name.clone(), kind: StorageConfigKind::Image, directory: absolute(&s.directory) })
             .collect(),
     };
     identity.save(folder).map_err(|e| local("save the identity", e.to_string(), e.hint()))?;

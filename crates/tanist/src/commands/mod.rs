@@ -3,7 +3,6 @@
 
 mod agent;
 mod confirm;
-mod demo;
 mod events;
 mod explain;
 mod join;
@@ -40,7 +39,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
     match cli.command {
         Command::Server(command) => server::run(command, &session),
         Command::Agent(command) => agent::run(command, &session),
-        Command::Demo(args) => demo::run(&args, &session),
+        Command::Demo(args) => ask(crate::demo::run(&args, session.screen)),
         Command::Token(command) => ask(token::run(command, &session)),
         Command::Login(args) => ask(login::run(args, &session)),
         Command::Storage(command) => ask(storage::run(command, &session)),

@@ -1,0 +1,394 @@
+//! The checker: it sees every commit, every word and every write, and asks the protocol's own predicates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tanist_model::change::{Change, GroupOutcome, Transaction};
+use tanist_model::event::EventCode;
+use tanist_model::id::{Epoch, Epochs, ReplicationId, ReplicationName, RunId, SnapshotId, Term};
+use tanist_model::policy::SourceMode;
+use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
+use tanist_model::replication::{Intent, ReplicationRecord};
+use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
+use tanist_model::state::State;
+use tanist_model::takeover::{Evidence, TakeoverRecord};
+use tanist_protocol::agent::Effect as AgentEffect;
+use tanist_protocol::driver::Output;
+use tanist_protocol::invariants::{self as properties, Process, Verdict};
+use tanist_protocol::message::ServerMessage;
+use tanist_protocol::server::Answer;
+
+use crate::disk::{Disks, Write};
+use crate::process::{AgentProcess, EngineKey, Pid};
+use crate::scenario::BLOCK_BYTES;
+use crate::world::World;
+
+/// What is known of one replication beside the store.
+#[derive(Debug, Default)]
+struct Ledger {
+    volume: usize,
+    holders: BTreeMap<Epoch, Process>,
+    writers: BTreeMap<Epoch, Pid>,
+    /// Epochs that left the unproven set.
+    quiet: BTreeSet<Epoch>,
+    bound: Option<BoundSnapshot>,
+    /// What the bound snapshot holds; of a live one nobody knows.
+    contents: Option<Vec<u64>>,
+    /// What the target must hold: a recovery point whole, or the blocks below a checkpoint.
+    promised: Vec<u64>,
+    published: BTreeMap<RunId, Vec<u64>>,
+    last_point: Option<Epochs>,
+    last_publication: u64,
+}
+
+/// The checker.
+#[derive(Debug)]
+pub struct Checker {
+    /// The store's state, change by change.
+    state: State,
+    term: Term,
+    ledgers: BTreeMap<ReplicationId, Ledger>,
+    gone: BTreeSet<ReplicationId>,
+    violation: Option<String>,
+}
+
+impl Checker {
+    #[must_use]
+    pub fn new(state: State) -> Self {
+        Self { term: state.term, state, ledgers: BTreeMap::new(), gone: BTreeSet::new(), violation: None }
+    }
+
+    #[must_use]
+    pub fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    #[must_use]
+    pub fn last_publication(&self, id: ReplicationId) -> u64 {
+        self.ledgers.get(&id).map_or(0, |l| l.last_publication)
+    }
+
+    pub fn fail(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    fn check(&mut self, verdict: Verdict) {
+        if let Err(violation) = verdict {
+            self.fail(violation.to_string());
+        }
+    }
+
+    pub fn term_begins(&mut self, term: Term) {
+        self.check(properties::terms_grow(self.term, term));
+        self.term = term;
+        self.state.term = term;
+    }
+
+    /// The store went back; what the world saw since then stays true of the world.
+    pub fn restored(&mut self, state: State) {
+        self.term = state.term;
+        self.state = state;
+        for (id, ledger) in &mut self.ledgers {
+            ledger.promised.clear();
+            ledger.last_point = None;
+            ledger.last_publication = 0;
+            ledger.quiet.clear();
+            ledger.bound = self.state.replications.get(id).and_then(|r| self.state.current_run(r)?.snapshot.clone());
+        }
+    }
+
+    pub fn term_obeyed(&mut self, term: Term, seen: Term, output: &Output<AgentEffect>) {
+        let effects = output.decisions().iter().flat_map(|d| &d.after);
+        let moved = effects.into_iter().any(|e| matches!(e, AgentEffect::Engine { .. }));
+        self.check(properties::superseded_term_moves_nothing(term, seen, moved));
+    }
+
+    pub fn agent_hears(&mut self, process: &mut AgentProcess, message: &ServerMessage) {
+        if let ServerMessage::Grant { stamp, .. } = message
+            && stamp.incarnation == process.machine.identity().incarnation
+        {
+            process.granted.push((stamp.replication, stamp.epochs));
+        }
+    }
+
+    pub fn engine_opens(&mut self, process: &AgentProcess, key: EngineKey) {
+        let (granted, drained) = (process.granted.contains(&key), process.drained.contains(&key));
+        self.check(properties::opened_under_grant(key.1, granted, drained));
+    }
+
+    pub fn answered_again(&mut self, first: &Answer, again: &Answer) {
+        self.check(properties::repeated_answer_is_same(first, again));
+    }
+
+    pub fn write_is_submitted(&mut self, write: &Write) {
+        self.check_writer(write, "a write is submitted");
+    }
+
+    fn check_writer(&mut self, write: &Write, doing: &str) {
+        let epoch = write.epochs.target;
+        let gone = self.gone.contains(&write.replication);
+        let ledger = self.ledgers.entry(write.replication).or_default();
+        let first = *ledger.writers.entry(epoch).or_insert(write.pid);
+        let quiet = gone || ledger.quiet.contains(&epoch);
+        let bound = ledger.bound.as_ref().map(|s| s.uid.clone());
+        self.check(properties::one_process_per_epoch(epoch, &first, &write.pid));
+        self.check(properties::quiet_epoch_is_quiet(epoch, quiet, doing));
+        self.check(properties::write_is_of_bound_snapshot(&write.uid, bound.as_deref()));
+    }
+
+    pub fn write_lands(&mut self, write: &Write, disks: &Disks) {
+        self.check_writer(write, "a write lands");
+        self.check_promise(write.replication, disks);
+    }
+
+    pub fn caches_are_lost(&mut self, disks: &Disks, _names: &[ReplicationName]) {
+        let ids: Vec<_> = self.ledgers.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.check_promise(id, disks));
+    }
+
+    fn check_promise(&mut self, id: ReplicationId, disks: &Disks) {
+        let Some(ledger) = self.ledgers.get(&id).filter(|_| !self.gone.contains(&id)) else { return };
+        let current = disks.targets[ledger.volume].current();
+        self.check(properties::promised_blocks_stand(&current, &ledger.promised, "a checkpoint or recovery point"));
+    }
+
+    /// A pinned snapshot is not removed.
+    pub fn snapshots_released(&mut self, id: ReplicationId, snapshots: &[SnapshotId]) {
+        let bound = self.ledgers.get(&id).and_then(|l| l.bound.as_ref()).map(|s| s.id);
+        let running = self.state.replications.get(&id).is_some_and(|r| r.run.is_some() && r.intent != Intent::Deleting);
+        if running && bound.is_some_and(|b| snapshots.contains(&b)) {
+            let bound_run = self.state.replications.get(&id).and_then(|r| self.state.current_run(r));
+            if bound_run.is_some_and(|r| r.snapshot.as_ref().map(|s| s.id) == bound) {
+                self.fail("S4 is violated: the snapshot of the run in progress is removed".to_owned());
+            }
+        }
+    }
+
+    /// The snapshot and checkpoint of a run, for the process that resumes where it must not.
+    #[must_use]
+    pub fn bound_run(
+        &self,
+        id: ReplicationId,
+        run: RunId,
+        names: &[ReplicationName],
+    ) -> Option<(usize, BoundSnapshot, Checkpoint)> {
+        let record = self.state.replications.get(&id)?;
+        let run = self.state.runs.get(&(id, run))?;
+        let volume = names.iter().position(|n| *n == record.name)?;
+        Some((volume, run.snapshot.clone()?, run.checkpoint))
+    }
+}
+
+impl World {
+    /// A transaction is in the store: each change of an applied group is looked at before it is taken into the mirror.
+    pub fn check_commit(&mut self, pid: Pid, transaction: &Transaction, outcomes: &[GroupOutcome]) {
+        let stored = self.checker.state.term;
+        self.checker.check(properties::superseded_term_commits_nothing(transaction.term, stored));
+        for (group, outcome) in transaction.groups.iter().zip(outcomes) {
+            if *outcome != GroupOutcome::Applied {
+                continue;
+            }
+            let next = group.changes.iter().find_map(|c| match c {
+                Change::PutReplication(r) => Some((**r).clone()),
+                _ => None,
+            });
+            for change in &group.changes {
+                self.coverage.note_change(change);
+                self.check_change(pid, change, next.as_ref());
+                self.checker.state.apply(change);
+            }
+        }
+    }
+
+    fn check_change(&mut self, pid: Pid, change: &Change, next: Option<&ReplicationRecord>) {
+        match change {
+            Change::PutReplication(record) => self.check_replication(record),
+            Change::PutRun(run) => self.check_run(run, next),
+            Change::PutRecoveryPoint(point) => self.check_point(point),
+            Change::PutTakeover(takeover) => self.check_takeover(takeover),
+            Change::DeleteReplication(id) => self.check_delete(*id),
+            Change::AppendEvent(event) if event.code == EventCode::Exhausted => {
+                let id = event.replication.as_ref().map(|r| r.0);
+                self.check_exhausted(pid, id);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_exhausted(&mut self, pid: Pid, id: Option<ReplicationId>) {
+        let Some(server) = self.servers.iter().find(|s| s.shell.pid == pid) else { return };
+        let Some(record) = id.and_then(|id| self.checker.state.replications.get(&id)) else { return };
+        let verdict = properties::exhausted_is_true(&server.machine.candidates(record));
+        self.checker.check(verdict);
+    }
+
+    fn check_replication(&mut self, record: &ReplicationRecord) {
+        let before = self.checker.state.replications.get(&record.id).cloned();
+        let volume = self.replications.iter().position(|n| *n == record.name).unwrap_or(0);
+        let ledger = self.checker.ledgers.entry(record.id).or_default();
+        ledger.volume = volume;
+        let mut verdicts = Vec::new();
+        if let Some(holder) = &record.holder {
+            let process = (holder.agent.clone(), holder.incarnation);
+            let first = ledger.holders.entry(record.epochs.target).or_insert_with(|| process.clone()).clone();
+            verdicts.push(properties::one_process_per_epoch(record.epochs.target, &first, &process));
+        }
+        if let Some(before) = &before {
+            verdicts.push(properties::epochs_grow(before.epochs, record.epochs));
+            let kept: BTreeSet<Epoch> = record.unproven.iter().map(|u| u.epoch).collect();
+            let proven = before.unproven.iter().map(|u| u.epoch).filter(|e| !kept.contains(e));
+            let proven: Vec<Epoch> = proven.collect();
+            for epoch in proven {
+                verdicts.push(self.proof_verdict(record.id, epoch));
+                if let Some(ledger) = self.checker.ledgers.get_mut(&record.id) {
+                    ledger.quiet.insert(epoch);
+                }
+            }
+        }
+        verdicts.into_iter().for_each(|v| self.checker.check(v));
+    }
+
+    /// What the world knows of an epoch that the store now takes as quiet.
+    fn proof_verdict(&self, id: ReplicationId, epoch: Epoch) -> Verdict {
+        let of = |replication: ReplicationId, epochs: Epochs| replication == id && epochs.target == epoch;
+        let in_flight = self.disks.writes.values().filter(|w| of(w.replication, w.epochs)).count();
+        let engines = self.agents.iter().filter_map(|a| a.process.as_ref()).flat_map(|p| &p.engines);
+        let can_write = engines.into_iter().any(|(key, engine)| of(key.0, key.1) && engine.job.is_some());
+        properties::proof_is_true(epoch, in_flight, can_write)
+    }
+
+    fn check_takeover(&mut self, takeover: &TakeoverRecord) {
+        let key = (takeover.replication, takeover.epochs.target.0);
+        let before = self.checker.state.takeovers.get(&key).cloned();
+        let known = before.as_ref().map_or(0, |b| b.proven.len());
+        takeover.proven.iter().skip(known).for_each(|p| self.coverage.note_proof(p.proof));
+        if takeover.first_durable_write_at.is_some()
+            && before.as_ref().is_some_and(|b| b.first_durable_write_at.is_none())
+            && !takeover.unproven.is_empty()
+        {
+            self.coverage.continued_without_proof += 1;
+        }
+        if before.is_none() {
+            self.coverage.note_evidence(&takeover.evidence);
+            let planned = matches!(takeover.evidence, Evidence::Handover { .. } | Evidence::HandoverOverdue);
+            self.checker.check(properties::chosen_is_first(&takeover.candidates, &takeover.to, planned));
+        }
+    }
+
+    fn check_run(&mut self, run: &RunRecord, next: Option<&ReplicationRecord>) {
+        let state = &self.checker.state;
+        let Some(record) = next.or_else(|| state.replications.get(&run.replication)).cloned() else { return };
+        let before = state.runs.get(&(run.replication, run.id)).cloned();
+        if let Some(before) = &before {
+            self.checker.check(properties::checkpoint_advances(before, run, record.epochs));
+        }
+        let was_bound = before.as_ref().is_some_and(|b| b.snapshot.is_some());
+        if let Some(snapshot) = run.snapshot.clone().filter(|_| !was_bound) {
+            self.check_bind(&record, snapshot);
+        }
+        let moved = before.as_ref().is_none_or(|b| b.checkpoint.seq < run.checkpoint.seq);
+        if run.state == RunState::Published {
+            self.check_publication(&record, run);
+        } else if moved && run.checkpoint.seq > 0 {
+            self.check_checkpoint(run);
+        }
+    }
+
+    /// The target moves on to another snapshot: a fence point.
+    fn check_bind(&mut self, record: &ReplicationRecord, snapshot: BoundSnapshot) {
+        self.checker.check(properties::fence_point_is_clear(record.awaited(), "a new snapshot is bound"));
+        let Some(ledger) = self.checker.ledgers.get_mut(&record.id) else { return };
+        let source = &self.disks.sources[ledger.volume];
+        ledger.contents = match snapshot.mode {
+            SourceMode::Snapshot => source.snapshots.get(&snapshot.id).map(|(_, contents)| contents.clone()),
+            SourceMode::Sealed => Some(source.blocks.clone()),
+            SourceMode::Live => None,
+        };
+        ledger.bound = Some(snapshot);
+        ledger.promised.clear();
+    }
+
+    fn check_checkpoint(&mut self, run: &RunRecord) {
+        let Some(ledger) = self.checker.ledgers.get_mut(&run.replication) else { return };
+        let target = &self.disks.targets[ledger.volume];
+        let below = properties::blocks_below(&run.checkpoint, BLOCK_BYTES);
+        let durable = target.durable();
+        let expected = ledger.contents.clone().unwrap_or_else(|| target.current());
+        ledger.promised = expected.iter().take(below).copied().collect();
+        self.checker.check(properties::checkpoint_is_durable(&durable, &expected, below));
+    }
+
+    fn check_publication(&mut self, record: &ReplicationRecord, run: &RunRecord) {
+        let now = self.now;
+        let Some(ledger) = self.checker.ledgers.get_mut(&record.id) else { return };
+        if ledger.published.contains_key(&run.id) {
+            return;
+        }
+        let target = &self.disks.targets[ledger.volume];
+        let (current, durable) = (target.current(), target.durable());
+        let expected = ledger.contents.clone().unwrap_or_else(|| current.clone());
+        ledger.promised.clone_from(&expected);
+        ledger.published.insert(run.id, expected.clone());
+        ledger.last_publication = now;
+        if record.awaited().next().is_some() {
+            self.coverage.published_without_proof += 1;
+        }
+        self.checker.check(properties::published_equals_snapshot(&current, &expected));
+        self.checker.check(properties::checkpoint_is_durable(&durable, &expected, expected.len()));
+    }
+
+    fn check_point(&mut self, point: &RecoveryPoint) {
+        let known = self.checker.state.recovery_points.contains_key(&(point.replication, point.run));
+        let current = self.checker.state.replications.get(&point.replication).map_or(point.epochs, |r| r.epochs);
+        let Some(ledger) = self.checker.ledgers.get_mut(&point.replication) else { return };
+        if !known {
+            let last = ledger.last_point.replace(point.epochs);
+            self.checker.check(properties::recovery_point_advances(last, point, current));
+            return;
+        }
+        if let RecoveryPointPlace::Snapshot(uid) = &point.place {
+            self.coverage.kept_points += 1;
+            let id = uid.parse::<SnapshotId>().ok();
+            let kept = id.and_then(|id| self.disks.targets[ledger.volume].snapshots.get(&id));
+            let verdict = ledger.published.get(&point.run).map(|p| properties::kept_point_is_restorable(kept, p));
+            verdict.into_iter().for_each(|v| self.checker.check(v));
+        }
+    }
+
+    fn check_delete(&mut self, id: ReplicationId) {
+        let unproven = self.checker.state.replications.get(&id).map(|r| r.unproven.clone()).unwrap_or_default();
+        self.checker.check(properties::fence_point_is_clear(unproven.iter(), "the target is released"));
+        self.checker.gone.insert(id);
+    }
+
+    /// What the server says must be in the store by now.
+    pub fn check_server_says(&mut self, message: &ServerMessage) {
+        let state = &self.checker.state;
+        let verdict = match message {
+            ServerMessage::CheckpointAck { stamp, run, seq } => {
+                let run = state.runs.get(&(stamp.replication, *run));
+                properties::said_is_committed(run.is_none_or(|r| r.checkpoint.seq >= *seq), "a checkpoint")
+            }
+            ServerMessage::SnapshotBound { stamp, run, snapshot } => {
+                let run = state.runs.get(&(stamp.replication, *run));
+                let bound = run.is_none_or(|r| r.snapshot.as_ref().is_some_and(|s| s.id == *snapshot));
+                properties::said_is_committed(bound, "a bound snapshot")
+            }
+            ServerMessage::Activate { stamp, .. } => {
+                let record = state.replications.get(&stamp.replication);
+                properties::said_is_committed(record.is_none_or(|r| r.epochs >= stamp.epochs), "an epoch")
+            }
+            _ => Ok(()),
+        };
+        self.checker.check(verdict);
+    }
+}

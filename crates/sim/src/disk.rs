@@ -1,0 +1,209 @@
+//! Volumes as the kernel and the storage see them: writes that land late, caches that power loss empties, locks that a
+//! descriptor keeps until its last write has landed.
+
+use std::collections::BTreeMap;
+
+use tanist_model::id::{Epochs, ReplicationId, SnapshotId};
+
+/// A boot of a host: locks and caches do not outlive it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Boot {
+    pub host: usize,
+    pub number: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct WriteId(pub u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DescriptorId(pub u64);
+
+/// A write on its way to a target volume.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub descriptor: DescriptorId,
+    pub replication: ReplicationId,
+    pub epochs: Epochs,
+    pub pid: u64,
+    pub job: u64,
+    pub uid: String,
+    pub block: usize,
+    pub content: u64,
+    pub boot: Boot,
+    /// Held back by a stopped process: it lands only after that one goes on.
+    pub held: bool,
+}
+
+/// An open file description on a target, with the lock it holds or not.
+#[derive(Clone, Debug)]
+pub struct Descriptor {
+    pub volume: usize,
+    pub boot: Boot,
+    pub pid: u64,
+    pub locked: bool,
+    pub closed: bool,
+    pub in_flight: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    current: u64,
+    durable: u64,
+    /// Whose cache holds the current content, if it is not durable.
+    cached_by: Option<Boot>,
+    /// A failed flush marked the page clean: no later flush writes it.
+    falsely_clean: bool,
+}
+
+/// A target volume.
+#[derive(Clone, Debug)]
+pub struct Target {
+    blocks: Vec<Block>,
+    pub snapshots: BTreeMap<SnapshotId, Vec<u64>>,
+}
+
+impl Target {
+    #[must_use]
+    pub fn new(blocks: usize) -> Self {
+        Self { blocks: vec![Block::default(); blocks], snapshots: BTreeMap::new() }
+    }
+
+    #[must_use]
+    pub fn current(&self) -> Vec<u64> {
+        self.blocks.iter().map(|b| b.current).collect()
+    }
+
+    #[must_use]
+    pub fn durable(&self) -> Vec<u64> {
+        self.blocks.iter().map(|b| b.durable).collect()
+    }
+
+    fn land(&mut self, block: usize, content: u64, boot: Boot) {
+        let block = &mut self.blocks[block];
+        (block.current, block.cached_by, block.falsely_clean) = (content, Some(boot), false);
+    }
+
+    fn flush(&mut self, boot: Boot) {
+        for block in self.blocks.iter_mut().filter(|b| b.cached_by == Some(boot) && !b.falsely_clean) {
+            (block.durable, block.cached_by) = (block.current, None);
+        }
+    }
+
+    fn fail_flush(&mut self, boot: Boot) {
+        for block in self.blocks.iter_mut().filter(|b| b.cached_by == Some(boot)) {
+            block.falsely_clean = true;
+        }
+    }
+
+    fn lose_cache(&mut self, lost: impl Fn(&Boot) -> bool) {
+        for block in self.blocks.iter_mut().filter(|b| b.cached_by.as_ref().is_some_and(&lost)) {
+            (block.current, block.cached_by, block.falsely_clean) = (block.durable, None, false);
+        }
+    }
+}
+
+/// A source volume and its snapshots.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub blocks: Vec<u64>,
+    /// Raised by every write: what a sealed source is recognised by.
+    pub stamp: u64,
+    pub snapshots: BTreeMap<SnapshotId, (String, Vec<u64>)>,
+}
+
+impl Source {
+    #[must_use]
+    pub fn new(blocks: usize) -> Self {
+        Self { blocks: vec![1; blocks], stamp: 1, snapshots: BTreeMap::new() }
+    }
+
+    pub fn write(&mut self, block: usize) {
+        self.stamp += 1;
+        self.blocks[block] = self.stamp;
+    }
+}
+
+/// All storage of the world.
+#[derive(Debug, Default)]
+pub struct Disks {
+    pub sources: Vec<Source>,
+    pub targets: Vec<Target>,
+    pub descriptors: BTreeMap<DescriptorId, Descriptor>,
+    pub writes: BTreeMap<WriteId, Write>,
+    pub(crate) next: u64,
+}
+
+impl Disks {
+    pub fn open(&mut self, volume: usize, boot: Boot, pid: u64) -> DescriptorId {
+        self.next += 1;
+        let id = DescriptorId(self.next);
+        let descriptor = Descriptor { volume, boot, pid, locked: false, closed: false, in_flight: 0 };
+        self.descriptors.insert(id, descriptor);
+        id
+    }
+
+    /// flock, exclusive, without waiting: seen only by descriptors of the same boot.
+    pub fn try_lock(&mut self, id: DescriptorId) -> bool {
+        let Some((volume, boot)) = self.descriptors.get(&id).map(|d| (d.volume, d.boot)) else { return false };
+        let rival =
+            |(other, d): (&DescriptorId, &Descriptor)| *other != id && d.volume == volume && d.boot == boot && d.locked;
+        if self.descriptors.iter().any(rival) {
+            return false;
+        }
+        self.descriptors.get_mut(&id).is_some_and(|d| {
+            d.locked = true;
+            true
+        })
+    }
+
+    /// The descriptor, and with it its lock, lives until its last write has landed.
+    pub fn close(&mut self, id: DescriptorId) {
+        if let Some(descriptor) = self.descriptors.get_mut(&id) {
+            descriptor.closed = true;
+        }
+        self.reap(id);
+    }
+
+    fn reap(&mut self, id: DescriptorId) {
+        if self.descriptors.get(&id).is_some_and(|d| d.closed && d.in_flight == 0) {
+            self.descriptors.remove(&id);
+        }
+    }
+
+    pub fn submit(&mut self, write: Write) -> WriteId {
+        self.next += 1;
+        let id = WriteId(self.next);
+        if let Some(descriptor) = self.descriptors.get_mut(&write.descriptor) {
+            descriptor.in_flight += 1;
+        }
+        self.writes.insert(id, write);
+        id
+    }
+
+    /// A write reaches the volume.
+    pub fn land(&mut self, id: WriteId) -> Option<Write> {
+        let write = self.writes.remove(&id)?;
+        let descriptor = self.descriptors.get_mut(&write.descriptor)?;
+        descriptor.in_flight -= 1;
+        self.targets[descriptor.volume].land(write.block, write.content, write.boot);
+        self.reap(write.descriptor);
+        Some(write)
+    }
+
+    pub fn flush(&mut self, volume: usize, boot: Boot, succeeds: bool) {
+        let target = &mut self.targets[volume];
+        if succeeds { target.flush(boot) } else { target.fail_flush(boot) }
+    }
+
+    /// All descriptors of a process are closed by the kernel.
+    pub fn end_process(&mut self, pid: u64) {
+        let ids: Vec<_> = self.descriptors.iter().filter(|(_, d)| d.pid == pid).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// Power is gone: writes in flight, caches and locks of that boot are lost.
+    pub fn end_boot(&mut self, boot: Boot) {
+        self.writes.retain(|_, w| w.boot != boot);
+        self.descriptors.retain(|_, d| d.boot != boot);
+        self.targets.iter_mut().for_each(|t| t.lose_cache(|b| *b == boot));
+    }
+}

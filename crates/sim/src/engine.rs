@@ -1,0 +1,546 @@
+//! The block engine's model: it opens, locks, prepares, copies block by block, flushes, and says what it did. Slower and
+//! clumsier than the real one on purpose: between any two of its steps its process can be stopped or killed.
+
+use tanist_model::id::{ReplicationId, RunId, SnapshotId};
+use tanist_model::policy::SourceMode;
+use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
+use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
+use tanist_protocol::message::{FenceReport, RunFailureKind};
+use tanist_protocol::mutation::Mutation;
+
+use crate::disk::{Boot, DescriptorId, Write, WriteId};
+use crate::process::{EngineKey, Item, Pid};
+use crate::scenario::BLOCK_BYTES;
+use crate::world::{Event, World};
+
+/// How many blocks a writer may be ahead of its last committed checkpoint.
+const WINDOW_BLOCKS: usize = 6;
+const QUEUE_DEPTH: usize = 3;
+
+/// What an engine was waiting for.
+#[derive(Clone, Debug)]
+pub enum EngineEventKind {
+    Opened,
+    Prepared { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
+    Pump,
+    Landed,
+    Flushed,
+    Verified,
+}
+
+/// A copy in progress.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: u64,
+    pub run: RunId,
+    pub snapshot: BoundSnapshot,
+    /// Blocks submitted, flushed, committed.
+    next: usize,
+    durable: usize,
+    committed: usize,
+    in_flight: usize,
+    stride: usize,
+    flushing: bool,
+    verifying: bool,
+    failed: Option<RunFailureKind>,
+}
+
+/// The engine of one replication and epochs in one process.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub volume: usize,
+    pub descriptor: Option<DescriptorId>,
+    locked: bool,
+    opened: bool,
+    pub job: Option<Job>,
+    preparing: Option<(RunId, u64)>,
+    halting: Option<RunId>,
+    /// Graceful or not.
+    closing: Option<bool>,
+    target_snapshots_to_remove: Vec<SnapshotId>,
+    source_snapshots_to_remove: Vec<SnapshotId>,
+}
+
+fn checkpoint(blocks: usize) -> Checkpoint {
+    Checkpoint { seq: blocks as u64 * BLOCK_BYTES, chain: ChainDigest([u8::try_from(blocks).unwrap_or(0); 32]) }
+}
+
+fn blocks(seq: u64) -> usize {
+    usize::try_from(seq / BLOCK_BYTES).unwrap_or(usize::MAX)
+}
+
+impl World {
+    fn engine_mut(&mut self, agent: usize, key: EngineKey) -> Option<&mut Engine> {
+        self.agents[agent].process.as_mut()?.engines.get_mut(&key)
+    }
+
+    fn pid_of(&self, agent: usize) -> Pid {
+        self.agents[agent].process.as_ref().map_or(0, |p| p.shell.pid)
+    }
+
+    fn boot_of(&self, agent: usize) -> Boot {
+        let host = self.agents[agent].host;
+        Boot { host, number: self.hosts[host].boot }
+    }
+
+    fn after(&mut self, agent: usize, key: EngineKey, generation: u64, wait: u64, kind: EngineEventKind) {
+        let pid = self.pid_of(agent);
+        self.at(self.now + wait, Event::Engine { pid, key, generation, kind });
+    }
+
+    fn report(&mut self, agent: usize, (replication, epochs): EngineKey, event: EngineEvent) {
+        self.note("engine", agent as u64, || format!("h{} {epochs}: {event:?}", agent + 1));
+        let pid = self.pid_of(agent);
+        self.give_agent(pid, Item::Input(Input::Engine { replication, epochs, event }));
+    }
+
+    pub fn command_engine(&mut self, agent: usize, key: EngineKey, command: EngineCommand) {
+        self.note("order", agent as u64, || format!("h{} {}: {command:?}", agent + 1, key.1));
+        match command {
+            EngineCommand::Open { assignment } => {
+                let volume = self.replications.iter().position(|n| *n == assignment.name).unwrap_or(0);
+                self.open_engine(agent, key, volume);
+            }
+            EngineCommand::TryLock => self.try_lock(agent, key),
+            EngineCommand::Prepare { run, attempt, mode, keep } => {
+                let generation = self.rng.next();
+                if let Some(engine) = self.engine_mut(agent, key) {
+                    engine.preparing = Some((run, generation));
+                }
+                let wait = self.rng.between(500, 30_000);
+                self.after(agent, key, generation, wait, EngineEventKind::Prepared { run, attempt, mode, keep });
+            }
+            EngineCommand::Copy { run, snapshot, from, committed } => {
+                self.start_copy(agent, key, run, snapshot, (from, committed));
+            }
+            EngineCommand::Committed { run, seq } => {
+                if let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()).filter(|j| j.run == run) {
+                    job.committed = job.committed.max(blocks(seq));
+                }
+                self.pump(agent, key);
+            }
+            EngineCommand::Halt { run } => self.halt(agent, key, run),
+            EngineCommand::Release { snapshots } => self.remove_source_snapshots(key.0, &snapshots),
+            EngineCommand::Close { graceful, release } => {
+                let Some(engine) = self.engine_mut(agent, key) else { return };
+                let release = release.unwrap_or_default();
+                engine.source_snapshots_to_remove = release.source_snapshots;
+                engine.target_snapshots_to_remove = release.target_snapshots;
+                engine.closing = Some(graceful && engine.closing.unwrap_or(true));
+                self.pump(agent, key);
+            }
+        }
+    }
+
+    fn open_engine(&mut self, agent: usize, key: EngineKey, volume: usize) {
+        let Some(process) = self.agents[agent].process.as_mut() else { return };
+        self.checker.engine_opens(process, key);
+        let engine = Engine {
+            volume,
+            descriptor: None,
+            locked: false,
+            opened: false,
+            job: None,
+            preparing: None,
+            halting: None,
+            closing: None,
+            target_snapshots_to_remove: Vec::new(),
+            source_snapshots_to_remove: Vec::new(),
+        };
+        process.engines.insert(key, engine);
+        let wait = self.rng.between(200, 5000);
+        self.after(agent, key, 0, wait, EngineEventKind::Opened);
+    }
+
+    fn opened(&mut self, agent: usize, key: EngineKey) {
+        if self.agents[agent].path_lost {
+            if let Some(process) = self.agents[agent].process.as_mut() {
+                process.engines.remove(&key);
+            }
+            let event = EngineEvent::OpenFailed { reason: "the path is lost".to_owned() };
+            return self.report(agent, key, event);
+        }
+        let (pid, boot) = (self.pid_of(agent), self.boot_of(agent));
+        let Some(volume) = self.engine_mut(agent, key).map(|e| e.volume) else { return };
+        let descriptor = self.disks.open(volume, boot, pid);
+        let locked = self.lock(descriptor);
+        let fence = self.fence(volume, locked);
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        (engine.descriptor, engine.locked, engine.opened) = (Some(descriptor), locked, true);
+        if engine.closing.is_some() {
+            return self.pump(agent, key);
+        }
+        self.report(agent, key, EngineEvent::Opened { fence });
+    }
+
+    /// A lock on a file beside the volume is free as soon as the process is gone, whatever is still in flight.
+    fn lock(&mut self, descriptor: DescriptorId) -> bool {
+        if self.scenario.lock_beside {
+            let Some(mine) = self.disks.descriptors.get(&descriptor).cloned() else { return false };
+            let rival = self.disks.descriptors.iter().any(|(id, d)| {
+                *id != descriptor && d.volume == mine.volume && d.boot == mine.boot && d.locked && !d.closed
+            });
+            if let Some(d) = self.disks.descriptors.get_mut(&descriptor) {
+                d.locked = !rival;
+            }
+            return !rival;
+        }
+        self.scenario.kernel_lock && self.disks.try_lock(descriptor)
+    }
+
+    fn fence(&self, volume: usize, locked: bool) -> FenceReport {
+        let what = if self.scenario.lock_beside { "a file beside it".to_owned() } else { format!("san-b/vol{volume}") };
+        FenceReport { locked: locked.then_some(what) }
+    }
+
+    fn try_lock(&mut self, agent: usize, key: EngineKey) {
+        let Some(engine) = self.engine_mut(agent, key).filter(|e| !e.locked) else { return };
+        let (Some(descriptor), volume) = (engine.descriptor, engine.volume) else { return };
+        if self.lock(descriptor) {
+            if let Some(engine) = self.engine_mut(agent, key) {
+                engine.locked = true;
+            }
+            let fence = self.fence(volume, true);
+            self.report(agent, key, EngineEvent::Locked { fence });
+        }
+    }
+
+    fn prepared(
+        &mut self,
+        agent: usize,
+        key: EngineKey,
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+        keep: Option<SnapshotId>,
+    ) {
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        engine.preparing = None;
+        let volume = engine.volume;
+        if self.agents[agent].path_lost || self.agents[agent].io_fails {
+            let reason = "the storage does not answer".to_owned();
+            return self.report(agent, key, EngineEvent::RunFailed { run, kind: RunFailureKind::Snapshot, reason });
+        }
+        let kept = keep.filter(|_| self.scenario.target_snapshots).map(|id| self.keep_target(volume, id));
+        let source = &mut self.disks.sources[volume];
+        let uid = match mode {
+            SourceMode::Snapshot => {
+                let contents = source.blocks.clone();
+                let made = source.snapshots.entry(attempt).or_insert((format!("snapshot-{attempt}"), contents));
+                made.0.clone()
+            }
+            SourceMode::Sealed => format!("sealed-{}-{attempt}", source.stamp),
+            SourceMode::Live => format!("live-{attempt}"),
+        };
+        let size_bytes = source.blocks.len() as u64 * BLOCK_BYTES;
+        let snapshot = BoundSnapshot { id: attempt, uid, mode, size_bytes };
+        self.report(agent, key, EngineEvent::SnapshotMade { run, snapshot, kept });
+    }
+
+    fn keep_target(&mut self, volume: usize, id: SnapshotId) -> String {
+        let target = &mut self.disks.targets[volume];
+        let contents = target.current();
+        target.snapshots.entry(id).or_insert(contents);
+        id.to_string()
+    }
+
+    fn start_copy(
+        &mut self,
+        agent: usize,
+        key: EngineKey,
+        run: RunId,
+        snapshot: BoundSnapshot,
+        (from, committed): (Checkpoint, u64),
+    ) {
+        let id = self.rng.next();
+        let stride = 1 + self.rng.index(4);
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        let next = blocks(from.seq);
+        engine.job = Some(Job {
+            id,
+            run,
+            snapshot,
+            next,
+            durable: next,
+            committed: blocks(committed),
+            in_flight: 0,
+            stride,
+            flushing: false,
+            verifying: false,
+            failed: None,
+        });
+        self.coverage.copies += 1;
+        self.after(agent, key, id, 100, EngineEventKind::Pump);
+    }
+
+    fn halt(&mut self, agent: usize, key: EngineKey, run: RunId) {
+        if let Some(engine) = self.engine_mut(agent, key) {
+            engine.halting = Some(run);
+            engine.preparing = None;
+            self.pump(agent, key);
+        }
+    }
+
+    pub fn on_engine(&mut self, pid: Pid, key: EngineKey, generation: u64, kind: EngineEventKind) {
+        let Some(agent) = self.agent_of(pid) else { return };
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        if let EngineEventKind::Prepared { run, attempt, mode, keep } = kind {
+            if engine.preparing == Some((run, generation)) && engine.closing.is_none() {
+                self.prepared(agent, key, run, attempt, mode, keep);
+            }
+            return;
+        }
+        if matches!(kind, EngineEventKind::Opened) {
+            return self.opened(agent, key);
+        }
+        let Some(job) = engine.job.as_mut().filter(|j| j.id == generation) else { return };
+        match kind {
+            EngineEventKind::Landed => job.in_flight -= 1,
+            EngineEventKind::Flushed => return self.flushed(agent, key),
+            EngineEventKind::Verified => return self.verified(agent, key),
+            _ => {}
+        }
+        self.pump(agent, key);
+    }
+
+    /// Takes the next step of whatever the engine is doing.
+    fn pump(&mut self, agent: usize, key: EngineKey) {
+        let total = self.scenario.blocks;
+        let Some(engine) = self.engine_mut(agent, key).filter(|e| e.opened) else { return };
+        let busy = engine.job.as_ref().is_some_and(|j| j.in_flight > 0 || j.flushing);
+        let unflushed = engine.job.as_ref().is_some_and(|j| j.failed.is_none() && j.next > j.durable);
+        if busy && (engine.closing.is_some() || engine.halting.is_some()) {
+            return;
+        }
+        match (engine.closing, engine.halting) {
+            (Some(true), _) | (None, Some(_)) if unflushed => return self.flush(agent, key),
+            (Some(_), _) => return self.close(agent, key),
+            (None, Some(run)) => {
+                (engine.job, engine.halting) = (None, None);
+                return self.report(agent, key, EngineEvent::Halted { run });
+            }
+            (None, None) => {}
+        }
+        let Some(job) = engine.job.as_ref().filter(|j| !j.flushing && !j.verifying) else { return };
+        if let Some(kind) = job.failed {
+            if job.in_flight == 0 {
+                self.fail_job(agent, key, kind);
+            }
+            return;
+        }
+        let stalled = job.next >= job.committed + WINDOW_BLOCKS;
+        let due = job.next >= job.durable + job.stride || job.next == total || stalled;
+        if job.next == total && job.durable == total && job.in_flight == 0 {
+            return self.verify(agent, key);
+        }
+        if due {
+            if job.in_flight == 0 && job.next > job.durable {
+                self.flush(agent, key);
+            }
+            return;
+        }
+        if job.in_flight < QUEUE_DEPTH {
+            self.submit_next(agent, key);
+        }
+    }
+
+    fn fail_job(&mut self, agent: usize, key: EngineKey, kind: RunFailureKind) {
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        let Some(job) = engine.job.take() else { return };
+        self.coverage.note_failure(kind);
+        self.report(agent, key, EngineEvent::RunFailed { run: job.run, kind, reason: format!("{kind:?}") });
+    }
+
+    /// Reads the next block, checks the source, and writes it.
+    fn submit_next(&mut self, agent: usize, key: EngineKey) {
+        let (pid, boot) = (self.pid_of(agent), self.boot_of(agent));
+        let broken_path = self.agents[agent].path_lost || self.agents[agent].io_fails && self.rng.chance(500);
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        let (volume, descriptor) = (engine.volume, engine.descriptor);
+        let (Some(job), Some(descriptor)) = (engine.job.clone(), descriptor) else { return };
+        let read =
+            if broken_path { Err(RunFailureKind::Io) } else { self.read_source(volume, &job.snapshot, job.next) };
+        let Some(own) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()) else { return };
+        match read {
+            Err(kind) => own.failed = Some(kind),
+            Ok(content) => {
+                own.next += 1;
+                own.in_flight += 1;
+                let write = Write {
+                    descriptor,
+                    replication: key.0,
+                    epochs: key.1,
+                    pid,
+                    job: job.id,
+                    uid: job.snapshot.uid.clone(),
+                    block: job.next,
+                    content,
+                    boot,
+                    held: false,
+                };
+                self.note("write", job.next as u64, || format!("h{} {} writes block {}", agent + 1, key.1, job.next));
+                self.checker.write_is_submitted(&write);
+                let id = self.disks.submit(write);
+                let slow = self.scenario.slow_writes && self.rng.chance(100);
+                let lands =
+                    self.now + if slow { self.rng.between(10_000, 300_000) } else { self.rng.between(100, 20_000) };
+                self.at(lands, Event::WriteLands(id));
+            }
+        }
+        let wait = self.rng.between(50, 10_000);
+        self.after(agent, key, job.id, wait, EngineEventKind::Pump);
+    }
+
+    fn read_source(&self, volume: usize, snapshot: &BoundSnapshot, block: usize) -> Result<u64, RunFailureKind> {
+        let source = &self.disks.sources[volume];
+        match snapshot.mode {
+            SourceMode::Snapshot => match source.snapshots.get(&snapshot.id) {
+                Some((uid, contents)) if *uid == snapshot.uid => Ok(contents[block]),
+                _ => Err(RunFailureKind::SnapshotGone),
+            },
+            // The stamp is looked at after the read: what was read is of the sealed state.
+            SourceMode::Sealed if snapshot.uid.starts_with(&format!("sealed-{}-", source.stamp)) => {
+                Ok(source.blocks[block])
+            }
+            SourceMode::Sealed => Err(RunFailureKind::SourceChanged),
+            SourceMode::Live => Ok(source.blocks[block]),
+        }
+    }
+
+    pub fn write_lands(&mut self, id: WriteId) {
+        if self.disks.writes.get(&id).is_none_or(|w| w.held) {
+            return;
+        }
+        let Some(write) = self.disks.land(id) else { return };
+        self.note("land", write.block as u64, || {
+            format!("block {} of {} {} lands", write.block, write.uid, write.epochs)
+        });
+        self.checker.write_lands(&write, &self.disks);
+        if let Some(agent) = self.agent_of(write.pid) {
+            self.after(agent, (write.replication, write.epochs), write.job, 20, EngineEventKind::Landed);
+        }
+    }
+
+    fn flush(&mut self, agent: usize, key: EngineKey) {
+        let early = self.broken == Some(Mutation::CheckpointBeforeFlush);
+        let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()) else { return };
+        job.flushing = true;
+        let (id, run, next) = (job.id, job.run, job.next);
+        if early {
+            let at = self.clock().wall;
+            self.report(agent, key, EngineEvent::Durable { run, checkpoint: checkpoint(next), at });
+        }
+        let wait = self.rng.between(200, 20_000);
+        self.after(agent, key, id, wait, EngineEventKind::Flushed);
+    }
+
+    fn flushed(&mut self, agent: usize, key: EngineKey) {
+        let fails = self.agents[agent].flush_fails && self.rng.chance(500);
+        let boot = self.boot_of(agent);
+        let retried = self.broken == Some(Mutation::FailedFlushRetried);
+        let early = self.broken == Some(Mutation::CheckpointBeforeFlush);
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        let volume = engine.volume;
+        let Some(job) = engine.job.as_mut() else { return };
+        job.flushing = false;
+        if fails && !retried {
+            job.failed = Some(RunFailureKind::Flush);
+            self.disks.flush(volume, boot, false);
+            return self.pump(agent, key);
+        }
+        job.durable = job.next;
+        let (run, durable) = (job.run, job.durable);
+        if fails {
+            self.disks.flush(volume, boot, false);
+        }
+        self.disks.flush(volume, boot, true);
+        if !early {
+            let at = self.clock().wall;
+            self.report(agent, key, EngineEvent::Durable { run, checkpoint: checkpoint(durable), at });
+        }
+        self.pump(agent, key);
+    }
+
+    fn verify(&mut self, agent: usize, key: EngineKey) {
+        let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()) else { return };
+        job.verifying = true;
+        let id = job.id;
+        let wait = self.rng.between(100, 5000);
+        self.after(agent, key, id, wait, EngineEventKind::Verified);
+    }
+
+    fn verified(&mut self, agent: usize, key: EngineKey) {
+        let total = self.scenario.blocks;
+        let differs = std::mem::take(&mut self.agents[agent].mismatch_next);
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        if engine.closing.is_some() || engine.halting.is_some() {
+            return self.pump(agent, key);
+        }
+        let Some(job) = engine.job.take() else { return };
+        let event = if differs {
+            self.coverage.note_failure(RunFailureKind::Mismatch);
+            EngineEvent::RunFailed { run: job.run, kind: RunFailureKind::Mismatch, reason: "Mismatch".to_owned() }
+        } else {
+            EngineEvent::CopyDone { run: job.run, checkpoint: checkpoint(total), verified: true }
+        };
+        self.report(agent, key, event);
+    }
+
+    fn close(&mut self, agent: usize, key: EngineKey) {
+        let Some(process) = self.agents[agent].process.as_mut() else { return };
+        let Some(engine) = process.engines.remove(&key) else { return };
+        if let Some(descriptor) = engine.descriptor {
+            self.disks.close(descriptor);
+        }
+        self.remove_source_snapshots(key.0, &engine.source_snapshots_to_remove);
+        for id in engine.target_snapshots_to_remove {
+            self.disks.targets[engine.volume].snapshots.remove(&id);
+        }
+        self.report(agent, key, EngineEvent::Closed);
+    }
+
+    fn remove_source_snapshots(&mut self, replication: ReplicationId, snapshots: &[SnapshotId]) {
+        self.checker.snapshots_released(replication, snapshots);
+        for source in &mut self.disks.sources {
+            source.snapshots.retain(|id, _| !snapshots.contains(id));
+        }
+    }
+
+    /// What the kernel held back for a stopped process goes its way.
+    pub fn release_held_writes(&mut self, pid: Pid) {
+        let held: Vec<WriteId> =
+            self.disks.writes.iter().filter(|(_, w)| w.pid == pid && w.held).map(|(id, _)| *id).collect();
+        for id in held {
+            if let Some(write) = self.disks.writes.get_mut(&id) {
+                write.held = false;
+            }
+            let lands = self.now + self.rng.between(100, 100_000);
+            self.at(lands, Event::WriteLands(id));
+        }
+    }
+
+    /// The mutation: a restarted process opens its volumes anew and goes on where the old one was.
+    pub fn resume_engines(&mut self, agent: usize) {
+        let Some(process) = &self.agents[agent].process else { return };
+        let acting: Vec<_> = process
+            .machine
+            .roles()
+            .iter()
+            .filter_map(|(id, role)| match &role.phase {
+                Phase::Active { work: Work::Copying { run, .. } } => Some(((*id, role.epochs), *run)),
+                _ => None,
+            })
+            .collect();
+        for (key, run) in acting {
+            let Some((volume, snapshot, from)) = self.checker.bound_run(key.0, run, &self.replications) else {
+                continue;
+            };
+            if let Some(process) = self.agents[agent].process.as_mut() {
+                process.granted.push(key);
+            }
+            self.open_engine(agent, key, volume);
+            self.opened(agent, key);
+            self.start_copy(agent, key, run, snapshot, (from, from.seq));
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What goes wrong, and how it ends.
+
+use crate::disk::Boot;
+use crate::process::{Host, Pid};
+use crate::server_shell::Commits;
+use crate::world::{Event, World};
+
+/// A fault that lasts and is taken back.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    AgentPause(Pid),
+    ServerPause(Pid),
+    HostDown(usize),
+    CutFromServer(usize),
+    CutFromPeers(usize),
+    StoreFails,
+    FlushFails(usize),
+    IoFails(usize),
+    PathLost(usize),
+}
+
+impl World {
+    /// One fault, and the time of the next.
+    pub fn fault(&mut self) {
+        if self.now >= self.scenario.faults_end_us {
+            return;
+        }
+        self.strike();
+        let pause = self.rng.between(1, 2 * self.scenario.fault_pause_us);
+        self.at(self.now + pause, Event::Fault);
+    }
+
+    fn strike(&mut self) {
+        let agent = self.victim();
+        let pid = self.agents[agent].process.as_ref().map(|p| p.shell.pid);
+        match self.rng.below(100) {
+            0..24 => self.crash_agent(agent),
+            24..40 => self.pause_agent(agent),
+            40..46 => self.host_dies(self.agents[agent].host),
+            46..54 => self.crash_server(),
+            54..57 => self.pause_server(),
+            57..65 => {
+                self.last(Fault::CutFromServer(agent), 200_000, 8_000_000, |w| w.agents[agent].cut_from_server = true)
+            }
+            65..69 => {
+                self.last(Fault::CutFromPeers(agent), 200_000, 8_000_000, |w| w.agents[agent].cut_from_peers = true)
+            }
+            69..75 => self.store_fails(),
+            75..80 => self.last(Fault::FlushFails(agent), 200_000, 3_000_000, |w| w.agents[agent].flush_fails = true),
+            80..85 => self.last(Fault::IoFails(agent), 200_000, 4_000_000, |w| w.agents[agent].io_fails = true),
+            85..87 => self.agents[agent].mismatch_next = true,
+            87..91 => self.last(Fault::PathLost(agent), 500_000, 8_000_000, |w| w.agents[agent].path_lost = true),
+            91..94 => self.agent_leaves(pid),
+            94..97 => self.break_connections(agent),
+            97..98 => self.note_backup(),
+            _ => self.rival_or_restore(),
+        }
+    }
+
+    /// The agent that acts is struck more often than the others.
+    fn victim(&mut self) -> usize {
+        let any = self.rng.index(self.agents.len());
+        let acting = self.agents.iter().position(|a| a.process.as_ref().is_some_and(|p| !p.engines.is_empty()));
+        if self.rng.chance(600) { acting.unwrap_or(any) } else { any }
+    }
+
+    fn last(&mut self, fault: Fault, shortest: u64, longest: u64, begin: impl FnOnce(&mut Self)) {
+        self.note("fault", 0, || format!("{fault:?}"));
+        begin(self);
+        let end = self.now + self.rng.between(shortest, longest);
+        self.at(end, Event::Undo(fault));
+    }
+
+    pub fn crash_agent(&mut self, agent: usize) {
+        if self.agents[agent].process.is_none() {
+            return;
+        }
+        self.kill_agent(agent, false);
+        let pause = if self.rng.chance(300) { 500 } else { self.rng.between(10_000, 6_000_000) };
+        self.at(self.now + pause, Event::StartAgent(agent));
+    }
+
+    fn pause_agent(&mut self, agent: usize) {
+        let Some(process) = self.agents[agent].process.as_mut() else { return };
+        let pid = process.shell.pid;
+        if std::mem::replace(&mut process.shell.paused, true) {
+            return;
+        }
+        self.coverage.pauses += 1;
+        let mut held = Vec::new();
+        for (id, write) in self.disks.writes.iter().filter(|(_, w)| w.pid == pid) {
+            held.push((*id, write.block));
+        }
+        for (id, _) in held {
+            let is_held = self.rng.chance(700);
+            if let Some(write) = self.disks.writes.get_mut(&id) {
+                write.held = is_held;
+            }
+        }
+        let longest = if self.rng.chance(200) { 60_000_000 } else { 5_000_000 };
+        self.last(Fault::AgentPause(pid), 100_000, longest, |_| {});
+    }
+
+    fn pause_server(&mut self) {
+        let Some(server) = self.servers.last_mut() else { return };
+        let pid = server.shell.pid;
+        server.shell.paused = true;
+        self.last(Fault::ServerPause(pid), 50_000, 5_000_000, |_| {});
+    }
+
+    fn host_dies(&mut self, host: usize) {
+        let Host { boot, up, .. } = &mut self.hosts[host];
+        if !std::mem::replace(up, false) {
+            return;
+        }
+        let dead = Boot { host, number: *boot };
+        self.coverage.host_deaths += 1;
+        self.note("host", host as u64, || format!("host {host} dies"));
+        for agent in 0..self.agents.len() {
+            if self.agents[agent].host == host {
+                self.kill_agent(agent, true);
+            }
+        }
+        self.disks.end_boot(dead);
+        self.checker.caches_are_lost(&self.disks, &self.replications);
+        self.last(Fault::HostDown(host), 500_000, 10_000_000, |_| {});
+    }
+
+    fn crash_server(&mut self) {
+        if let Some(pid) = self.servers.last().map(|s| s.shell.pid) {
+            self.coverage.server_crashes += 1;
+            self.kill_server(pid, "crash");
+        }
+    }
+
+    fn store_fails(&mut self) {
+        self.commits = if self.rng.chance(600) { Commits::Full } else { Commits::FailAfter };
+        self.last(Fault::StoreFails, 10_000, 4_000_000, |_| {});
+    }
+
+    fn agent_leaves(&mut self, pid: Option<Pid>) {
+        let Some(pid) = pid else { return };
+        if let Some(agent) = self.agent_of(pid)
+            && let Some(process) = self.agents[agent].process.as_mut()
+            && !std::mem::replace(&mut process.leaving, true)
+        {
+            self.note("fault", pid, || format!("h{} is asked to stop", agent + 1));
+            self.give_agent(pid, crate::process::Item::Input(tanist_protocol::agent::Input::Leave));
+        }
+    }
+
+    fn break_connections(&mut self, agent: usize) {
+        let mine: Vec<u64> =
+            self.connections.iter().filter(|(_, c)| c.agent == agent && !c.lost).map(|(id, _)| *id).collect();
+        for id in mine {
+            self.note("fault", id, || format!("connection {id} of h{} breaks", agent + 1));
+            self.connections.entry(id).and_modify(|c| c.lost = true);
+            let (agent_finds, server_finds) =
+                (self.now + self.rng.between(100, 5000), self.now + self.rng.between(100, 5000));
+            self.at(agent_finds, Event::AgentEndOver { connection: id });
+            self.at(server_finds, Event::ServerEndOver { connection: id, reason: "it was reset" });
+        }
+    }
+
+    fn note_backup(&mut self) {
+        if self.backup.is_none() {
+            self.backup = Some(self.checker.state().clone());
+        }
+    }
+
+    fn rival_or_restore(&mut self) {
+        if self.scenario.restores && self.backup.is_some() && self.coverage.restores == 0 {
+            self.restore_store();
+        } else if self.scenario.restores {
+            self.note_backup();
+        } else if self.scenario.rival_servers && self.servers.len() == 1 {
+            self.note("fault", 0, || "a second server starts".to_owned());
+            self.start_server();
+        }
+    }
+
+    pub fn undo(&mut self, fault: &Fault) {
+        self.note("undo", 0, || format!("{fault:?}"));
+        match fault {
+            Fault::AgentPause(pid) | Fault::ServerPause(pid) => self.resume(*pid),
+            Fault::HostDown(host) => self.boot_host(*host),
+            Fault::CutFromServer(agent) => self.agents[*agent].cut_from_server = false,
+            Fault::CutFromPeers(agent) => self.agents[*agent].cut_from_peers = false,
+            Fault::StoreFails => self.commits = Commits::Sound,
+            Fault::FlushFails(agent) => self.agents[*agent].flush_fails = false,
+            Fault::IoFails(agent) => self.agents[*agent].io_fails = false,
+            Fault::PathLost(agent) => self.agents[*agent].path_lost = false,
+        }
+    }
+
+    /// SIGCONT: what happened meanwhile happens now.
+    pub fn resume(&mut self, pid: Pid) {
+        let agents = self
+            .agents
+            .iter_mut()
+            .filter_map(|a| a.process.as_mut())
+            .map(|p| (p.shell.pid, &mut p.shell.paused, &mut p.shell.deferred));
+        let servers = self.servers.iter_mut().map(|s| (s.shell.pid, &mut s.shell.paused, &mut s.shell.deferred));
+        let Some((_, paused, deferred)) = agents.chain(servers).find(|(other, ..)| *other == pid) else { return };
+        *paused = false;
+        let events = std::mem::take(deferred);
+        for event in events {
+            let soon = self.now + self.rng.between(1, 3000);
+            self.at(soon, event);
+        }
+        self.release_held_writes(pid);
+    }
+
+    fn boot_host(&mut self, host: usize) {
+        if !std::mem::replace(&mut self.hosts[host].up, true) {
+            self.hosts[host].boot += 1;
+            for agent in 0..self.agents.len() {
+                if self.agents[agent].host == host {
+                    let start = self.now + self.rng.between(100_000, 2_000_000);
+                    self.at(start, Event::StartAgent(agent));
+                }
+            }
+        }
+    }
+
+    /// Everything works again from here on.
+    pub fn heal(&mut self) {
+        self.note("heal", 0, || "the faults are over".to_owned());
+        self.commits = Commits::Sound;
+        self.agents.iter_mut().for_each(crate::process::AgentSlot::heal);
+        let mut paused: Vec<Pid> = self.servers.iter().map(|s| s.shell.pid).collect();
+        paused.extend(self.agents.iter().filter_map(|a| a.process.as_ref()).map(|p| p.shell.pid));
+        paused.into_iter().for_each(|pid| self.resume(pid));
+        for host in 0..self.hosts.len() {
+            self.boot_host(host);
+        }
+        self.undrain_everybody();
+        self.at(self.now + 15_000_000, Event::ProveByReboot);
+        self.at(self.now + 3_000_000, Event::RequestRuns);
+    }
+
+    /// Proof where nothing else can give it: hosts of unproven epochs boot anew.
+    pub fn prove_by_reboot(&mut self) {
+        let current = self.checker.state();
+        let mut hosts: Vec<usize> = current
+            .replications
+            .values()
+            .flat_map(tanist_model::replication::ReplicationRecord::awaited)
+            .filter_map(|u| self.index_of(&u.agent))
+            .map(|agent| self.agents[agent].host)
+            .collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        for host in hosts {
+            self.coverage.rebooted_for_proof += 1;
+            self.host_dies(host);
+        }
+    }
+}

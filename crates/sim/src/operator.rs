@@ -1,0 +1,171 @@
+//! The operator: creates what is replicated, asks for runs, moves work about, and now and then repeats a command.
+
+use std::collections::BTreeMap;
+
+use tanist_model::api::{CreateReplication, Refusal, SetHierarchy};
+use tanist_model::id::{CommandId, ReplicationName};
+use tanist_model::policy::Policy;
+use tanist_model::replication::{Intent, Side};
+use tanist_protocol::server::{Answer, Command, Input};
+
+use crate::agent_shell::address;
+use crate::world::{Event, World};
+
+/// What the operator remembers.
+#[derive(Debug, Default)]
+pub struct Operator {
+    last: Option<(CommandId, Command)>,
+    answers: BTreeMap<CommandId, Answer>,
+}
+
+impl World {
+    pub fn operate(&mut self) {
+        if self.now >= self.scenario.faults_end_us {
+            return;
+        }
+        let pause =
+            if self.missing().is_some() { 1_000_000 } else { self.rng.between(1, 2 * self.scenario.operator_pause_us) };
+        self.at(self.now + pause, Event::Operate);
+        if let Some(number) = self.missing() {
+            return self.create(number);
+        }
+        let calm = self.scenario.fault_pause_us == 0;
+        let name = self.replications[self.rng.index(self.replications.len())].clone();
+        let command = match self.rng.below(100) {
+            _ if calm => Command::Sync { name },
+            0..45 => Command::Sync { name },
+            45..49 => Command::Pause { name },
+            49..56 => Command::Resume { name },
+            56..64 => Command::Handover { name, to: self.somebody() },
+            64..68 => Command::Handback { name },
+            68..72 => Command::DrainAgent { agent: self.anybody() },
+            72..78 => Command::UndrainAgent { agent: self.anybody() },
+            78..84 => return self.confirm_dead(),
+            84..87 => self.new_hierarchy(name),
+            87..89 => Command::Delete { name },
+            89..91 => Command::CheckExisting { name },
+            _ => return self.repeat(),
+        };
+        self.command(command);
+    }
+
+    fn missing(&self) -> Option<usize> {
+        let state = self.checker.state();
+        self.replications.iter().position(|name| state.replication_by_name(name).is_none())
+    }
+
+    pub fn create(&mut self, number: usize) {
+        let (Some(source), Some(target)) = (address("a", number), address("b", number)) else { return };
+        let policy = Policy { source_mode: self.scenario.source_mode, ..Policy::default() };
+        self.command(Command::Create(CreateReplication {
+            name: self.replications[number].clone(),
+            source,
+            target,
+            agents: self.names.clone(),
+            policy,
+            overwrite_target: true,
+            once: false,
+        }));
+    }
+
+    fn anybody(&mut self) -> tanist_model::id::AgentName {
+        self.names[self.rng.index(self.names.len())].clone()
+    }
+
+    fn somebody(&mut self) -> Option<tanist_model::id::AgentName> {
+        let agent = self.anybody();
+        self.rng.chance(500).then_some(agent)
+    }
+
+    fn new_hierarchy(&mut self, name: ReplicationName) -> Command {
+        let mut agents = self.names.clone();
+        for n in (1..agents.len()).rev() {
+            agents.swap(n, self.rng.index(n + 1));
+        }
+        let keep = 1 + self.rng.index(agents.len());
+        agents.truncate(keep.max(2));
+        Command::SetHierarchy { name, change: SetHierarchy { side: Side::Target, agents } }
+    }
+
+    /// An operator who looked: the process is gone and nothing it queued is on its way any more.
+    fn confirm_dead(&mut self) {
+        let agent = self.rng.index(self.agents.len());
+        let name = self.names[agent].clone();
+        let writing = self.disks.writes.values().any(|w| w.boot.host == self.agents[agent].host);
+        if self.agents[agent].process.is_none() && !writing {
+            self.command(Command::ConfirmDead { agent: name });
+        }
+    }
+
+    fn repeat(&mut self) {
+        if let Some((id, command)) = self.operator.last.clone() {
+            self.send_command(id, command);
+        }
+    }
+
+    pub fn command(&mut self, command: Command) {
+        let id = CommandId(self.rng.wide());
+        self.operator.last = Some((id, command.clone()));
+        self.send_command(id, command);
+    }
+
+    fn send_command(&mut self, id: CommandId, command: Command) {
+        let Some(pid) = self.servers.last().map(|s| s.shell.pid) else { return };
+        self.note("operator", 0, || format!("{command:?}"));
+        self.coverage.commands += 1;
+        self.give_server(pid, Input::Command { id, actor: "operator".to_owned(), command: Box::new(command) });
+    }
+
+    pub fn answered(&mut self, command: CommandId, answer: Result<Answer, Refusal>) {
+        self.note("answer", 0, || format!("{answer:?}"));
+        let Ok(answer @ Answer::Done(_)) = answer else { return };
+        match self.operator.answers.get(&command) {
+            Some(first) => self.checker.answered_again(first, &answer),
+            None => drop(self.operator.answers.insert(command, answer)),
+        }
+    }
+
+    pub fn undrain_everybody(&mut self) {
+        for agent in self.names.clone() {
+            self.command(Command::UndrainAgent { agent });
+        }
+    }
+
+    /// After the faults: every replication is to make one more run; what does not exist is created.
+    pub fn request_runs(&mut self) {
+        let wanted = self.checker.state().clone();
+        for number in 0..self.replications.len() {
+            let name = self.replications[number].clone();
+            match wanted.replication_by_name(&name) {
+                None => self.create(number),
+                Some(record) if record.intent == Intent::Paused => self.command(Command::Resume { name }),
+                Some(record) if record.quarantine.is_some() => self.command(Command::Delete { name }),
+                Some(record) if record.run.is_none() && record.intent == Intent::Enabled => {
+                    self.command(Command::Sync { name });
+                }
+                Some(_) => {}
+            }
+        }
+        for agent in self.names.clone() {
+            if wanted.agents.get(&agent).is_some_and(|a| a.drained) {
+                self.command(Command::UndrainAgent { agent });
+            }
+        }
+        self.at(self.now + 3_000_000, Event::RequestRuns);
+    }
+
+    /// The application writes to its source; a sealed one only between runs.
+    pub fn source_write(&mut self) {
+        let pause = self.rng.between(50_000, 1_500_000);
+        self.at(self.now + pause, Event::SourceWrite);
+        let volume = self.rng.index(self.disks.sources.len());
+        let state = self.checker.state();
+        let running = state.replication_by_name(&self.replications[volume]).is_some_and(|r| r.run.is_some());
+        let sealed = self.scenario.source_mode == tanist_model::policy::SourceMode::Sealed;
+        let settled = self.now >= self.scenario.faults_end_us;
+        if !settled && !(sealed && running) {
+            let block = self.rng.index(self.scenario.blocks);
+            self.disks.sources[volume].write(block);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Processes: an agent and a server, each one machine behind one interpreter, an inbox before it and engines beside it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tanist_model::id::{Epochs, ReplicationId, Term, VolumeAddress};
+use tanist_protocol::agent::{self, AgentMachine};
+use tanist_protocol::driver::Interpreter;
+use tanist_protocol::message::PeerAddress;
+use tanist_protocol::server::{self, ServerMachine};
+
+use crate::engine::Engine;
+use crate::world::Event;
+
+pub type Pid = u64;
+
+/// One engine per replication and epochs, as in the product.
+pub type EngineKey = (ReplicationId, Epochs);
+
+/// What a process has read and not handled yet.
+#[derive(Debug)]
+pub enum Item<I> {
+    Input(I),
+    /// A new connection of an agent stands; the machine introduces itself on it.
+    Connected(u64),
+    Disconnected(u64),
+}
+
+/// What both kinds of process have.
+#[derive(Debug)]
+pub struct Shell<I, E> {
+    pub pid: Pid,
+    pub inbox: VecDeque<Item<I>>,
+    pub interpreter: Interpreter<E>,
+    pub scheduled: bool,
+    pub paused: bool,
+    /// What happened to it while it was stopped.
+    pub deferred: Vec<Event>,
+}
+
+impl<I, E: Clone> Shell<I, E> {
+    #[must_use]
+    pub fn new(pid: Pid, interpreter: Interpreter<E>) -> Self {
+        Self { pid, inbox: VecDeque::new(), interpreter, scheduled: false, paused: false, deferred: Vec::new() }
+    }
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct AgentProcess {
+    pub shell: Shell<agent::Input, agent::Effect>,
+    pub machine: AgentMachine,
+    /// The connection that stands, and the one on which the machine has said Hello.
+    pub pending: Option<u64>,
+    pub connection: Option<u64>,
+    pub engines: BTreeMap<EngineKey, Engine>,
+    pub watch: (Vec<PeerAddress>, Vec<VolumeAddress>),
+    /// What this process was granted and what it has drained, as the checker saw it.
+    pub granted: Vec<EngineKey>,
+    pub drained: Vec<EngineKey>,
+    pub leaving: bool,
+}
+
+/// An agent as an installation: it outlives its processes.
+#[derive(Debug)]
+pub struct AgentSlot {
+    pub host: usize,
+    pub process: Option<AgentProcess>,
+    /// The cache of granted epochs on its disk.
+    pub remembered: Vec<(ReplicationId, Epochs)>,
+    /// Its way to storage is broken.
+    pub path_lost: bool,
+    pub cut_from_server: bool,
+    pub cut_from_peers: bool,
+    pub flush_fails: bool,
+    pub io_fails: bool,
+    pub mismatch_next: bool,
+    /// The machine of a killed process, kept for the mutation that resumes it.
+    pub corpse: Option<Box<AgentMachine>>,
+}
+
+impl AgentSlot {
+    #[must_use]
+    pub fn new(host: usize) -> Self {
+        Self {
+            host,
+            process: None,
+            remembered: Vec::new(),
+            path_lost: false,
+            cut_from_server: false,
+            cut_from_peers: false,
+            flush_fails: false,
+            io_fails: false,
+            mismatch_next: false,
+            corpse: None,
+        }
+    }
+
+    pub fn heal(&mut self) {
+        (self.path_lost, self.cut_from_server, self.cut_from_peers) = (false, false, false);
+        (self.flush_fails, self.io_fails, self.mismatch_next) = (false, false, false);
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct ServerProcess {
+    pub shell: Shell<server::Input, server::Effect>,
+    pub machine: ServerMachine,
+    pub term: Term,
+}
+
+/// A host: its installation stays, its boot changes.
+#[derive(Debug)]
+pub struct Host {
+    pub machine_id: String,
+    pub boot: u64,
+    pub up: bool,
+}

@@ -1,0 +1,80 @@
+//! What a seed decides before anything happens: how many hosts, what the storage can do, which faults are in the air.
+
+use tanist_model::policy::SourceMode;
+
+use crate::rng::Rng;
+
+/// One block of a volume, in bytes.
+pub const BLOCK_BYTES: u64 = 65536;
+
+/// How messages travel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// In order; a connection that loses anything is lost as a whole.
+    Ordered,
+    /// Each message by itself: lost, late, twice, out of order.
+    Chaotic,
+}
+
+/// The world that a seed makes.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub agents: usize,
+    /// The host of each agent.
+    pub hosts: Vec<usize>,
+    pub replications: usize,
+    pub blocks: usize,
+    pub source_mode: SourceMode,
+    pub kernel_lock: bool,
+    /// The storage locks a file beside the volume instead of the volume's own descriptor.
+    pub lock_beside: bool,
+    pub target_snapshots: bool,
+    pub transport: Transport,
+    /// Mean time between two faults, in microseconds; 0: none.
+    pub fault_pause_us: u64,
+    /// Mean time between two operator commands, in microseconds.
+    pub operator_pause_us: u64,
+    /// When the faults stop and everything heals.
+    pub faults_end_us: u64,
+    pub restores: bool,
+    pub rival_servers: bool,
+    pub slow_writes: bool,
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    #[must_use]
+    pub fn of(rng: &mut Rng) -> Self {
+        let hosts = match rng.below(4) {
+            0 => vec![0, 0, 0],
+            1 => vec![0, 0, 1],
+            _ => vec![0, 1, 2],
+        };
+        Self {
+            agents: 3,
+            hosts,
+            replications: 1 + usize::from(rng.chance(250)),
+            blocks: 6 + rng.index(12),
+            source_mode: [SourceMode::Snapshot, SourceMode::Snapshot, SourceMode::Sealed, SourceMode::Live]
+                [rng.index(4)],
+            kernel_lock: rng.chance(700),
+            lock_beside: rng.chance(150),
+            target_snapshots: rng.chance(500),
+            transport: if rng.chance(250) { Transport::Chaotic } else { Transport::Ordered },
+            fault_pause_us: rng.between(500_000, 4_000_000),
+            operator_pause_us: rng.between(500_000, 4_000_000),
+            faults_end_us: rng.between(8_000_000, 25_000_000),
+            restores: rng.chance(100),
+            rival_servers: rng.chance(250),
+            slow_writes: rng.chance(300),
+        }
+    }
+
+    /// The same world without faults and without an operator who interferes.
+    #[must_use]
+    pub fn calm(mut self) -> Self {
+        (self.fault_pause_us, self.transport, self.restores) = (0, Transport::Ordered, false);
+        (self.rival_servers, self.faults_end_us) = (false, 60_000_000);
+        self
+    }
+}

@@ -156,7 +156,12 @@ impl JoinResponse {
     ///
     /// # Errors
     /// [`JoinError`]; the host then keeps nothing.
-    pub fn into_identity(self, key: PrivateKey, agent: Option<&AgentName>, ca_hash: CaHash) -> Result<Identity, JoinError> {
+    pub fn into_identity(
+        self,
+        key: PrivateKey,
+        agent: Option<&AgentName>,
+        ca_hash: CaHash,
+    ) -> Result<Identity, JoinError> {
         let found = TrustAnchor::from_pem(&self.ca_pem)?.hash();
         if found != ca_hash {
             return Err(JoinError::Authority { expected: ca_hash, found });

@@ -482,6 +482,8 @@ impl ServerMachine {
             return self.refuse_command(id, refusal);
         }
         let count = self.prove_by_operator(agent);
+        // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
+        self.settle(agent);
         let message = format!("{actor} confirmed agent {agent} dead; {count} epochs count as proven quiet");
         let mut event = self.event(EventCode::AgentConfirmedDead, message.clone());
         event.actor = actor.to_owned();

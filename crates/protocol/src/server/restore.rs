@@ -55,7 +55,7 @@ impl ServerMachine {
     }
 
     /// The agent has shown its epochs; when it was the last one to, grants are given again.
-    fn settle(&mut self, agent: &AgentName) {
+    pub(super) fn settle(&mut self, agent: &AgentName) {
         let Some(record) = self.state.agents.get(agent).filter(|a| a.owes_epochs) else { return };
         let mut paid = record.clone();
         paid.owes_epochs = false;

@@ -87,7 +87,8 @@ impl AgentPlace {
     /// If there is no usual one, because the process has no home.
     pub fn folder(&self) -> Result<PathBuf, Refusal> {
         let usual = || Environment::of_process().agent_dir();
-        let none = || Refusal::new(RefusalCode::Invalid, "there is no home directory").hint("name a directory: --dir DIR");
+        let none =
+            || Refusal::new(RefusalCode::Invalid, "there is no home directory").hint("name a directory: --dir DIR");
         self.dir.clone().or_else(usual).ok_or_else(none)
     }
 }

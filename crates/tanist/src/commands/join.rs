@@ -52,16 +52,18 @@ fn refuse_occupied(folder: &std::path::Path) -> Result<(), Failure> {
     if Identity::load(folder).is_err() {
         return Ok(());
     }
-    let refusal = Refusal::new(RefusalCode::Conflict, format!("{} holds an agent's identity already", folder.display()))
-        .hint("to join anew, move that directory away; for a second agent on this host, name another: --dir DIR");
+    let refusal =
+        Refusal::new(RefusalCode::Conflict, format!("{} holds an agent's identity already", folder.display()))
+            .hint("to join anew, move that directory away; for a second agent on this host, name another: --dir DIR");
     Err(refusal.into())
 }
 
 fn check_storage(args: &AgentJoinArgs) -> Result<(), Failure> {
     for storage in &args.storage {
         if !storage.directory.is_dir() {
-            let refusal = Refusal::new(RefusalCode::Invalid, format!("{} is not a directory", storage.directory.display()))
-                .hint("mount the storage first, then name its directory: --storage NAME=DIRECTORY");
+            let refusal =
+                Refusal::new(RefusalCode::Invalid, format!("{} is not a directory", storage.directory.display()))
+                    .hint("mount the storage first, then name its directory: --storage NAME=DIRECTORY");
             return Err(refusal.into());
         }
     }
@@ -97,15 +99,19 @@ async fn ask_server(server: &str, ca_hash: CaHash, request: &JoinRequest) -> Res
     let url = format!("https://{server}/api/v1/join");
     let unreachable = |e: reqwest::Error| {
         let cause = innermost(&e);
-        Refusal::new(RefusalCode::Unavailable, format!("the server at {server} was not reached, or is not the right one"))
-            .cause(cause)
-            .hint("does it run, and are address and --ca-hash those that `tanist token create` printed?")
+        Refusal::new(
+            RefusalCode::Unavailable,
+            format!("the server at {server} was not reached, or is not the right one"),
+        )
+        .cause(cause)
+        .hint("does it run, and are address and --ca-hash those that `tanist token create` printed?")
     };
     let answer = http.post(url).json(request).send().await.map_err(unreachable)?;
     let joined = answer.status().is_success();
     let body = answer.bytes().await.map_err(unreachable)?;
     if joined {
-        return serde_json::from_slice(&body).map_err(|e| local("read the server's answer", e.to_string(), "is it a tanist server?"));
+        return serde_json::from_slice(&body)
+            .map_err(|e| local("read the server's answer", e.to_string(), "is it a tanist server?"));
     }
     let refused = || Refusal::new(RefusalCode::Internal, "the server refused, and did not say why");
     Err(serde_json::from_slice::<Refusal>(&body).unwrap_or_else(|_| refused()).into())
@@ -127,7 +133,11 @@ fn install(args: &AgentJoinArgs, folder: &std::path::Path, identity: &Identity) 
         storage: args
             .storage
             .iter()
-            .map(|s| StorageConfig { name: s.name.clone(), kind: StorageConfigKind::Image, directory: absolute(&s.directory) })
+            .map(|s| StorageConfig {
+                name: s.name.clone(),
+                kind: StorageConfigKind::Image,
+                directory: absolute(&s.directory),
+            })
             .collect(),
     };
     identity.save(folder).map_err(|e| local("save the identity", e.to_string(), e.hint()))?;

@@ -100,7 +100,8 @@ async fn restore(args: ServerRestoreArgs, session: &Session<'_>) -> Outcome {
     let dir = args.place.folder()?;
     let report = tanist_server::restore(&dir, &args.file).await.map_err(|error| refusal(&error))?;
     let owing: Vec<String> = report.owing.iter().map(ToString::to_string).collect();
-    let kept = report.replaced.as_ref().map_or(String::new(), |path| format!("; the old store is kept as {}", path.display()));
+    let kept =
+        report.replaced.as_ref().map_or(String::new(), |path| format!("; the old store is kept as {}", path.display()));
     let waits = if owing.is_empty() { "no agent".to_owned() } else { owing.join(", ") };
     let answer = RestoreAnswer {
         message: format!(

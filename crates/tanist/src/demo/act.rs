@@ -96,7 +96,10 @@ impl Act<'_> {
         let crash = self.first_durable_write_after(killed_at).await?;
 
         let view = self.until_done(65).await?;
-        self.tell(format!("SIGSTOP to {second}, now acting, at {} %: it is silent, and nothing proves it quiet", percent(&view)));
+        self.tell(format!(
+            "SIGSTOP to {second}, now acting, at {} %: it is silent, and nothing proves it quiet",
+            percent(&view)
+        ));
         self.signal(&second, Signal::STOP)?;
         let view = self.until_successor(&second).await?;
         let third = acting(&view)?;
@@ -174,7 +177,10 @@ impl Act<'_> {
         let what = format!("a successor of {predecessor}");
         let took_over = |view: &ReplicationView| {
             view.acting.as_ref().is_some_and(|a| a != predecessor)
-                && view.last_takeover.as_ref().is_some_and(|t| t.from.as_ref() == Some(predecessor) && t.activated_at.is_some())
+                && view
+                    .last_takeover
+                    .as_ref()
+                    .is_some_and(|t| t.from.as_ref() == Some(predecessor) && t.activated_at.is_some())
         };
         self.until(&what, took_over).await
     }
@@ -232,7 +238,10 @@ impl Act<'_> {
 
 /// Setting the stage is not part of the story.
 fn is_told(code: EventCode) -> bool {
-    !matches!(code, EventCode::TokenCreated | EventCode::AgentJoined | EventCode::ServerStarted | EventCode::OperatorLoggedIn)
+    !matches!(
+        code,
+        EventCode::TokenCreated | EventCode::AgentJoined | EventCode::ServerStarted | EventCode::OperatorLoggedIn
+    )
 }
 
 fn acting(view: &ReplicationView) -> Result<AgentName, Failure> {

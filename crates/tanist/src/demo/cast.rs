@@ -65,11 +65,8 @@ impl Drop for Player {
 /// Runs `tanist ARGS` to its end.
 pub(super) fn once(args: &[&str]) -> Result<(), Failure> {
     let doing = || format!("run tanist {}", args.join(" "));
-    let output = Command::new(own_program()?)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| Failure::io(doing(), e))?;
+    let output =
+        Command::new(own_program()?).args(args).stdin(Stdio::null()).output().map_err(|e| Failure::io(doing(), e))?;
     if output.status.success() {
         return Ok(());
     }

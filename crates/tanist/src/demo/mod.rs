@@ -58,9 +58,9 @@ fn render(report: &Report, style: Style) -> String {
     } else {
         style.paint(Tone::Bad, "DIFFERENT: the target is not what the source is")
     };
-    let crash = report.crash_to_first_durable_write_ms.map_or(String::new(), |ms| {
-        format!("process killed to the successor's first durable write: {ms} ms\n")
-    });
+    let crash = report
+        .crash_to_first_durable_write_ms
+        .map_or(String::new(), |ms| format!("process killed to the successor's first durable write: {ms} ms\n"));
     format!(
         "\n{verdict}\n{} runs published, {} changes of the acting agent, {:.1} s\n{crash}",
         report.runs_published,

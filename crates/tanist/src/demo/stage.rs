@@ -56,8 +56,7 @@ impl Stage {
         let dir = text(&folder.join("server"));
         let server = Player::start("the server", &logs, false, &["server", "run", "--dir", &dir])?;
         let client = Client::new(&Context::load(&context)?)?;
-        let mut stage =
-            Self { folder, temporary, source, target, client, server, agents: Vec::new(), kept: false };
+        let mut stage = Self { folder, temporary, source, target, client, server, agents: Vec::new(), kept: false };
         stage.wait_for_server().await?;
         for name in AGENTS {
             stage.join(name, &address).await?;
@@ -86,8 +85,21 @@ impl Stage {
             format!("{}={}", volume.address.system, directory.display())
         };
         once(&[
-            "agent", "join", address, "--token", &token.token, "--ca-hash", &token.ca_hash, "--dir", &dir, "--listen",
-            "127.0.0.1:0", "--storage", &storage(&self.source), "--storage", &storage(&self.target),
+            "agent",
+            "join",
+            address,
+            "--token",
+            &token.token,
+            "--ca-hash",
+            &token.ca_hash,
+            "--dir",
+            &dir,
+            "--listen",
+            "127.0.0.1:0",
+            "--storage",
+            &storage(&self.source),
+            "--storage",
+            &storage(&self.target),
         ])?;
         let log = self.folder.join(format!("{name}.log"));
         let player = Player::start(&format!("agent {name}"), &log, false, &["agent", "run", "--dir", &dir])?;
@@ -125,8 +137,10 @@ impl Stage {
 
     /// The processes, for whoever has to stop them later.
     pub(super) fn processes(&self) -> String {
-        let ids: Vec<String> =
-            std::iter::once(&self.server).chain(self.agents.iter().map(|(_, p)| p)).map(|p| p.id().to_string()).collect();
+        let ids: Vec<String> = std::iter::once(&self.server)
+            .chain(self.agents.iter().map(|(_, p)| p))
+            .map(|p| p.id().to_string())
+            .collect();
         ids.join(" ")
     }
 }

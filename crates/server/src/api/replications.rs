@@ -1,0 +1,219 @@
+//! `/replications`: what is replicated, how it stands, and commands to it.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use tanist_model::api::{
+    CreateReplication, Done, HandoverTo, Plan, RecoveryPointView, Refusal, RefusalCode, ReplicationView, SetHierarchy,
+    WhyView,
+};
+use tanist_model::id::ReplicationName;
+use tanist_model::replication::ReplicationRecord;
+use tanist_model::time::Timestamp;
+use tanist_protocol::server::{Command, ServerMachine};
+
+use super::Api;
+use super::commands::{command, plan as make_plan};
+use super::extract::{Asked, Body, Key, Name, OptionalBody};
+use super::operator::Operator;
+use super::refusal::{Refused, Reply};
+use crate::view;
+
+/// All replications.
+#[utoipa::path(get, path = "/replications", tag = "replications",
+    responses((status = 200, body = Vec<ReplicationView>), (status = "default", description = "refused", body = Refusal)))]
+pub async fn list(State(api): State<Api>, _: Operator) -> Reply<Vec<ReplicationView>> {
+    let all = |machine: &ServerMachine| {
+        machine.state().replications.values().map(|record| view::replication::replication(machine, record)).collect()
+    };
+    let mut views: Vec<ReplicationView> = api.core.query(move |moment| all(moment.machine)).await?;
+    views.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(Json(views))
+}
+
+/// Creates a replication, after the same checks as `/replications/check`.
+#[utoipa::path(post, path = "/replications", tag = "replications", request_body = CreateReplication,
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn create(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Body(create): Body<CreateReplication>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Create(create)).await
+}
+
+/// The plan of a replication that does not exist yet. Nothing changes.
+#[utoipa::path(post, path = "/replications/check", tag = "replications", request_body = CreateReplication,
+    responses((status = 200, body = Plan), (status = "default", description = "refused", body = Refusal)))]
+pub async fn plan(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Body(create): Body<CreateReplication>,
+) -> Reply<Plan> {
+    make_plan(&api, &operator, key, Command::Check(create)).await
+}
+
+/// Is my data safe, what happened, what do I do.
+#[utoipa::path(get, path = "/replications/{name}", tag = "replications", params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = ReplicationView), (status = "default", description = "refused", body = Refusal)))]
+pub async fn show(State(api): State<Api>, _: Operator, Name(name): Name<ReplicationName>) -> Reply<ReplicationView> {
+    look(&api, name, view::replication::replication).await
+}
+
+/// Removes a replication and what tanist made for it, once every epoch is proven quiet. The data stays.
+#[utoipa::path(delete, path = "/replications/{name}", tag = "replications", params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn delete(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Delete { name }).await
+}
+
+/// Who reaches what, by real round trips and reads made now.
+#[utoipa::path(get, path = "/replications/{name}/check", tag = "replications",
+    params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Plan), (status = "default", description = "refused", body = Refusal)))]
+pub async fn check(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Plan> {
+    make_plan(&api, &operator, key, Command::CheckExisting { name }).await
+}
+
+/// Starts a run, if none is in progress.
+#[utoipa::path(post, path = "/replications/{name}/sync", tag = "replications",
+    params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn sync(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Sync { name }).await
+}
+
+/// Starts no run any more; one in progress waits at its checkpoint.
+#[utoipa::path(post, path = "/replications/{name}/pause", tag = "replications",
+    params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn pause(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Pause { name }).await
+}
+
+/// Goes on after a pause.
+#[utoipa::path(post, path = "/replications/{name}/resume", tag = "replications",
+    params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn resume(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Resume { name }).await
+}
+
+/// Has another agent act: the one named, or the next eligible one.
+#[utoipa::path(post, path = "/replications/{name}/handover", tag = "replications",
+    params(("name" = ReplicationName, Path)), request_body = HandoverTo,
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn handover(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+    OptionalBody(HandoverTo { to }): OptionalBody<HandoverTo>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Handover { name, to }).await
+}
+
+/// Has the first eligible agent by rank act again.
+#[utoipa::path(post, path = "/replications/{name}/handback", tag = "replications",
+    params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn handback(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Handback { name }).await
+}
+
+/// Changes the order of agents on a side. A change of rank moves no work by itself.
+#[utoipa::path(post, path = "/replications/{name}/hierarchy", tag = "replications",
+    params(("name" = ReplicationName, Path)), request_body = SetHierarchy,
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn hierarchy(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+    Body(change): Body<SetHierarchy>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::SetHierarchy { name, change }).await
+}
+
+/// Which takeover is asked for.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct When {
+    /// RFC 3339; the takeover of this time, or the nearest one. All of them if absent.
+    at: Option<Timestamp>,
+}
+
+/// Why another agent acts: the takeovers with evidence, candidates, fence and cost.
+#[utoipa::path(get, path = "/replications/{name}/why", tag = "replications",
+    params(("name" = ReplicationName, Path), When),
+    responses((status = 200, body = WhyView), (status = "default", description = "refused", body = Refusal)))]
+pub async fn why(
+    State(api): State<Api>,
+    _: Operator,
+    Name(name): Name<ReplicationName>,
+    Asked(When { at }): Asked<When>,
+) -> Reply<WhyView> {
+    look(&api, name, move |machine, record| view::history::why(machine, record, at)).await
+}
+
+/// The recovery points, newest first.
+#[utoipa::path(get, path = "/replications/{name}/recovery-points", tag = "replications",
+    params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Vec<RecoveryPointView>), (status = "default", description = "refused", body = Refusal)))]
+pub async fn recovery_points(
+    State(api): State<Api>,
+    _: Operator,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Vec<RecoveryPointView>> {
+    look(&api, name, view::history::recovery_points).await
+}
+
+async fn look<T: Send + 'static>(
+    api: &Api,
+    name: ReplicationName,
+    ask: impl FnOnce(&ServerMachine, &ReplicationRecord) -> T + Send + 'static,
+) -> Reply<T> {
+    let asked = name.clone();
+    let seen = api.core.query(move |moment| {
+        let record = moment.machine.state().replication_by_name(&asked)?;
+        Some(ask(moment.machine, record))
+    });
+    seen.await?.map(Json).ok_or_else(|| unknown(&name))
+}
+
+fn unknown(name: &ReplicationName) -> Refused {
+    let refusal = Refusal::new(RefusalCode::NotFound, format!("there is no replication {name}"));
+    Refused(refusal.hint("tanist replication list shows the replications"))
+}

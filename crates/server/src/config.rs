@@ -1,0 +1,197 @@
+//! A server's directory: what lies where, and the configuration an operator may edit.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tanist_model::id::ClusterId;
+use tanist_wire::file::{self, Readers};
+
+use crate::ServerError;
+
+/// The port a server listens on unless told otherwise.
+pub const DEFAULT_PORT: u16 = 7420;
+
+/// Everything of a server lies below one directory of mode 0700.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The authority's certificate and key.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.dir.join("ca")
+    }
+
+    /// The server's own key and certificate.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.dir.join("identity")
+    }
+
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store.db")
+    }
+
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.join("server.toml")
+    }
+}
+
+/// `server.toml`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The installation that this server leads; never changed.
+    pub cluster: ClusterId,
+    /// Where the server listens, for agents and operators alike.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Where agents and operators reach it, `HOST:PORT`; the first is the one shown. A port of 0 stands for the one listened on.
+    pub advertise: Vec<String>,
+}
+
+fn default_listen() -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into()
+}
+
+impl ServerConfig {
+    /// # Errors
+    /// [`ServerError::NotInitialised`] if there is no server in the directory, [`ServerError::Config`] with the line that is wrong.
+    pub fn load(layout: &Layout) -> Result<Self, ServerError> {
+        let path = layout.config();
+        if !path.exists() {
+            return Err(ServerError::NotInitialised { dir: layout.dir().to_owned() });
+        }
+        Self::parse(&file::read(&path)?).map_err(|reason| ServerError::Config { path, reason })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if config.advertise.is_empty() {
+            return Err("advertise must name at least one HOST:PORT".to_owned());
+        }
+        match config.advertise.iter().find(|address| host_of(address).is_none()) {
+            Some(bad) => Err(format!("advertise: '{bad}' is not HOST:PORT")),
+            None => Ok(config),
+        }
+    }
+
+    /// # Errors
+    /// [`ServerError::File`].
+    pub fn save(&self, layout: &Layout) -> Result<(), ServerError> {
+        let text = toml::to_string(self)?;
+        Ok(file::replace(&layout.config(), text.as_bytes(), Readers::Owner)?)
+    }
+
+    /// Where the server is reached, given where it listens now.
+    #[must_use]
+    pub fn address(&self, bound: SocketAddr) -> String {
+        let first = self.advertise.first().cloned().unwrap_or_else(|| bound.to_string());
+        match first.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", bound.port()),
+            None => first,
+        }
+    }
+
+    /// Names and addresses for the server's certificate.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<String> {
+        let mut hosts = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string()];
+        hosts.extend(self.advertise.iter().filter_map(|address| host_of(address)).map(str::to_owned));
+        if !self.listen.ip().is_unspecified() {
+            hosts.push(self.listen.ip().to_string());
+        }
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+}
+
+/// The host of `HOST:PORT`; an IPv6 address stands in brackets.
+#[must_use]
+pub fn host_of(address: &str) -> Option<&str> {
+    let (host, port) = address.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    (!host.is_empty()).then_some(host)
+}
+
+/// The address that this host uses towards the outside, with the port listened on. Nothing is sent to find it out.
+#[must_use]
+pub fn likely_address(listen: SocketAddr) -> String {
+    if !listen.ip().is_unspecified() {
+        return listen.to_string();
+    }
+    // A documentation address (RFC 5737): the routing table is asked, no packet leaves.
+    let outward = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    let ip = outward.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    SocketAddr::new(ip, listen.port()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(advertise: &[&str]) -> ServerConfig {
+        let advertise = advertise.iter().map(|a| (*a).to_owned()).collect();
+        ServerConfig { cluster: ClusterId(7), listen: default_listen(), advertise }
+    }
+
+    #[test]
+    fn a_configuration_survives_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        assert!(matches!(ServerConfig::load(&layout), Err(ServerError::NotInitialised { .. })));
+        let made = config(&["control.example.org:7420"]);
+        made.save(&layout).unwrap();
+        assert_eq!(ServerConfig::load(&layout).unwrap(), made);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let base = "cluster = \"0000000000000007\"\n";
+        let wrong = |rest: &str| ServerConfig::parse(&format!("{base}{rest}")).unwrap_err();
+        assert!(wrong("advertise = []").contains("advertise"));
+        assert!(wrong("advertise = [\"nowhere\"]").contains("nowhere"));
+        assert!(wrong("advertise = [\"a:1\"]\ncolour = 1").contains("colour"));
+        assert!(wrong("advertise = [\"a:1\"]\nlisten = \"here\"").contains("listen"));
+        let least = ServerConfig::parse(&format!("{base}advertise = [\"a:1\"]")).unwrap();
+        assert_eq!(least.listen.port(), DEFAULT_PORT);
+    }
+
+    #[test]
+    fn the_address_shown_has_the_port_in_use() {
+        let bound: SocketAddr = "127.0.0.1:4711".parse().unwrap();
+        assert_eq!(config(&["a.example:0"]).address(bound), "a.example:4711");
+        assert_eq!(config(&["a.example:80"]).address(bound), "a.example:80");
+    }
+
+    #[test]
+    fn the_certificate_names_every_host() {
+        assert_eq!(config(&["[2001:db8::1]:7420", "x:1"]).hosts(), ["127.0.0.1", "2001:db8::1", "localhost", "x"]);
+    }
+
+    #[test]
+    fn the_likely_address_can_be_dialled() {
+        let address = likely_address("0.0.0.0:7420".parse().unwrap());
+        assert!(address.ends_with(":7420") && !address.starts_with("0.0.0.0"), "{address}");
+    }
+}

@@ -1,0 +1,138 @@
+//! An agent on its control connection: who it is, its first message, then messages both ways until either side ends it.
+//!
+//! The end is reported at once and with its true reason: how fast a takeover begins depends on it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tanist_model::id::AgentName;
+use tanist_model::state::State;
+use tanist_protocol::message::{AgentMessage, ServerMessage};
+use tanist_protocol::server::{Command, ConnectionId, Input};
+use tanist_wire::certificate::PeerIdentity;
+use tanist_wire::connect::{Established, Incoming, STEP_LIMIT, WireError};
+use tanist_wire::frame::{Receiver, Sender};
+use tanist_wire::refusal::{Refusal, RefusalCode};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Door;
+use super::reason::why_ended;
+use crate::core::Outbox;
+use crate::{clock, random};
+
+/// Silence after which a connection is given up. Agents beat every five seconds at least; suspicion comes long before.
+const SILENCE: Duration = Duration::from_secs(30);
+
+type Control = Established<AgentMessage, ServerMessage>;
+
+pub async fn serve(incoming: Incoming<TcpStream>, from: SocketAddr, door: &Door) {
+    let agent = incoming.peer().and_then(PeerIdentity::agent).cloned();
+    match admit(incoming, door).await {
+        Ok(control) => converse(control, from, door).await,
+        Err(error) => door.refusals.failed(&door.core, from, agent, &error),
+    }
+}
+
+async fn admit(incoming: Incoming<TcpStream>, door: &Door) -> Result<Control, WireError> {
+    let knock = incoming.knock().await?;
+    let standing = standing(knock.peer().cloned(), door).await;
+    knock.admit(&door.admission, clock::wall(), |_| standing).await
+}
+
+/// What the store knows of the certificate shown.
+async fn standing(peer: Option<PeerIdentity>, door: &Door) -> Result<(), Refusal> {
+    // Without an agent's certificate the rules of the port refuse, and say why.
+    let Some(peer) = peer.filter(|peer| peer.agent().is_some()) else { return Ok(()) };
+    let verdict = door.core.query(move |moment| judge(moment.machine.state(), &peer)).await;
+    verdict
+        .unwrap_or_else(|stopping| Err(Refusal::new(RefusalCode::Other, stopping.error, "it is tried again by itself")))
+}
+
+fn judge(state: &State, peer: &PeerIdentity) -> Result<(), Refusal> {
+    let Some(agent) = peer.agent() else { return Ok(()) };
+    let Some(record) = state.agents.get(agent).filter(|record| !record.removed) else {
+        return Err(Refusal::removed(agent));
+    };
+    let serial = &peer.serial_hex;
+    if record.certificate_serial == *serial || record.previous_serial.as_ref() == Some(serial) {
+        Ok(())
+    } else {
+        Err(Refusal::revoked(agent, serial))
+    }
+}
+
+async fn converse(control: Control, from: SocketAddr, door: &Door) {
+    let Some(agent) = control.peer.agent().cloned() else { return };
+    let (mut receiver, sender) = control.connection.split();
+    let hello = match timeout(STEP_LIMIT, receiver.recv()).await {
+        Ok(Ok(Some(AgentMessage::Hello(hello)))) => hello,
+        other => {
+            tracing::warn!(%agent, %from, ?other, "an agent did not introduce itself");
+            return;
+        }
+    };
+    let connection = door.number();
+    let (outbox, outgoing) = Outbox::new();
+    let certificate_serial = control.peer.serial_hex;
+    let input = Input::Connected { agent: agent.clone(), connection, certificate_serial, hello };
+    door.core.connected(input, connection, outbox).await;
+    let reason = tokio::select! {
+        reason = listen(&mut receiver, &agent, connection, door) => reason,
+        reason = speak(sender, outgoing.messages) => reason,
+        () = outgoing.severed.notified() => "it did not read what it was sent".to_owned(),
+    };
+    // The socket closes when the halves are dropped; what the loop needs to know must not wait for that.
+    door.core.input(Input::Disconnected { agent, connection, reason }).await;
+}
+
+/// Hands on what the agent says; returns why it ended.
+async fn listen(
+    receiver: &mut Receiver<AgentMessage>,
+    agent: &AgentName,
+    connection: ConnectionId,
+    door: &Door,
+) -> String {
+    loop {
+        let message = match timeout(SILENCE, receiver.recv()).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => return "the agent closed it".to_owned(),
+            Ok(Err(error)) => return why_ended(&error),
+            Err(_) => return format!("it was silent for {} s", SILENCE.as_secs()),
+        };
+        match message {
+            AgentMessage::RenewCertificate { csr_pem } => renew(agent, &csr_pem, door).await,
+            message => door.core.input(Input::Message { agent: agent.clone(), connection, message }).await,
+        }
+    }
+}
+
+/// Sends what the loop says until it says no more; returns why it ended.
+async fn speak(mut sender: Sender<ServerMessage>, mut messages: mpsc::Receiver<ServerMessage>) -> String {
+    while let Some(message) = messages.recv().await {
+        match timeout(STEP_LIMIT, sender.send(&message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return why_ended(&error),
+            Err(_) => return "it did not read what it was sent".to_owned(),
+        }
+    }
+    // The connection is over either way; the goodbye is a courtesy.
+    let _ = timeout(STEP_LIMIT, sender.close()).await;
+    "the server closed it".to_owned()
+}
+
+async fn renew(agent: &AgentName, csr_pem: &str, door: &Door) {
+    let issued = match door.authority.issue_agent(csr_pem, agent) {
+        Ok(issued) => issued,
+        Err(error) => {
+            tracing::warn!(%agent, %error, "a certificate is not renewed");
+            return;
+        }
+    };
+    let Ok(id) = random::command_id() else { return };
+    let command = Command::RenewCertificate { agent: agent.clone(), issued };
+    if let Err(refusal) = door.core.command(id, agent.as_str(), command).await {
+        tracing::warn!(%agent, %refusal, "a certificate is not renewed");
+    }
+}

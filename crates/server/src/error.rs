@@ -1,0 +1,102 @@
+//! Why a server cannot be made, started or kept running: what was being done, why it failed, and what the operator can do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tanist_store::StoreError;
+use tanist_wire::ca::CaError;
+use tanist_wire::file::FileError;
+use tanist_wire::identity::IdentityError;
+use tanist_wire::tls::ConfigError;
+
+/// An error of the server as a whole. What goes wrong with one connection or one request is told to that one.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("{} holds a server already", dir.display())]
+    AlreadyInitialised { dir: PathBuf },
+    #[error("{} is not empty, and holds no server", dir.display())]
+    NotEmpty { dir: PathBuf },
+    #[error("there is no server in {}", dir.display())]
+    NotInitialised { dir: PathBuf },
+    #[error("the configuration {} is not understood: {reason}", path.display())]
+    Config { path: PathBuf, reason: String },
+    #[error("'{0}' is not an address that agents can dial")]
+    Advertise(String),
+    #[error(transparent)]
+    Name(#[from] tanist_model::id::IdError),
+    #[error("put the configuration into TOML")]
+    Encode(#[from] toml::ser::Error),
+    #[error("cannot {doing} {}", path.display())]
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("no random numbers")]
+    Random(#[from] getrandom::Error),
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Tls(#[from] ConfigError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the first credential was not taken by the new store")]
+    CredentialRefused,
+    /// Another server leads; this one has stopped acting.
+    #[error("this server is superseded and has stopped: {reason}")]
+    Deposed { reason: String },
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(String),
+    #[error("no rule of the protocol is called '{0}'")]
+    UnknownMutation(String),
+    /// The task that decides has ended by a fault.
+    #[error("the server's loop has ended by a fault of tanist")]
+    LoopEnded,
+}
+
+impl ServerError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::AlreadyInitialised { dir } => {
+                format!("run it: tanist server run --dir {}; or choose another directory", dir.display())
+            }
+            Self::NotEmpty { .. } => "choose an empty or a new directory with --dir".to_owned(),
+            Self::NotInitialised { dir } => format!("make one first: tanist server init --dir {}", dir.display()),
+            Self::Config { .. } => {
+                "correct what is named there; the settings are cluster, listen and advertise".to_owned()
+            }
+            Self::Advertise(_) => "give --advertise HOST:PORT".to_owned(),
+            Self::Io { .. } => "check owner, mode and free space there".to_owned(),
+            Self::Listen { .. } => {
+                "is another server running, or is the port taken? See listen in server.toml".to_owned()
+            }
+            Self::Authority(error) => error.hint(),
+            Self::Identity(error) => error.hint(),
+            Self::Tls(error) => error.hint().to_owned(),
+            Self::File(error) => error.hint(),
+            Self::Store(_) => "the server keeps its state in store.db of its directory".to_owned(),
+            Self::Deposed { .. } => {
+                "see which other server runs with a copy of this state, and stop one of them".to_owned()
+            }
+            Self::UnknownMutation(_) => "TANIST_MUTATION names one of the switches of the protocol".to_owned(),
+            Self::Name(_)
+            | Self::Encode(_)
+            | Self::Random(_)
+            | Self::CredentialRefused
+            | Self::Metrics(_)
+            | Self::LoopEnded => {
+                "this is a fault of the host or of tanist: please report it with the server's log".to_owned()
+            }
+        }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}

@@ -1,0 +1,196 @@
+//! Numbers for Prometheus. Counters are kept where things happen; what has a present value is read off the machine when
+//! somebody looks. The recorder belongs to the server and not to the process, so that two servers do not share numbers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tanist_model::event::EventCode;
+use tanist_model::takeover::Evidence;
+
+use crate::ServerError;
+use crate::view::gauges::{Gauges, ReplicationGauges};
+
+const COMMIT_SECONDS: &str = "tanist_store_commit_seconds";
+/// Buckets for a commit: from a fast disk to one in trouble.
+const COMMIT_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
+
+/// A server's metrics. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics(..)")
+    }
+}
+
+impl Metrics {
+    /// # Errors
+    /// [`ServerError::Metrics`].
+    pub fn new() -> Result<Self, ServerError> {
+        let matcher = Matcher::Full(COMMIT_SECONDS.to_owned());
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, &COMMIT_BUCKETS);
+        let recorder = builder.map_err(|error| ServerError::Metrics(error.to_string()))?.build_recorder();
+        let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
+        metrics.with(describe);
+        Ok(metrics)
+    }
+
+    fn with(&self, record: impl FnOnce()) {
+        with_local_recorder(self.recorder.as_ref(), record);
+    }
+
+    pub fn committed(&self, took: Duration) {
+        self.with(|| histogram!(COMMIT_SECONDS).record(took.as_secs_f64()));
+    }
+
+    pub fn store_failing(&self, failing: bool) {
+        self.with(|| gauge!("tanist_store_failing").set(if failing { 1.0 } else { 0.0 }));
+    }
+
+    pub fn event(&self, code: EventCode) {
+        self.with(|| counter!("tanist_events_total", "code" => code.code()).increment(1));
+    }
+
+    pub fn takeover(&self, evidence: &Evidence) {
+        let kind = evidence_kind(evidence);
+        self.with(|| counter!("tanist_takeovers_total", "evidence" => kind).increment(1));
+    }
+
+    /// Drains histograms, which otherwise grow until somebody looks.
+    pub fn keep_up(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The page for Prometheus: the counters, and the present values.
+    #[must_use]
+    pub fn page(&self, gauges: &Gauges) -> String {
+        self.with(|| set(gauges));
+        let mut page = self.handle.render();
+        // Written here and not registered: what is deleted must vanish from the page.
+        page.push_str(&replication_lines(&gauges.replications));
+        page
+    }
+}
+
+fn describe() {
+    describe_histogram!(COMMIT_SECONDS, "Time of one durable commit of the store, seconds.");
+    describe_gauge!("tanist_store_failing", "1 while the store cannot be written.");
+    describe_gauge!("tanist_connected_agents", "Agents connected now.");
+    describe_gauge!("tanist_server_term", "The server's term.");
+    describe_counter!("tanist_events_total", "Events recorded by this process, by code.");
+    describe_counter!("tanist_takeovers_total", "Changes of the acting agent, by evidence.");
+    gauge!("tanist_store_failing").set(0.0);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floating point; terms and counts stay far below 2^53")]
+fn set(gauges: &Gauges) {
+    gauge!("tanist_connected_agents").set(gauges.connected_agents as f64);
+    gauge!("tanist_server_term").set(gauges.term as f64);
+}
+
+/// A family of gauges: its name, its help text, and its value for one replication, if it has one.
+type Family = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<u64>);
+
+const FAMILIES: [Family; 6] = [
+    ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
+    ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
+    ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
+        r.durable_bytes
+    }),
+    ("tanist_replication_passed_bytes", "Bytes of the present run that were passed, by the agent's word.", |r| {
+        r.passed_bytes
+    }),
+    ("tanist_replication_epoch", "The epoch of the target side.", |r| Some(u64::from(r.epoch))),
+    ("tanist_replication_unproven_epochs", "Epochs that are not proven quiet.", |r| Some(r.unproven)),
+];
+
+/// The present values of replications in Prometheus' text format. Names need no escaping: their letters are checked.
+fn replication_lines(replications: &[ReplicationGauges]) -> String {
+    let mut page = String::new();
+    for (name, help, value) in FAMILIES {
+        page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+        for replication in replications {
+            if let Some(value) = value(replication) {
+                page.push_str(&format!("{name}{{replication=\"{}\"}} {value}\n", replication.name));
+            }
+        }
+    }
+    page.push_str("# HELP tanist_replication_state The state of a replication, 1 for the one it is in.\n");
+    page.push_str("# TYPE tanist_replication_state gauge\n");
+    for ReplicationGauges { name, state, .. } in replications {
+        page.push_str(&format!("tanist_replication_state{{replication=\"{name}\",state=\"{state}\"}} 1\n"));
+    }
+    page
+}
+
+fn evidence_kind(evidence: &Evidence) -> &'static str {
+    match evidence {
+        Evidence::FirstActivation => "first-activation",
+        Evidence::ConnectionEnded { .. } => "connection-ended",
+        Evidence::ReportedUnfit { .. } => "reported-unfit",
+        Evidence::BeatsMissed { .. } => "beats-missed",
+        Evidence::Restarted => "restarted",
+        Evidence::ActivationTimeout => "activation-timeout",
+        Evidence::Declined { .. } => "declined",
+        Evidence::Handover { .. } => "handover",
+        Evidence::HandoverOverdue => "handover-overdue",
+        Evidence::Removed => "removed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tanist_model::id::ReplicationName;
+
+    fn gauges() -> Gauges {
+        let replication = ReplicationGauges {
+            name: ReplicationName::new("db").unwrap(),
+            state: "active",
+            lag_seconds: None,
+            size_bytes: 512,
+            durable_bytes: Some(128),
+            passed_bytes: None,
+            epoch: 3,
+            unproven: 1,
+        };
+        Gauges { term: 4, connected_agents: 2, replications: vec![replication] }
+    }
+
+    #[test]
+    fn the_page_shows_counters_and_present_values() {
+        let metrics = Metrics::new().unwrap();
+        metrics.event(EventCode::Exhausted);
+        metrics.takeover(&Evidence::Restarted);
+        metrics.committed(Duration::from_millis(3));
+        let page = metrics.page(&gauges());
+        for line in [
+            "tanist_events_total{code=\"T409\"} 1",
+            "tanist_takeovers_total{evidence=\"restarted\"} 1",
+            "tanist_store_commit_seconds_bucket{le=\"0.005\"} 1",
+            "tanist_store_failing 0",
+            "tanist_connected_agents 2",
+            "tanist_server_term 4",
+            "tanist_replication_durable_bytes{replication=\"db\"} 128",
+            "tanist_replication_state{replication=\"db\",state=\"active\"} 1",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
+        }
+        assert!(!page.contains("tanist_replication_lag_seconds{"));
+    }
+
+    #[test]
+    fn what_is_deleted_vanishes() {
+        let metrics = Metrics::new().unwrap();
+        let _ = metrics.page(&gauges());
+        let page = metrics.page(&Gauges { replications: Vec::new(), ..gauges() });
+        assert!(!page.contains("\"db\""));
+    }
+}

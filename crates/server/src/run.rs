@@ -1,0 +1,164 @@
+//! Starting and ending a server. Nothing here needs a clean end: a SIGKILL at any moment leaves a store that the next start
+//! takes up under a higher term.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tanist_protocol::driver::Interpreter;
+use tanist_protocol::mutation::Mutations;
+use tanist_protocol::server::ServerMachine;
+use tanist_protocol::timers::Timers;
+use tanist_store::{SqliteStore, Store};
+use tanist_wire::handshake::Admission;
+use tanist_wire::socket;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::api::{Api, Installation};
+use crate::authority::Authority;
+use crate::config::{Layout, ServerConfig};
+use crate::connections::{self, Door, Refusals};
+use crate::core::Core;
+use crate::metrics::Metrics;
+use crate::{ServerError, api, clock, random};
+
+/// Time between two looks at what grows old: the server's certificate, the histograms.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// Serves the installation in `dir` until `shutdown` completes. Needs a multi-threaded runtime: the loop must not wait for
+/// handshakes.
+///
+/// # Errors
+/// [`ServerError`]; [`ServerError::Deposed`] if another server has taken over.
+pub async fn run(dir: &Path, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    Server::bind(dir).await?.serve(shutdown).await
+}
+
+/// A server that listens and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: ServerConfig,
+    authority: Arc<Authority>,
+    store: Arc<dyn Store>,
+    /// The same, if it is one that should be closed in order.
+    durable: Option<Arc<SqliteStore>>,
+}
+
+impl Server {
+    /// Opens the store, which no other process may have, and listens.
+    ///
+    /// # Errors
+    /// [`ServerError::NotInitialised`], [`ServerError::Store`], [`ServerError::Listen`].
+    pub async fn bind(dir: &Path) -> Result<Self, ServerError> {
+        let layout = Layout::new(dir);
+        let config = ServerConfig::load(&layout)?;
+        let store = Arc::new(SqliteStore::open(&layout.store()).await?);
+        let server = Self::bind_with(&layout, config, Arc::clone(&store) as Arc<dyn Store>)?;
+        Ok(Self { durable: Some(store), ..server })
+    }
+
+    /// The same over another store, for tests that need it to fail.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub fn bind_with_store(dir: &Path, store: Arc<dyn Store>) -> Result<Self, ServerError> {
+        let layout = Layout::new(dir);
+        let config = ServerConfig::load(&layout)?;
+        Self::bind_with(&layout, config, store)
+    }
+
+    fn bind_with(layout: &Layout, config: ServerConfig, store: Arc<dyn Store>) -> Result<Self, ServerError> {
+        let authority = Arc::new(Authority::load(layout, &config)?);
+        let failed = |source| ServerError::Listen { address: config.listen, source };
+        let listener = socket::listen(config.listen).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, config, authority, store, durable: None })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` completes. Dropping the future ends everything at once, as a kill would.
+    ///
+    /// # Errors
+    /// [`ServerError`]; [`ServerError::Deposed`] if another server has taken over.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let metrics = Metrics::new()?;
+        let (core, handle) = self.core(metrics.clone()).await?;
+        let refusals = Arc::new(Refusals::default());
+        let installation = Installation::new(&self.config, self.address, &self.authority);
+        let api = Api::new(
+            handle.clone(),
+            Arc::clone(&self.store),
+            Arc::clone(&self.authority),
+            metrics.clone(),
+            installation,
+            Arc::clone(&refusals),
+        )?;
+        let door = Arc::new(Door {
+            core: handle,
+            tls: self.authority.tls()?,
+            authority: Arc::clone(&self.authority),
+            admission: Admission::of_agents(self.config.cluster),
+            router: api::router(api),
+            refusals,
+            next_connection: AtomicU64::new(1),
+        });
+        let mut tasks = JoinSet::new();
+        let mut deciding = JoinSet::new();
+        deciding.spawn(core.run());
+        tasks.spawn(connections::accept(self.listener, door));
+        tasks.spawn(keep_house(self.authority, metrics));
+        tracing::info!(address = %self.address, "the server listens");
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            ended = deciding.join_next() => ended.and_then(Result::ok).unwrap_or(Err(ServerError::LoopEnded)),
+        };
+        tasks.shutdown().await;
+        deciding.shutdown().await;
+        drop(self.store);
+        if let Some(store) = self.durable.and_then(Arc::into_inner) {
+            store.close().await;
+        }
+        ended
+    }
+
+    async fn core(&self, metrics: Metrics) -> Result<(Core, crate::core::CoreHandle), ServerError> {
+        let mutations = mutations()?;
+        let term = self.store.begin_term().await?;
+        let state = self.store.load().await?;
+        tracing::info!(%term, replications = state.replications.len(), agents = state.agents.len(), "a term is begun");
+        let machine =
+            ServerMachine::new(self.config.cluster, state, Timers::DEFAULT, random::wide()?, mutations, clock::now());
+        Ok(Core::new(machine, Interpreter::new(mutations), Arc::clone(&self.store), metrics))
+    }
+}
+
+#[cfg(feature = "mutations")]
+fn mutations() -> Result<Mutations, ServerError> {
+    Mutations::from_environment().map_err(ServerError::UnknownMutation)
+}
+
+#[cfg(not(feature = "mutations"))]
+fn mutations() -> Result<Mutations, ServerError> {
+    Ok(Mutations::NONE)
+}
+
+async fn keep_house(authority: Arc<Authority>, metrics: Metrics) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        interval.tick().await;
+        metrics.keep_up();
+        if let Err(error) = authority.renew_if_due() {
+            tracing::error!(%error, hint = error.hint(), "the server's certificate cannot be renewed");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The agents, as `agent list` shows them.
+
+use tanist_model::agent::AgentRecord;
+use tanist_model::api::AgentView;
+use tanist_model::id::{AgentName, ReplicationName};
+use tanist_model::replication::ReplicationRecord;
+use tanist_protocol::server::ServerMachine;
+
+/// Every agent that has joined, those removed included: their epochs may still be unproven.
+#[must_use]
+pub fn agents(machine: &ServerMachine) -> Vec<AgentView> {
+    machine.state().agents.values().map(|record| agent(machine, record)).collect()
+}
+
+fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
+    let now = machine.now();
+    let session = machine.session(&record.name);
+    let connected = session.filter(|session| session.is_connected());
+    let age = session.map(|session| now.monotonic.since(session.last_beat).as_millis());
+    let address = connected.and_then(|session| session.listen_address.clone());
+    AgentView {
+        name: record.name.clone(),
+        connected: connected.is_some(),
+        incarnation: connected.map(|session| session.incarnation),
+        last_beat_age_ms: age.and_then(|age| u64::try_from(age).ok()),
+        address: address.or_else(|| record.listen_address.clone()),
+        drained: record.drained,
+        removed: record.removed,
+        damped: record.penalty.is_damped(now.wall),
+        penalty: record.penalty.value_at(now.wall),
+        acting_for: names(machine, |r| acts(r, &record.name)),
+        failover_for: names(machine, |r| !acts(r, &record.name) && r.target.hierarchy.contains(&record.name)),
+        certificate_expires_at: record.certificate_expires_at,
+        version: session.map(|session| session.version.clone()),
+    }
+}
+
+fn acts(record: &ReplicationRecord, agent: &AgentName) -> bool {
+    record.holder.as_ref().is_some_and(|holder| holder.agent == *agent)
+}
+
+fn names(machine: &ServerMachine, which: impl Fn(&ReplicationRecord) -> bool) -> Vec<ReplicationName> {
+    machine.state().replications.values().filter(|record| which(record)).map(|record| record.name.clone()).collect()
+}

@@ -1,0 +1,160 @@
+//! What is wrong with a replication, worst first. Its health, its summary and the command to type follow from the first one.
+
+use tanist_model::api::Health;
+use tanist_model::recovery_point::RecoveryPoint;
+use tanist_model::replication::{Intent, ReplicationRecord};
+use tanist_model::run::RunState;
+use tanist_protocol::server::{Phase, ServerMachine};
+
+use super::{run, waiting};
+
+/// One thing that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    pub health: Health,
+    pub summary: String,
+    /// The command to type.
+    pub next: Option<String>,
+}
+
+impl Finding {
+    fn stopped(summary: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { health: Health::Stopped, summary: summary.into(), next: Some(next.into()) }
+    }
+
+    fn degraded(summary: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { health: Health::Degraded, summary: summary.into(), next: Some(next.into()) }
+    }
+
+    fn passing(summary: impl Into<String>) -> Self {
+        Self { health: Health::Degraded, summary: summary.into(), next: None }
+    }
+}
+
+/// Everything wrong with a replication; empty if it is well.
+#[must_use]
+pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = [
+        standstill(machine, record),
+        transition(machine, record),
+        proof(record),
+        lost_data(machine, record),
+        intent(record),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    findings.extend(missed_rpo(machine, record));
+    findings.extend(redundancy(machine, record));
+    // Stable: the order above stays within one health.
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.health));
+    findings
+}
+
+/// No run can go on.
+fn standstill(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let name = &record.name;
+    if let Some(reason) = &record.quarantine {
+        let next = format!("tanist replication delete {name}");
+        return Some(Finding::stopped(format!("quarantined: {reason}; look at the storage"), next));
+    }
+    if machine.state().restoring {
+        return Some(Finding::stopped(format!("waits for {}", waiting::owing(machine)), "tanist agent list"));
+    }
+    if machine.phase(record) == Phase::Exhausted {
+        let reasons = machine.candidates(record).into_iter();
+        let reasons: Vec<String> = reasons.filter_map(|c| Some(format!("{}: {}", c.agent, c.passed_over?))).collect();
+        let next = format!("tanist replication check {name}");
+        return Some(Finding::stopped(format!("no agent is eligible ({})", reasons.join("; ")), next));
+    }
+    (record.holder.is_none() && record.intent == Intent::Enabled)
+        .then(|| Finding::stopped("nobody acts", format!("tanist replication check {name}")))
+}
+
+/// Things that pass or are decided within seconds.
+fn transition(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let holder = &record.holder.as_ref()?.agent;
+    match machine.phase(record) {
+        Phase::Granted => Some(Finding::passing(format!("agent {holder} is taking over"))),
+        Phase::Suspect => Some(Finding::degraded(
+            format!("acting agent {holder} is suspected, and the server cannot reach it"),
+            format!("tanist replication why {}", record.name),
+        )),
+        Phase::Probing => Some(Finding::passing(format!("acting agent {holder} is suspected; its peers are asked"))),
+        _ if machine.session(holder).is_none() => {
+            Some(Finding::passing(format!("acting agent {holder} has not come back since the server started")))
+        }
+        _ => None,
+    }
+}
+
+/// Tier F3 is in force: only the same snapshot goes on.
+fn proof(record: &ReplicationRecord) -> Option<Finding> {
+    let first = record.awaited().next()?;
+    let words = waiting::proof_in_words(record)?;
+    Some(Finding::degraded(format!("the next snapshot needs {words}"), waiting::confirm(first)))
+}
+
+/// The target equals no recovery point and nothing is being done about it, or the last attempt failed.
+fn lost_data(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    if record.run.is_some() || record.intent == Intent::Deleting {
+        return None;
+    }
+    let sync = format!("tanist replication sync {}", record.name);
+    if let Some(failed) = run::last_record(machine, record).filter(|run| run.state == RunState::Abandoned) {
+        let why = failed.failure.as_deref().unwrap_or("no reason is on record");
+        return Some(Finding::degraded(format!("the last run was abandoned: {why}"), sync));
+    }
+    record.target_dirty.is_some().then(|| {
+        Finding::degraded("the target was written to by a run that did not end: it equals no recovery point", sync)
+    })
+}
+
+fn intent(record: &ReplicationRecord) -> Option<Finding> {
+    match record.intent {
+        Intent::Enabled => None,
+        Intent::Paused => {
+            Some(Finding::degraded("paused by an operator", format!("tanist replication resume {}", record.name)))
+        }
+        Intent::Deleting => Some(Finding::passing("being removed; the data stays")),
+    }
+}
+
+fn missed_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let rpo = record.policy.rpo_seconds?;
+    let point = last_point(machine, record);
+    let since = point.map_or(record.created_at, |point| point.source_time);
+    let age = machine.now().wall.since(since).as_secs();
+    if age <= rpo {
+        return None;
+    }
+    let what = if point.is_some() { "the last recovery point is" } else { "there is no recovery point since" };
+    let next = if record.run.is_some() { "show" } else { "sync" };
+    Some(Finding::degraded(
+        format!("RPO missed: {what} {age} s old, {rpo} s are allowed"),
+        format!("tanist replication {next} {}", record.name),
+    ))
+}
+
+/// Agents that could not take over now.
+fn redundancy(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let acting = record.holder.as_ref().map(|holder| &holder.agent);
+    let candidates = machine.candidates(record).into_iter().filter(|c| Some(&c.agent) != acting);
+    let unable: Vec<_> = candidates.filter_map(|c| Some((c.agent, c.passed_over?))).collect();
+    let (first, _) = unable.first()?;
+    let drained = machine.state().agents.get(first).is_some_and(|agent| agent.drained);
+    let next = if drained {
+        format!("tanist agent undrain {first}")
+    } else {
+        format!("tanist replication check {}", record.name)
+    };
+    let list: Vec<String> =
+        unable.iter().map(|(agent, reason)| format!("agent {agent} could not take over: {reason}")).collect();
+    Some(Finding::degraded(list.join("; "), next))
+}
+
+/// The last recovery point, wherever its bytes are.
+#[must_use]
+pub fn last_point<'a>(machine: &'a ServerMachine, record: &ReplicationRecord) -> Option<&'a RecoveryPoint> {
+    machine.state().recovery_points.get(&(record.id, record.published?))
+}

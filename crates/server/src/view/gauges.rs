@@ -1,0 +1,57 @@
+//! The present values for metrics.
+
+use tanist_model::id::ReplicationName;
+use tanist_model::replication::ReplicationRecord;
+use tanist_protocol::server::ServerMachine;
+
+use super::findings::last_point;
+use super::run;
+
+/// The values of the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gauges {
+    pub term: u64,
+    pub connected_agents: usize,
+    pub replications: Vec<ReplicationGauges>,
+}
+
+/// The values of one replication.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplicationGauges {
+    pub name: ReplicationName,
+    pub state: &'static str,
+    pub lag_seconds: Option<u64>,
+    pub size_bytes: u64,
+    /// Of the present run.
+    pub durable_bytes: Option<u64>,
+    /// Of the present run, by the agent's word.
+    pub passed_bytes: Option<u64>,
+    pub epoch: u32,
+    pub unproven: u64,
+}
+
+#[must_use]
+pub fn gauges(machine: &ServerMachine) -> Gauges {
+    let state = machine.state();
+    let connected = |agent| machine.session(agent).is_some_and(tanist_protocol::server::Session::is_connected);
+    Gauges {
+        term: state.term.0,
+        connected_agents: state.agents.keys().filter(|agent| connected(agent)).count(),
+        replications: state.replications.values().map(|record| replication(machine, record)).collect(),
+    }
+}
+
+fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> ReplicationGauges {
+    let run = machine.state().current_run(record);
+    let progress = run.and_then(|run| run::progress(machine, record, run.id));
+    ReplicationGauges {
+        name: record.name.clone(),
+        state: machine.phase(record).name(),
+        lag_seconds: last_point(machine, record).map(|p| machine.now().wall.since(p.source_time).as_secs()),
+        size_bytes: record.size_bytes,
+        durable_bytes: run.map(|run| run.checkpoint.seq),
+        passed_bytes: progress.map(|progress| progress.passed_bytes),
+        epoch: record.epochs.target.0,
+        unproven: record.unproven.len() as u64,
+    }
+}

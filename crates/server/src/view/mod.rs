@@ -1,0 +1,12 @@
+//! What an operator sees: pure functions over the machine between two decisions. Views answer questions (is my data safe, what
+//! happened, what do I do) and are never stored.
+
+pub mod agents;
+mod findings;
+pub mod gauges;
+pub mod history;
+pub mod replication;
+mod run;
+pub mod status;
+pub mod storage;
+mod waiting;

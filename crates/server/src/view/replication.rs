@@ -1,0 +1,104 @@
+//! `replication show`: is my data safe, what happened, what do I do.
+
+use tanist_model::api::{Health, RankedAgent, ReplicationView, SideView};
+use tanist_model::hierarchy::Rank;
+use tanist_model::id::AgentName;
+use tanist_model::replication::{FencingTier, ReplicationRecord, Side};
+use tanist_protocol::server::ServerMachine;
+
+use super::findings::{Finding, findings, last_point};
+use super::{history, run, waiting};
+
+/// Everything about a replication that a person asks for.
+#[must_use]
+pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> ReplicationView {
+    let verdict = verdict(machine, record);
+    let tier = tier(machine, record);
+    let point = last_point(machine, record);
+    ReplicationView {
+        name: record.name.clone(),
+        health: verdict.health,
+        summary: verdict.summary,
+        intent: record.intent,
+        state: machine.phase(record).name().to_owned(),
+        size_bytes: record.size_bytes,
+        policy: record.policy.clone(),
+        form: "direct".to_owned(),
+        tier,
+        promise: tier.promise().to_owned(),
+        epochs: record.epochs,
+        acting: acting(record).cloned(),
+        sides: vec![side(machine, record, Side::Source), side(machine, record, Side::Target)],
+        lag_seconds: point.map(|point| machine.now().wall.since(point.source_time).as_secs()),
+        last_recovery_point: point.map(history::recovery_point),
+        target_dirty: record.target_dirty.is_some(),
+        run: run::current(machine, record),
+        last_run: run::last(machine, record),
+        waits_for: waiting::waits_for(machine, record),
+        awaited: waiting::awaited(record),
+        last_takeover: history::last_takeover(machine, record),
+        next: verdict.next,
+    }
+}
+
+/// Health, summary and next command: the worst finding's, or what there is to say of a replication that is well.
+#[must_use]
+pub fn verdict(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
+    findings(machine, record).into_iter().next().unwrap_or_else(|| well(machine, record))
+}
+
+fn well(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
+    let point = last_point(machine, record);
+    let (summary, next) = match (point, record.run) {
+        (Some(point), None) => (format!("the target equals the source as of {}", point.source_time), None),
+        (Some(point), Some(_)) => {
+            (format!("a run is in progress; the last recovery point is of {}", point.source_time), None)
+        }
+        (None, Some(_)) => ("the first run is in progress".to_owned(), None),
+        (None, None) => {
+            ("no run has been made yet".to_owned(), Some(format!("tanist replication sync {}", record.name)))
+        }
+    };
+    Finding { health: Health::Ok, summary, next }
+}
+
+/// The tier in force, or the one that a takeover can count on.
+fn tier(machine: &ServerMachine, record: &ReplicationRecord) -> FencingTier {
+    if record.awaited().next().is_some() {
+        return FencingTier::F3;
+    }
+    let agents: Vec<AgentName> = record.target.hierarchy.iter().cloned().collect();
+    machine.reachable_tier(&agents, &record.target.volume)
+}
+
+/// The agent whose activation is on record.
+fn acting(record: &ReplicationRecord) -> Option<&AgentName> {
+    record.holder.as_ref().filter(|holder| holder.activated_at.is_some()).map(|holder| &holder.agent)
+}
+
+fn side(machine: &ServerMachine, record: &ReplicationRecord, side: Side) -> SideView {
+    let agents = record.side(side).hierarchy.iter().enumerate();
+    SideView {
+        side,
+        volume: record.side(side).volume.clone(),
+        epoch: match side {
+            Side::Source => record.epochs.source,
+            Side::Target => record.epochs.target,
+        },
+        agents: agents.map(|(position, agent)| ranked(machine, record, position, agent)).collect(),
+    }
+}
+
+fn ranked(machine: &ServerMachine, record: &ReplicationRecord, position: usize, agent: &AgentName) -> RankedAgent {
+    let reason = machine.why_ineligible(record, agent);
+    let holds = record.holder.as_ref().is_some_and(|holder| holder.agent == *agent);
+    let role = match &reason {
+        _ if acting(record) == Some(agent) => "acting".to_owned(),
+        _ if holds => "being activated".to_owned(),
+        Some(reason) => format!("passed over: {reason}"),
+        None if machine.is_damped(agent) => "ready, after the others: it has failed lately".to_owned(),
+        None => "ready".to_owned(),
+    };
+    let rank = Rank(u8::try_from(position + 1).unwrap_or(u8::MAX));
+    RankedAgent { rank, agent: agent.clone(), role, eligible: reason.is_none() }
+}

@@ -1,0 +1,59 @@
+//! A run, with what its agent says of its progress.
+
+use tanist_model::api::RunView;
+use tanist_model::id::RunId;
+use tanist_model::replication::ReplicationRecord;
+use tanist_model::run::{RunRecord, RunState};
+use tanist_protocol::message::RunProgress;
+use tanist_protocol::server::ServerMachine;
+
+/// The run in progress or waiting to start.
+#[must_use]
+pub fn current(machine: &ServerMachine, record: &ReplicationRecord) -> Option<RunView> {
+    let run = machine.state().current_run(record)?;
+    Some(view(record, run, progress(machine, record, run.id)))
+}
+
+/// The run that ended last.
+#[must_use]
+pub fn last_record<'a>(machine: &'a ServerMachine, record: &ReplicationRecord) -> Option<&'a RunRecord> {
+    let runs = machine.state().runs.values().filter(|run| run.replication == record.id && run.state.is_finished());
+    runs.max_by_key(|run| run.finished_at)
+}
+
+/// The same, to be shown.
+#[must_use]
+pub fn last(machine: &ServerMachine, record: &ReplicationRecord) -> Option<RunView> {
+    last_record(machine, record).map(|run| view(record, run, None))
+}
+
+/// What the holder's beat says of the run.
+#[must_use]
+pub fn progress<'a>(machine: &'a ServerMachine, record: &ReplicationRecord, run: RunId) -> Option<&'a RunProgress> {
+    let session = machine.session(&record.holder.as_ref()?.agent).filter(|session| session.is_connected())?;
+    let role = session.roles.get(&record.id).filter(|role| role.epochs == record.epochs && role.run == Some(run))?;
+    role.progress.as_ref()
+}
+
+fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgress>) -> RunView {
+    let size_bytes = run.snapshot.as_ref().map_or(record.size_bytes, |snapshot| snapshot.size_bytes);
+    let passed = progress.map_or(0, |progress| progress.passed_bytes).min(size_bytes);
+    let done_bytes = passed.max(run.checkpoint.seq);
+    let rate = progress.map_or(0, |progress| progress.rate_bytes_per_second);
+    let moving = !run.state.is_finished() && run.state != RunState::SnapshotPending;
+    RunView {
+        id: run.id,
+        state: run.state,
+        agent: run.agent.clone(),
+        done_bytes,
+        size_bytes,
+        rate_bytes_per_second: rate,
+        seconds_left: (size_bytes - done_bytes.min(size_bytes)).checked_div(rate).filter(|_| moving),
+        limit: progress.map(|progress| progress.limit.clone()).filter(|limit| !limit.is_empty()),
+        takeovers: run.takeovers,
+        repairs: run.repairs,
+        requested_at: run.requested_at,
+        finished_at: run.finished_at,
+        failure: run.failure.clone(),
+    }
+}

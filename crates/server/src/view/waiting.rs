@@ -1,0 +1,66 @@
+//! What a replication waits for, in plain words.
+
+use tanist_model::api::AwaitedProof;
+use tanist_model::replication::{Intent, ReplicationRecord, UnprovenEpoch};
+use tanist_protocol::server::{Phase, ServerMachine};
+
+/// The epochs that hold up the next snapshot.
+#[must_use]
+pub fn awaited(record: &ReplicationRecord) -> Vec<AwaitedProof> {
+    let proof = |epoch: &UnprovenEpoch| AwaitedProof {
+        epoch: epoch.epoch,
+        agent: epoch.agent.clone(),
+        host: epoch.host.clone(),
+        since: epoch.granted_at,
+    };
+    record.awaited().map(proof).collect()
+}
+
+/// One sentence that goes on after "waits for", with what to do.
+#[must_use]
+pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<String> {
+    if machine.state().restoring {
+        return Some(owing(machine));
+    }
+    if let Some(words) = proof_in_words(record) {
+        return Some(words);
+    }
+    match (machine.phase(record), record.holder.as_ref()) {
+        (Phase::Exhausted, _) => Some("an agent of its hierarchies to become eligible".to_owned()),
+        (Phase::Granted, Some(holder)) => Some(format!("agent {} to activate", holder.agent)),
+        (_, Some(holder)) if machine.session(&holder.agent).is_none() => {
+            Some(format!("agent {} to come back after the restart of the server", holder.agent))
+        }
+        (_, None) if record.intent != Intent::Deleting && record.quarantine.is_none() => {
+            Some("an agent to be granted its first epoch".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Which epochs are not proven quiet, and how they could be.
+#[must_use]
+pub fn proof_in_words(record: &ReplicationRecord) -> Option<String> {
+    let awaited: Vec<&UnprovenEpoch> = record.awaited().collect();
+    let first = awaited.first()?;
+    let list: Vec<String> = awaited.iter().map(|u| format!("epoch {} of agent {}", u.epoch, u.agent)).collect();
+    let verb = if list.len() == 1 { "is" } else { "are" };
+    Some(format!(
+        "proof: {} {verb} not proven quiet; start that host's agent again, or if the host is dead: {}",
+        list.join(", "),
+        confirm(first)
+    ))
+}
+
+/// The command that proves an epoch quiet by an operator's word.
+#[must_use]
+pub fn confirm(epoch: &UnprovenEpoch) -> String {
+    format!("tanist agent confirm-dead {}", epoch.agent)
+}
+
+/// Whom a restored store waits for.
+#[must_use]
+pub fn owing(machine: &ServerMachine) -> String {
+    let owing: Vec<&str> = machine.owing_agents().into_iter().map(tanist_model::id::AgentName::as_str).collect();
+    format!("the agents {} to show their epochs after the restore of the store", owing.join(", "))
+}

@@ -1,0 +1,369 @@
+//! A cluster as an operator would set it up: a server, agents that joined with one-time tokens, two storage systems in directories.
+//! Every process is a real one; every cluster has a loopback address of its own, so that tests at the same time cannot meet.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tanist_model::api::{AgentView, ReplicationView, StatusView, TokenCreated, WhyView};
+use tanist_model::event::{Event, EventCode};
+use tanist_model::takeover::TakeoverRecord;
+use tanist_model::time::Timestamp;
+use tempfile::TempDir;
+
+use crate::answer::Answer;
+use crate::process::Process;
+use crate::{Build, wait};
+
+pub const STARTUP: Duration = Duration::from_secs(30);
+/// The names of the two storage systems.
+pub const SOURCES: &str = "san-a";
+pub const TARGETS: &str = "san-b";
+
+const SERVER_PORT: u16 = 7420;
+const FIRST_AGENT_PORT: u16 = 7431;
+/// Lines of each log that a failing test shows.
+const SHOWN_LINES: usize = 60;
+
+/// What a cluster is to be like.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    build: Build,
+    agents: usize,
+    own_hosts: bool,
+    server_environment: Vec<(String, String)>,
+    agent_environment: Vec<(String, String)>,
+    server_place: Option<PathBuf>,
+}
+
+impl Builder {
+    #[must_use]
+    pub fn agents(mut self, count: usize) -> Self {
+        self.agents = count;
+        self
+    }
+
+    /// Each agent believes to be on a host of its own: no kernel lock proves anything between them.
+    #[must_use]
+    pub fn own_hosts(mut self) -> Self {
+        self.own_hosts = true;
+        self
+    }
+
+    /// Switches one rule off in the server.
+    #[must_use]
+    pub fn server_without(mut self, rule: &str) -> Self {
+        self.server_environment.push(("TANIST_MUTATION".to_owned(), rule.to_owned()));
+        self
+    }
+
+    /// Switches one rule off in every agent.
+    #[must_use]
+    pub fn agents_without(mut self, rule: &str) -> Self {
+        self.agent_environment.push(("TANIST_MUTATION".to_owned(), rule.to_owned()));
+        self
+    }
+
+    /// Where the server keeps its state, if not with the rest.
+    #[must_use]
+    pub fn server_place(mut self, place: &Path) -> Self {
+        self.server_place = Some(place.to_owned());
+        self
+    }
+
+    /// Starts everything and waits until every agent is connected.
+    ///
+    /// # Panics
+    /// If anything of it fails.
+    #[must_use]
+    pub fn start(self) -> Cluster {
+        let dir = tempfile::Builder::new().prefix("cluster-").tempdir_in(self.build.scratch).expect("make a directory");
+        for system in [SOURCES, TARGETS] {
+            std::fs::create_dir(dir.path().join(system)).expect("make a storage system");
+        }
+        let server_folder = self.server_place.unwrap_or_else(|| dir.path().join("server"));
+        let mut cluster = Cluster {
+            build: self.build,
+            dir,
+            address: own_address(),
+            server_folder,
+            server_environment: self.server_environment,
+            server: None,
+            seats: BTreeMap::new(),
+        };
+        cluster.initialise();
+        cluster.start_server();
+        for number in 1..=self.agents {
+            let mut environment = self.agent_environment.clone();
+            if self.own_hosts {
+                environment.push(("TANIST_TEST_HOST".to_owned(), format!("machine-{number}/boot-1")));
+            }
+            cluster.join(&format!("h{number}"), environment);
+        }
+        let names: Vec<String> = cluster.seats.keys().cloned().collect();
+        names.iter().for_each(|name| cluster.start_agent(name));
+        names.iter().for_each(|name| cluster.wait_connected(name));
+        cluster
+    }
+}
+
+/// An agent's place: its folder and environment, and its process while it runs.
+#[derive(Debug)]
+struct Seat {
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    build: Build,
+    dir: TempDir,
+    address: Ipv4Addr,
+    server_folder: PathBuf,
+    server_environment: Vec<(String, String)>,
+    server: Option<Process>,
+    seats: BTreeMap<String, Seat>,
+}
+
+impl Cluster {
+    /// Three agents on one host, unless the builder is told otherwise.
+    #[must_use]
+    pub fn builder(build: Build) -> Builder {
+        Builder {
+            build,
+            agents: 3,
+            own_hosts: false,
+            server_environment: Vec::new(),
+            agent_environment: Vec::new(),
+            server_place: None,
+        }
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    #[must_use]
+    pub fn context(&self) -> PathBuf {
+        self.dir.path().join("operator").join("context.toml")
+    }
+
+    #[must_use]
+    pub fn server_address(&self) -> String {
+        format!("{}:{SERVER_PORT}", self.address)
+    }
+
+    /// The file behind `SYSTEM/VOLUME`.
+    #[must_use]
+    pub fn file(&self, volume: &str) -> PathBuf {
+        self.dir.path().join(volume)
+    }
+
+    fn initialise(&self) {
+        let (folder, listen) = (self.server_folder.display().to_string(), self.server_address());
+        self.tanist(&["server", "init", "--dir", &folder, "--listen", &listen]).done();
+    }
+
+    /// Joins a host under a name, without starting its agent.
+    pub fn join(&mut self, name: &str, environment: Vec<(String, String)>) {
+        let folder = self.dir.path().join(name);
+        let token = self.token(name);
+        self.join_with(name, &token.token, &token.ca_hash, &folder).done();
+        self.seats.insert(name.to_owned(), Seat { folder, environment, process: None });
+    }
+
+    #[must_use]
+    pub fn token(&self, name: &str) -> TokenCreated {
+        self.tanist(&["token", "create", name]).body()
+    }
+
+    /// The line that a token's answer tells to type, with both storage systems.
+    #[must_use]
+    pub fn join_with(&self, name: &str, token: &str, ca_hash: &str, folder: &Path) -> Answer {
+        let port = FIRST_AGENT_PORT + u16::try_from(self.seats.len()).expect("few agents");
+        let listen = format!("{}:{port}", self.address);
+        let storage = |system: &str| format!("{system}={}", self.file(system).display());
+        let (a, b, folder) = (storage(SOURCES), storage(TARGETS), folder.display().to_string());
+        let server = self.server_address();
+        let line = ["agent", "join", &server, "--token", token, "--ca-hash", ca_hash, "--dir", &folder];
+        let place = ["--listen", &listen, "--storage", &a, "--storage", &b];
+        assert!(!name.is_empty());
+        self.tanist(&[&line[..], &place[..]].concat())
+    }
+
+    /// A command line with this cluster's context, answering as JSON.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.build.program);
+        command.args(["--output", "json", "--context"]).arg(self.context()).args(arguments);
+        command.env_remove("TANIST_MUTATION").env_remove("TANIST_TEST_HOST").env_remove("TANIST_CONTEXT");
+        command
+    }
+
+    /// Runs a command to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn tanist(&self, arguments: &[&str]) -> Answer {
+        let output = self.command(arguments).stdin(std::process::Stdio::null()).output().expect("run tanist");
+        Answer {
+            asked: format!("tanist {}", arguments.join(" ")),
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Starts the server and waits until it answers.
+    pub fn start_server(&mut self) {
+        let mut command = self.command(&["server", "run", "--dir"]);
+        command.arg(&self.server_folder).envs(self.server_environment.clone());
+        self.server = Some(Process::start(&mut command, &self.dir.path().join("server.log")));
+        wait::until("the server answers", STARTUP, || (self.tanist(&["status"]).status != 3).then_some(()));
+    }
+
+    /// # Panics
+    /// If the server does not run.
+    pub fn kill_server(&mut self) -> Timestamp {
+        self.server.take().expect("a running server").kill()
+    }
+
+    pub fn start_agent(&mut self, name: &str) {
+        let (folder, environment) = (self.seat(name).folder.clone(), self.seat(name).environment.clone());
+        let mut command = self.command(&["agent", "run", "--dir"]);
+        command.arg(folder).envs(environment);
+        let process = Process::start(&mut command, &self.dir.path().join(format!("{name}.log")));
+        self.seats.get_mut(name).expect("a known agent").process = Some(process);
+    }
+
+    pub fn wait_connected(&self, name: &str) {
+        wait::until(&format!("agent {name} is connected"), STARTUP, || {
+            self.agents().into_iter().find(|a| a.name.as_str() == name && a.connected)
+        });
+    }
+
+    fn seat(&self, name: &str) -> &Seat {
+        self.seats.get(name).unwrap_or_else(|| panic!("there is no agent {name}"))
+    }
+
+    #[must_use]
+    pub fn folder(&self, name: &str) -> &Path {
+        &self.seat(name).folder
+    }
+
+    /// # Panics
+    /// If that agent does not run.
+    #[must_use]
+    pub fn agent(&self, name: &str) -> &Process {
+        self.seat(name).process.as_ref().unwrap_or_else(|| panic!("agent {name} does not run"))
+    }
+
+    /// The process of an agent, to be ended by the caller.
+    ///
+    /// # Panics
+    /// If that agent does not run.
+    pub fn take_agent(&mut self, name: &str) -> Process {
+        let process = self.seats.get_mut(name).and_then(|seat| seat.process.take());
+        process.unwrap_or_else(|| panic!("agent {name} does not run"))
+    }
+
+    /// SIGKILL, and the moment of it.
+    pub fn kill(&mut self, name: &str) -> Timestamp {
+        self.take_agent(name).kill()
+    }
+
+    #[must_use]
+    pub fn agents(&self) -> Vec<AgentView> {
+        self.tanist(&["agent", "list"]).body()
+    }
+
+    /// `None` while the server does not answer.
+    #[must_use]
+    pub fn try_show(&self, replication: &str) -> Option<ReplicationView> {
+        let answer = self.tanist(&["replication", "show", replication]);
+        (answer.status == 0).then(|| answer.body())
+    }
+
+    #[must_use]
+    pub fn show(&self, replication: &str) -> ReplicationView {
+        self.tanist(&["replication", "show", replication]).body()
+    }
+
+    /// The status with the exit status that a monitoring system sees.
+    #[must_use]
+    pub fn status(&self) -> (i32, StatusView) {
+        let answer = self.tanist(&["status"]);
+        (answer.status, answer.any_body())
+    }
+
+    /// Oldest first.
+    #[must_use]
+    pub fn takeovers(&self, replication: &str) -> Vec<TakeoverRecord> {
+        let why: WhyView = self.tanist(&["replication", "why", replication]).body();
+        let mut takeovers = why.takeovers;
+        takeovers.sort_by_key(|takeover| takeover.epochs.target);
+        takeovers
+    }
+
+    /// The whole audit log.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            let after = events.last().map_or(0, |event| event.seq.0).to_string();
+            let answer = self.tanist(&["events", "--limit", "1000", "--since-seq", &after]);
+            let page: tanist_model::api::EventPage = answer.body();
+            if page.events.is_empty() {
+                return events;
+            }
+            events.extend(page.events);
+        }
+    }
+
+    /// The newest event of a kind about an agent or a replication, once there is one after `since`.
+    pub fn wait_event(&self, code: EventCode, since: Timestamp, limit: Duration) -> Event {
+        wait::until(&format!("event {code} ({})", code.title()), limit, || {
+            self.events().into_iter().rev().find(|event| event.code == code && event.at >= since)
+        })
+    }
+
+    fn print_logs(&self) {
+        let entries = std::fs::read_dir(self.dir.path()).into_iter().flatten().flatten();
+        let mut logs: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.sort();
+        for path in logs {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+            println!("== {}, the last {} lines\n{}", path.display(), shown.len(), shown.join("\n"));
+        }
+        if self.server.is_some() {
+            for event in self.tanist(&["events", "--limit", "200"]).any_body::<tanist_model::api::EventPage>().events {
+                println!("{} {} {}", event.at, event.code, event.message);
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+        }
+    }
+}
+
+/// 127.X.Y.Z of this process and cluster; the first of them belongs to everybody and is left out.
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,81 @@
+//! Whether the cluster tells the truth of what was done to it: every injected fault has exactly one takeover, and no takeover lacks
+//! a fault.
+
+use std::time::Duration;
+
+use tanist_model::event::{Event, EventCode};
+use tanist_model::takeover::{Evidence, TakeoverRecord};
+use tanist_model::time::Timestamp;
+
+/// A fault is suspected within this time, however slow the machine.
+const SUSPICION_LIMIT: Duration = Duration::from_secs(10);
+/// The agent's clock and the test's are one clock, read at slightly different moments.
+const CLOCK_SLACK: Duration = Duration::from_millis(5);
+
+/// A fault that a test injected.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    pub agent: String,
+    pub at: Timestamp,
+}
+
+impl Fault {
+    #[must_use]
+    pub fn new(agent: &str, at: Timestamp) -> Self {
+        Self { agent: agent.to_owned(), at }
+    }
+}
+
+/// Whether nobody wanted the change: a first activation and a handover are wanted.
+#[must_use]
+pub fn is_unplanned(takeover: &TakeoverRecord) -> bool {
+    !matches!(takeover.evidence, Evidence::FirstActivation | Evidence::Handover { .. } | Evidence::Removed)
+}
+
+/// What is wrong with the story, in words; nothing if it is true.
+#[must_use]
+pub fn untruths(faults: &[Fault], takeovers: &[TakeoverRecord], events: &[Event]) -> Vec<String> {
+    let unplanned: Vec<&TakeoverRecord> = takeovers.iter().filter(|takeover| is_unplanned(takeover)).collect();
+    let mut wrong = Vec::new();
+    for fault in faults {
+        let explained = unplanned.iter().filter(|takeover| explains(takeover, fault)).count();
+        if explained != 1 {
+            wrong.push(format!("{fault:?} has {explained} takeovers"));
+        }
+    }
+    for takeover in &unplanned {
+        if !faults.iter().any(|fault| explains(takeover, fault)) {
+            wrong.push(format!("no fault explains {takeover:?}"));
+        }
+    }
+    for code in [EventCode::TakeoverCommitted, EventCode::TakeoverComplete] {
+        let told = events.iter().filter(|event| event.code == code).count();
+        if told != unplanned.len() {
+            wrong.push(format!("{} takeovers, and {told} times event {code}", unplanned.len()));
+        }
+    }
+    wrong
+}
+
+/// # Panics
+/// If the story is not true.
+#[track_caller]
+pub fn assert_true(faults: &[Fault], takeovers: &[TakeoverRecord], events: &[Event]) {
+    let wrong = untruths(faults, takeovers, events);
+    assert!(wrong.is_empty(), "{}\nthe takeovers: {takeovers:#?}", wrong.join("\n"));
+}
+
+fn explains(takeover: &TakeoverRecord, fault: &Fault) -> bool {
+    let of_it = takeover.from.as_ref().is_some_and(|from| from.as_str() == fault.agent);
+    of_it && takeover.suspected_at.plus(CLOCK_SLACK) >= fault.at && gap(takeover, fault) <= SUSPICION_LIMIT
+}
+
+fn gap(takeover: &TakeoverRecord, fault: &Fault) -> Duration {
+    takeover.suspected_at.since(fault.at)
+}
+
+/// From a fault to the successor's first durable write.
+#[must_use]
+pub fn time_to_first_write(fault: Timestamp, takeover: &TakeoverRecord) -> Option<Duration> {
+    takeover.first_durable_write_at.map(|at| at.since(fault))
+}

@@ -85,7 +85,7 @@ impl<E: Clone> Interpreter<E> {
     pub fn load(&mut self, term: Term, output: Output<E>) {
         debug_assert!(self.waiting.is_empty() && self.effects.is_empty());
         let groups: Vec<Group> = output.decisions.iter().filter_map(|d| d.group.clone()).collect();
-        if self.mutations.breaks(Mutation::PersistAfterSend) {
+        if self.mutations.breaks(Mutation::PersistAfterSend) && !groups.is_empty() {
             self.effects.extend(output.decisions.iter().flat_map(|d| d.after.iter().cloned()));
             self.waiting =
                 output.decisions.into_iter().map(|d| Decision { group: d.group, after: Vec::new() }).collect();

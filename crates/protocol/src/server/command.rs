@@ -142,6 +142,10 @@ impl ServerMachine {
 
     /// Has the agents concerned look now, then goes on with the command.
     fn survey_for_command(&mut self, id: CommandId, actor: String, command: Command) {
+        if self.is_surveying_for(id) {
+            // The same command once more, while the agents still look: it is answered once, when they have.
+            return;
+        }
         type Asked = (Vec<AgentName>, Vec<PeerAddress>, Vec<VolumeAddress>);
         let (agents, peers, volumes): Asked = match &command {
             Command::Check(create) | Command::Create(create) => {

@@ -57,6 +57,11 @@ impl ServerMachine {
         (survey, asked)
     }
 
+    /// Whether a survey for this command is under way.
+    pub(super) fn is_surveying_for(&self, command: CommandId) -> bool {
+        self.surveys.values().any(|s| matches!(&s.purpose, Purpose::Command { id, .. } if *id == command))
+    }
+
     pub(super) fn start_survey(
         &mut self,
         agents: &[AgentName],

@@ -94,7 +94,10 @@ impl Checker {
     }
 
     /// The store went back; what the world saw since then stays true of the world.
-    pub fn restored(&mut self, state: State) {
+    ///
+    /// `granted`: what some agent remembers having been granted. Other epochs of the lost time were never acted under, and may
+    /// be given again.
+    pub fn restored(&mut self, state: State, granted: &BTreeSet<(ReplicationId, Epoch)>) {
         self.term = state.term;
         self.state = state;
         for (id, ledger) in &mut self.ledgers {
@@ -102,6 +105,7 @@ impl Checker {
             ledger.last_point = None;
             ledger.last_publication = 0;
             ledger.quiet.clear();
+            ledger.holders.retain(|epoch, _| granted.contains(&(*id, *epoch)));
             ledger.bound = self.state.replications.get(id).and_then(|r| self.state.current_run(r)?.snapshot.clone());
         }
     }
@@ -147,7 +151,20 @@ impl Checker {
 
     pub fn write_lands(&mut self, write: &Write, disks: &Disks) {
         self.check_writer(write, "a write lands");
+        self.note_live_write(write);
         self.check_promise(write.replication, disks);
+    }
+
+    /// A live source gives other bytes each time it is read: its present writer may repair what it wrote.
+    fn note_live_write(&mut self, write: &Write) {
+        let current = self.state.replications.get(&write.replication).map(|r| r.epochs);
+        let Some(ledger) = self.ledgers.get_mut(&write.replication) else { return };
+        let live = ledger.bound.as_ref().is_some_and(|s| s.mode == SourceMode::Live);
+        if live && current == Some(write.epochs) && self.state.replications.get(&write.replication).is_some_and(|r| r.run.is_some())
+            && let Some(promised) = ledger.promised.get_mut(write.block)
+        {
+            *promised = write.content;
+        }
     }
 
     pub fn caches_are_lost(&mut self, disks: &Disks, _names: &[ReplicationName]) {

@@ -103,7 +103,7 @@ impl World {
             }
             EngineCommand::TryLock => self.try_lock(agent, key),
             EngineCommand::Prepare { run, attempt, mode, keep } => {
-                let generation = self.rng.next();
+                let generation = self.rng.draw();
                 if let Some(engine) = self.engine_mut(agent, key) {
                     engine.preparing = Some((run, generation));
                 }
@@ -252,7 +252,7 @@ impl World {
         snapshot: BoundSnapshot,
         (from, committed): (Checkpoint, u64),
     ) {
-        let id = self.rng.next();
+        let id = self.rng.draw();
         let stride = 1 + self.rng.index(4);
         let Some(engine) = self.engine_mut(agent, key) else { return };
         let next = blocks(from.seq);

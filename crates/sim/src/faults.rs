@@ -51,8 +51,7 @@ impl World {
             85..87 => self.agents[agent].mismatch_next = true,
             87..91 => self.last(Fault::PathLost(agent), 500_000, 8_000_000, |w| w.agents[agent].path_lost = true),
             91..94 => self.agent_leaves(pid),
-            94..97 => self.break_connections(agent),
-            97..98 => self.note_backup(),
+            94..96 => self.break_connections(agent),
             _ => self.rival_or_restore(),
         }
     }
@@ -228,6 +227,9 @@ impl World {
         self.note("heal", 0, || "the faults are over".to_owned());
         self.commits = Commits::Sound;
         self.agents.iter_mut().for_each(crate::process::AgentSlot::heal);
+        while self.servers.len() > 1 {
+            self.kill_server(self.servers[0].shell.pid, "an operator finds that two run");
+        }
         let mut paused: Vec<Pid> = self.servers.iter().map(|s| s.shell.pid).collect();
         paused.extend(self.agents.iter().filter_map(|a| a.process.as_ref()).map(|p| p.shell.pid));
         paused.into_iter().for_each(|pid| self.resume(pid));

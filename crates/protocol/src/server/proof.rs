@@ -7,6 +7,7 @@ use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecor
 use tanist_model::run::RunState;
 use tanist_model::takeover::{Evidence, ProvenEpoch};
 
+use super::supervise::Vacancy;
 use super::{Effect, ServerMachine};
 use crate::message::{FenceReport, ServerMessage, Stamp};
 use crate::mutation::Mutation;
@@ -191,7 +192,7 @@ impl ServerMachine {
             (None, None) if leaving => (Evidence::Handover { by: "the agent's stop".to_owned() }, wall),
             (None, None) => (Evidence::ReportedUnfit { reason: "it drained by itself".to_owned() }, wall),
         };
-        supervision.vacancy = Some((evidence, since));
+        supervision.vacancy = Some(Vacancy { evidence, since, left_by: Some(agent.clone()) });
         supervision.suspicion = None;
     }
 

@@ -6,6 +6,7 @@ use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
 use tanist_model::replication::{ReplicationRecord, UnprovenEpoch};
 use tanist_model::takeover::Evidence;
 
+use super::supervise::Vacancy;
 use super::{Effect, ServerMachine};
 use crate::message::Hello;
 use crate::mutation::Mutation;
@@ -50,7 +51,7 @@ impl ServerMachine {
         self.commit_current(&record, vec![event, Change::PutReplication(Box::new(next))], Vec::new());
         let wall = self.now.wall;
         let evidence = Evidence::ReportedUnfit { reason: "its epoch was lost with the restored store".to_owned() };
-        self.supervision_mut(id).vacancy = Some((evidence, wall));
+        self.supervision_mut(id).vacancy = Some(Vacancy { evidence, since: wall, left_by: None });
         self.touched.insert(id);
     }
 

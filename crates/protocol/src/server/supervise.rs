@@ -71,13 +71,21 @@ pub struct Handover {
     pub(super) unconditional: bool,
 }
 
+/// Why the place of the acting agent is vacant.
+#[derive(Clone, Debug)]
+pub struct Vacancy {
+    pub(super) evidence: Evidence,
+    pub(super) since: Timestamp,
+    pub(super) left_by: Option<AgentName>,
+}
+
 /// What this server process knows of a replication beyond its record.
 #[derive(Clone, Debug, Default)]
 pub struct Supervision {
     pub suspicion: Option<Suspicion>,
     pub handover: Option<Handover>,
-    /// Why the place of the acting agent is vacant, kept until it is filled.
-    pub(super) vacancy: Option<(Evidence, Timestamp)>,
+    /// Kept until the place is filled.
+    pub(super) vacancy: Option<Vacancy>,
     pub(super) exhausted: bool,
     pub(super) proof_announced: bool,
     pub(super) delete_announced: bool,
@@ -158,7 +166,8 @@ impl ServerMachine {
         let wall = self.now.wall;
         let supervision = self.supervision_mut(record.id);
         let wanted = supervision.handover.as_ref().and_then(|h| h.to.clone());
-        let (evidence, since) = supervision.vacancy.clone().unwrap_or((Evidence::FirstActivation, wall));
+        let vacancy = supervision.vacancy.clone();
+        let (evidence, since) = vacancy.map_or((Evidence::FirstActivation, wall), |v| (v.evidence, v.since));
         self.take_over(record, evidence, since, Vec::new(), wanted.as_ref());
     }
 

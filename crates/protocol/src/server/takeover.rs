@@ -8,6 +8,7 @@ use tanist_model::replication::{Holder, Intent, ReplicationRecord, UnprovenEpoch
 use tanist_model::takeover::{Candidate, Evidence, ProbeVerdict, TakeoverRecord};
 use tanist_model::time::Timestamp;
 
+use super::supervise::Vacancy;
 use super::{Effect, ServerMachine};
 use crate::message::{Assignment, FenceReport, ServerMessage, Stamp};
 use crate::mutation::Mutation;
@@ -22,7 +23,7 @@ impl ServerMachine {
         verdicts: Vec<ProbeVerdict>,
         prefer: Option<&AgentName>,
     ) {
-        let candidates = self.candidates(record);
+        let candidates = self.candidates_but_the_silent(record, &evidence);
         let preferred =
             prefer.filter(|p| candidates.iter().any(|c| c.agent == **p && c.passed_over.is_none())).cloned();
         let Some(successor) = preferred.or_else(|| self.pick(&candidates)) else {
@@ -37,7 +38,7 @@ impl ServerMachine {
             replication: record.id,
             epochs,
             evidence,
-            from: record.holder.as_ref().map(|h| h.agent.clone()),
+            from: self.who_left(record),
             to: successor,
             suspected_at,
             verdicts,
@@ -84,7 +85,7 @@ impl ServerMachine {
             granted_at: self.now.wall,
         });
         takeover.unproven = next.awaited().map(|u| u.epoch).collect();
-        let mut changes = vec![self.takeover_event(record, &takeover)];
+        let mut changes: Vec<Change> = self.takeover_event(record, &takeover).into_iter().collect();
         changes.extend(self.penalty_of(&takeover));
         if self.supervisions.get(&record.id).is_some_and(|s| s.exhausted) {
             let message = format!("agent {} is eligible", takeover.to);
@@ -128,16 +129,43 @@ impl ServerMachine {
         }
     }
 
-    fn takeover_event(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Change {
-        let code = match takeover.evidence {
-            Evidence::Handover { .. } => EventCode::HandoverStarted,
-            Evidence::FirstActivation => EventCode::Activated,
-            _ => EventCode::TakeoverCommitted,
-        };
+    /// A handover and a first activation have events of their own.
+    fn takeover_event(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Option<Change> {
+        if matches!(takeover.evidence, Evidence::Handover { .. } | Evidence::FirstActivation) {
+            return None;
+        }
         let from = takeover.from.as_ref().map_or(String::new(), |from| format!(" from {from}"));
         let message =
             format!("epoch {} granted to {}{from}: {}", takeover.epochs, takeover.to, describe(&takeover.evidence));
-        self.event_of(record, Some(&takeover.to), code, message)
+        Some(self.event_of(record, Some(&takeover.to), EventCode::TakeoverCommitted, message))
+    }
+
+    /// The agent that acts no more: the holder, or who left the place before.
+    fn who_left(&self, record: &ReplicationRecord) -> Option<AgentName> {
+        let left = || self.supervisions.get(&record.id)?.vacancy.as_ref()?.left_by.clone();
+        record.holder.as_ref().map(|h| h.agent.clone()).or_else(left)
+    }
+
+    /// The process that is silent is not its own successor, however fresh its last beat is; one that did not activate in time
+    /// only if there is nobody else.
+    fn candidates_but_the_silent(&self, record: &ReplicationRecord, evidence: &Evidence) -> Vec<Candidate> {
+        let mut candidates = self.candidates(record);
+        let others = candidates.iter().any(|c| c.passed_over.is_none() && !self.holds(record, &c.agent));
+        let reason = match evidence {
+            Evidence::BeatsMissed { .. } | Evidence::ConnectionEnded { .. } => "it is the one that does not answer",
+            Evidence::HandoverOverdue => "it is the one that does not drain",
+            Evidence::ActivationTimeout if others => "it is the one that did not activate",
+            _ => return candidates,
+        };
+        for candidate in candidates.iter_mut().filter(|c| self.holds(record, &c.agent)) {
+            candidate.passed_over.get_or_insert_with(|| reason.to_owned());
+        }
+        candidates
+    }
+
+    /// The agent's present process is the one that was granted the epochs in force.
+    fn holds(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
+        self.holder_session(record).is_some_and(|(holder, _)| holder == agent)
     }
 
     /// A failure damps the agent that failed; what an operator wanted does not.
@@ -171,7 +199,7 @@ impl ServerMachine {
         candidates: &[Candidate],
     ) {
         let supervision = self.supervision_mut(record.id);
-        supervision.vacancy.get_or_insert((evidence, suspected_at));
+        supervision.vacancy.get_or_insert(Vacancy { evidence, since: suspected_at, left_by: None });
         if std::mem::replace(&mut supervision.exhausted, true) {
             return;
         }

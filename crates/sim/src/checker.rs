@@ -100,6 +100,7 @@ impl Checker {
     pub fn restored(&mut self, state: State, granted: &BTreeSet<(ReplicationId, Epoch)>) {
         self.term = state.term;
         self.state = state;
+        self.gone.retain(|id| !self.state.replications.contains_key(id));
         for (id, ledger) in &mut self.ledgers {
             ledger.promised.clear();
             ledger.last_point = None;
@@ -152,7 +153,7 @@ impl Checker {
     pub fn write_lands(&mut self, write: &Write, disks: &Disks) {
         self.check_writer(write, "a write lands");
         self.note_live_write(write);
-        self.check_promise(write.replication, disks);
+        self.check_promises(disks);
     }
 
     /// A live source gives other bytes each time it is read: its present writer may repair what it wrote.
@@ -160,20 +161,23 @@ impl Checker {
         let current = self.state.replications.get(&write.replication).map(|r| r.epochs);
         let Some(ledger) = self.ledgers.get_mut(&write.replication) else { return };
         let live = ledger.bound.as_ref().is_some_and(|s| s.mode == SourceMode::Live);
-        if live && current == Some(write.epochs) && self.state.replications.get(&write.replication).is_some_and(|r| r.run.is_some())
+        if live
+            && current == Some(write.epochs)
+            && self.state.replications.get(&write.replication).is_some_and(|r| r.run.is_some())
             && let Some(promised) = ledger.promised.get_mut(write.block)
         {
             *promised = write.content;
         }
     }
 
-    pub fn caches_are_lost(&mut self, disks: &Disks, _names: &[ReplicationName]) {
-        let ids: Vec<_> = self.ledgers.keys().copied().collect();
+    /// What stands for any replication still stands, whoever wrote.
+    pub fn check_promises(&mut self, disks: &Disks) {
+        let ids: Vec<_> = self.ledgers.keys().copied().filter(|id| self.state.replications.contains_key(id)).collect();
         ids.into_iter().for_each(|id| self.check_promise(id, disks));
     }
 
     fn check_promise(&mut self, id: ReplicationId, disks: &Disks) {
-        let Some(ledger) = self.ledgers.get(&id).filter(|_| !self.gone.contains(&id)) else { return };
+        let Some(ledger) = self.ledgers.get(&id) else { return };
         let current = disks.targets[ledger.volume].current();
         self.check(properties::promised_blocks_stand(&current, &ledger.promised, "a checkpoint or recovery point"));
     }

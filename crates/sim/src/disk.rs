@@ -44,14 +44,26 @@ pub struct Descriptor {
     pub in_flight: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Block {
-    current: u64,
-    durable: u64,
-    /// Whose cache holds the current content, if it is not durable.
-    cached_by: Option<Boot>,
+/// What a host has written and not flushed.
+#[derive(Clone, Copy, Debug)]
+struct Cached {
+    boot: Boot,
+    content: u64,
     /// A failed flush marked the page clean: no later flush writes it.
     falsely_clean: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Block {
+    durable: u64,
+    /// At most one a host, the latest last.
+    cached: Vec<Cached>,
+}
+
+impl Block {
+    fn current(&self) -> u64 {
+        self.cached.last().map_or(self.durable, |c| c.content)
+    }
 }
 
 /// A target volume.
@@ -69,7 +81,7 @@ impl Target {
 
     #[must_use]
     pub fn current(&self) -> Vec<u64> {
-        self.blocks.iter().map(|b| b.current).collect()
+        self.blocks.iter().map(Block::current).collect()
     }
 
     #[must_use]
@@ -78,26 +90,26 @@ impl Target {
     }
 
     fn land(&mut self, block: usize, content: u64, boot: Boot) {
-        let block = &mut self.blocks[block];
-        (block.current, block.cached_by, block.falsely_clean) = (content, Some(boot), false);
+        let cached = &mut self.blocks[block].cached;
+        cached.retain(|c| c.boot != boot);
+        cached.push(Cached { boot, content, falsely_clean: false });
     }
 
     fn flush(&mut self, boot: Boot) {
-        for block in self.blocks.iter_mut().filter(|b| b.cached_by == Some(boot) && !b.falsely_clean) {
-            (block.durable, block.cached_by) = (block.current, None);
+        for block in &mut self.blocks {
+            let Some(place) = block.cached.iter().position(|c| c.boot == boot && !c.falsely_clean) else { continue };
+            block.durable = block.cached.remove(place).content;
         }
     }
 
     fn fail_flush(&mut self, boot: Boot) {
-        for block in self.blocks.iter_mut().filter(|b| b.cached_by == Some(boot)) {
-            block.falsely_clean = true;
+        for cached in self.blocks.iter_mut().flat_map(|b| &mut b.cached).filter(|c| c.boot == boot) {
+            cached.falsely_clean = true;
         }
     }
 
-    fn lose_cache(&mut self, lost: impl Fn(&Boot) -> bool) {
-        for block in self.blocks.iter_mut().filter(|b| b.cached_by.as_ref().is_some_and(&lost)) {
-            (block.current, block.cached_by, block.falsely_clean) = (block.durable, None, false);
-        }
+    fn lose_cache(&mut self, boot: Boot) {
+        self.blocks.iter_mut().for_each(|b| b.cached.retain(|c| c.boot != boot));
     }
 }
 
@@ -204,6 +216,6 @@ impl Disks {
     pub fn end_boot(&mut self, boot: Boot) {
         self.writes.retain(|_, w| w.boot != boot);
         self.descriptors.retain(|_, d| d.boot != boot);
-        self.targets.iter_mut().for_each(|t| t.lose_cache(|b| *b == boot));
+        self.targets.iter_mut().for_each(|t| t.lose_cache(boot));
     }
 }

@@ -121,7 +121,7 @@ impl World {
             }
         }
         self.disks.end_boot(dead);
-        self.checker.caches_are_lost(&self.disks, &self.replications);
+        self.checker.check_promises(&self.disks);
         self.last(Fault::HostDown(host), 500_000, 10_000_000, |_| {});
     }
 

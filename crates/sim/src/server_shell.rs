@@ -178,7 +178,8 @@ impl World {
         state.agents.values_mut().filter(|a| !a.removed).for_each(|a| a.owes_epochs = true);
         self.coverage.restores += 1;
         self.note("restore", state.term.0, || "the store is restored from its backup".to_owned());
-        let granted = self.agents.iter().flat_map(|a| a.remembered.iter().map(|(id, epochs)| (*id, epochs.target))).collect();
+        let granted =
+            self.agents.iter().flat_map(|a| a.remembered.iter().map(|(id, epochs)| (*id, epochs.target))).collect();
         self.checker.restored(state.clone(), &granted);
         self.store = MemoryStore::with_state(state);
         let start = self.now + self.rng.between(100_000, 2_000_000);

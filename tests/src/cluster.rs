@@ -200,8 +200,12 @@ impl Cluster {
     /// A command line with this cluster's context, answering as JSON.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_as(&self.context(), arguments)
+    }
+
+    fn command_as(&self, context: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.build.program);
-        command.args(["--output", "json", "--context"]).arg(self.context()).args(arguments);
+        command.args(["--output", "json", "--context"]).arg(context).args(arguments);
         command.env_remove("TANIST_MUTATION").env_remove("TANIST_TEST_HOST").env_remove("TANIST_CONTEXT");
         command
     }
@@ -212,7 +216,17 @@ impl Cluster {
     /// If it cannot be started.
     #[must_use]
     pub fn tanist(&self, arguments: &[&str]) -> Answer {
-        let output = self.command(arguments).stdin(std::process::Stdio::null()).output().expect("run tanist");
+        self.tanist_as(&self.context(), arguments)
+    }
+
+    /// The same with another context, as from another machine.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn tanist_as(&self, context: &Path, arguments: &[&str]) -> Answer {
+        let output =
+            self.command_as(context, arguments).stdin(std::process::Stdio::null()).output().expect("run tanist");
         Answer {
             asked: format!("tanist {}", arguments.join(" ")),
             status: output.status.code().unwrap_or(-1),

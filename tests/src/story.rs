@@ -38,16 +38,13 @@ pub fn untruths(faults: &[Fault], takeovers: &[TakeoverRecord], events: &[Event]
     let unplanned: Vec<&TakeoverRecord> = takeovers.iter().filter(|takeover| is_unplanned(takeover)).collect();
     let mut wrong = Vec::new();
     for fault in faults {
-        let explained = unplanned.iter().filter(|takeover| explains(takeover, fault)).count();
+        let explained = unplanned.iter().filter(|takeover| cause(takeover, faults) == Some(fault)).count();
         if explained != 1 {
             wrong.push(format!("{fault:?} has {explained} takeovers"));
         }
     }
-    for takeover in &unplanned {
-        if !faults.iter().any(|fault| explains(takeover, fault)) {
-            wrong.push(format!("no fault explains {takeover:?}"));
-        }
-    }
+    let unexplained = unplanned.iter().filter(|takeover| cause(takeover, faults).is_none());
+    wrong.extend(unexplained.map(|takeover| format!("no fault explains {takeover:?}")));
     for code in [EventCode::TakeoverCommitted, EventCode::TakeoverComplete] {
         let told = events.iter().filter(|event| event.code == code).count();
         if told != unplanned.len() {
@@ -65,13 +62,12 @@ pub fn assert_true(faults: &[Fault], takeovers: &[TakeoverRecord], events: &[Eve
     assert!(wrong.is_empty(), "{}\nthe takeovers: {takeovers:#?}", wrong.join("\n"));
 }
 
-fn explains(takeover: &TakeoverRecord, fault: &Fault) -> bool {
-    let of_it = takeover.from.as_ref().is_some_and(|from| from.as_str() == fault.agent);
-    of_it && takeover.suspected_at.plus(CLOCK_SLACK) >= fault.at && gap(takeover, fault) <= SUSPICION_LIMIT
-}
-
-fn gap(takeover: &TakeoverRecord, fault: &Fault) -> Duration {
-    takeover.suspected_at.since(fault.at)
+/// The last fault of the agent that was replaced, if it is recent enough to be the cause.
+fn cause<'a>(takeover: &TakeoverRecord, faults: &'a [Fault]) -> Option<&'a Fault> {
+    let suspected = takeover.suspected_at.plus(CLOCK_SLACK);
+    let of_it = |fault: &&Fault| takeover.from.as_ref().is_some_and(|from| from.as_str() == fault.agent);
+    let before = faults.iter().filter(of_it).filter(|fault| fault.at <= suspected);
+    before.max_by_key(|fault| fault.at).filter(|fault| suspected.since(fault.at) <= SUSPICION_LIMIT)
 }
 
 /// From a fault to the successor's first durable write.

@@ -73,7 +73,7 @@ impl Core {
         }
     }
 
-    /// Runs until the machine says that every role has ended after `leave`.
+    /// Runs until the machine says that every role has ended after `leave`. Then the link gets no more messages and closes.
     pub(crate) async fn run(mut self, mut inlets: Inlets, leave: impl Future<Output = ()>) {
         let mut pace = tokio::time::interval(self.machine.tick_interval());
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -175,11 +175,13 @@ impl Core {
                 self.outlets.targets.send_replace(Targets { peers, volumes });
             }
             Effect::Survey { survey, peers, volumes, inventory } => {
-                let watcher = self.outlets.watcher.clone();
-                if inventory {
-                    tokio::spawn(watcher.clone().inventory(self.outlets.seen.clone()));
-                }
-                tokio::spawn(watcher.survey(survey, Targets { peers, volumes }, self.outlets.seen.clone()));
+                let (watcher, seen) = (self.outlets.watcher.clone(), self.outlets.seen.clone());
+                tokio::spawn(async move {
+                    if inventory {
+                        watcher.clone().inventory(seen.clone()).await;
+                    }
+                    watcher.survey(survey, Targets { peers, volumes }, seen).await;
+                });
             }
             Effect::Remember { replication, epochs } => self.outlets.ledger.remember(replication, epochs),
             Effect::InstallCertificate { pem } => self.install_certificate(pem),

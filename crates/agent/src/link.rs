@@ -14,6 +14,8 @@ use crate::clock;
 /// First pause before dialling again; doubled up to the limit.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after a refusal that only an operator can end.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(10);
 /// Messages that wait for a slow link; more means that the link is as good as dead.
 const QUEUE: usize = 256;
 /// The longest that one message may take to be sent.
@@ -42,10 +44,18 @@ pub(crate) async fn keep(server: String, config: Arc<ClientConfig>, events: mpsc
                     return;
                 }
             }
-            Err(error) => note(&error),
+            Err(error) => {
+                note(&error);
+                if !error.retry_helps() {
+                    pause = HOPELESS_PAUSE;
+                }
+                if events.is_closed() {
+                    return;
+                }
+            }
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = if pause > LONGEST_PAUSE { LONGEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
     }
 }
 
@@ -92,5 +102,7 @@ async fn write(mut sender: Sender<AgentMessage>, mut queue: mpsc::Receiver<Agent
             Err(_) => return format!("the server took nothing for {} s", SEND_LIMIT.as_secs()),
         }
     }
+    // A goodbye that does not arrive is noticed all the same.
+    let _ = sender.close().await;
     "the agent dropped it".to_owned()
 }

@@ -22,6 +22,9 @@ use crate::peers::{self, Pinger};
 use crate::storages::Storages;
 use crate::watch::{Targets, Watcher};
 
+/// The longest that an ending agent waits for its link to close.
+const GOODBYE: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Why an agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -113,14 +116,17 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
         folder: folder.to_owned(),
     };
     let core = Core::new(machine, mutations, identity, outlets);
-    let keeper = tokio::spawn(link::keep(config.server, client, link_events));
+    let mut keeper = tokio::spawn(link::keep(config.server, client, link_events));
     let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
     let ended = tokio::select! {
         () = core.run(Inlets { link, reports: engine_reports, seen }, leave) => Ok(()),
         cause = peers::listen(listener, live, &anchor, cluster, incarnation) => Err(AgentError::ListenerDied(cause)),
     };
-    keeper.abort();
     routine.abort();
+    // What was said last shall arrive, and the server shall see a goodbye; a link that is stuck is not waited for.
+    if tokio::time::timeout(GOODBYE, &mut keeper).await.is_err() {
+        keeper.abort();
+    }
     ended
 }
 

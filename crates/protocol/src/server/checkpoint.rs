@@ -5,7 +5,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId};
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::{Checkpoint, RunRecord, RunState};
-use tanist_model::takeover::{Evidence, TakeoverRecord};
+use tanist_model::takeover::TakeoverRecord;
 use tanist_model::time::Timestamp;
 
 use super::ServerMachine;
@@ -85,18 +85,14 @@ impl ServerMachine {
         durable_at: Timestamp,
     ) -> Vec<Change> {
         let takeover = self.state.takeovers.get(&(record.id, record.epochs.target.0));
-        let Some(takeover) = takeover.filter(|t| t.first_durable_write_at.is_none()) else { return Vec::new() };
+        // Only of a run that was in progress: otherwise its first write says nothing of the takeover.
+        let open = |t: &&TakeoverRecord| t.first_durable_write_at.is_none() && t.run == Some(run.id);
+        let Some(takeover) = takeover.filter(open) else { return Vec::new() };
         let mut done = takeover.clone();
         done.first_durable_write_at = Some(durable_at.min(self.now.wall));
-        done.run = Some(run.id);
         done.resumed_seq = run.checkpoint.seq;
         done.copied_again_bytes = Some(copied_again(record, run));
-        let mut changes = Vec::new();
-        if !matches!(takeover.evidence, Evidence::FirstActivation) {
-            changes.push(self.first_write_event(agent, record, run, &done));
-        }
-        changes.push(Change::PutTakeover(Box::new(done)));
-        changes
+        vec![self.first_write_event(agent, record, run, &done), Change::PutTakeover(Box::new(done))]
     }
 
     fn first_write_event(

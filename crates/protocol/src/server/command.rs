@@ -120,9 +120,11 @@ impl ServerMachine {
             return;
         }
         match command {
-            Command::Check(_) | Command::CheckExisting { .. } | Command::Create(_) | Command::ConfirmDead { .. } => {
-                self.survey_for_command(id, actor, command);
-            }
+            Command::Check(_)
+            | Command::CheckExisting { .. }
+            | Command::Look
+            | Command::Create(_)
+            | Command::ConfirmDead { .. } => self.survey_for_command(id, actor, command),
             Command::Sync { name } => self.sync(id, &actor, &name),
             Command::Pause { name } => self.set_intent(id, &actor, &name, Intent::Paused),
             Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),
@@ -164,8 +166,10 @@ impl ServerMachine {
                 let everyone = self.sessions.keys().filter(|peer| *peer != agent).cloned().collect();
                 (everyone, self.peer_address(agent).into_iter().collect(), Vec::new())
             }
+            Command::Look => (self.sessions.keys().cloned().collect(), Vec::new(), Vec::new()),
             _ => return,
         };
+        let inventory = matches!(command, Command::Look);
         let live: Vec<AgentName> =
             agents.into_iter().filter(|a| self.sessions.get(a).is_some_and(super::Session::is_connected)).collect();
         let purpose = Purpose::Command { id, actor: actor.clone(), command: Box::new(command.clone()) };
@@ -173,7 +177,7 @@ impl ServerMachine {
             return self.finish_command(id, &actor, command, &[]);
         }
         let limit = self.timers.survey;
-        self.start_survey(&live, &peers, &volumes, false, limit, purpose);
+        self.start_survey(&live, &peers, &volumes, inventory, limit, purpose);
     }
 
     pub(super) fn finish_command(&mut self, id: CommandId, actor: &str, command: Command, verdicts: &[ProbeVerdict]) {
@@ -187,6 +191,10 @@ impl ServerMachine {
                     Some(record) => Ok(Answer::Plan(Box::new(self.plan_of(record)))),
                     None => Err(no_replication(&name)),
                 };
+                self.out.perform(Effect::Answer { command: id, answer: Box::new(answer) });
+            }
+            Command::Look => {
+                let answer = Ok(Answer::done(id, "every agent has looked at its storage"));
                 self.out.perform(Effect::Answer { command: id, answer: Box::new(answer) });
             }
             Command::Create(create) => self.create(id, actor, &create),

@@ -50,6 +50,8 @@ impl ServerMachine {
         by: String,
         unconditional: bool,
     ) {
+        // Named now: once the holder has drained, it is as eligible as any.
+        let to = to.or_else(|| self.successor_of(record, holder));
         let handover =
             Handover { to, by: by.clone(), started_at: self.now.wall, since: self.now.monotonic, unconditional };
         self.supervision_mut(record.id).handover = Some(handover);

@@ -264,7 +264,8 @@ impl ServerMachine {
             suspected_at: self.now.wall,
             survey,
             asked,
-            deadline: self.now.monotonic.plus(self.timers.probe),
+            // A little longer than the peers wait, so that their word of silence arrives in time.
+            deadline: self.now.monotonic.plus(self.timers.probe * 6 / 5),
             verdicts: Vec::new(),
             partition_noted: false,
         };

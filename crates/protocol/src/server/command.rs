@@ -25,6 +25,8 @@ pub enum Command {
     CheckExisting {
         name: ReplicationName,
     },
+    /// Has every agent look at its storage now.
+    Look,
     Create(CreateReplication),
     Sync {
         name: ReplicationName,

@@ -15,6 +15,7 @@ use tanist_store::{SqliteStore, Store};
 use tanist_wire::handshake::Admission;
 use tanist_wire::socket;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::api::{Api, Installation};
@@ -112,17 +113,20 @@ impl Server {
             refusals,
             next_connection: AtomicU64::new(1),
         });
-        let mut tasks = JoinSet::new();
-        let mut deciding = JoinSet::new();
+        let (mut accepting, mut deciding, mut housekeeping) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        let (stop, stopped) = oneshot::channel();
         deciding.spawn(core.run());
-        tasks.spawn(connections::accept(self.listener, door));
-        tasks.spawn(keep_house(self.authority, metrics));
+        accepting.spawn(connections::accept(self.listener, door, stopped));
+        housekeeping.spawn(keep_house(self.authority, metrics));
         tracing::info!(address = %self.address, "the server listens");
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             ended = deciding.join_next() => ended.and_then(Result::ok).unwrap_or(Err(ServerError::LoopEnded)),
         };
-        tasks.shutdown().await;
+        drop(stop);
+        // A connection that ends in a panic has been reported by the runtime; the others end all the same.
+        let _ = accepting.join_next().await;
+        housekeeping.shutdown().await;
         deciding.shutdown().await;
         drop(self.store);
         if let Some(store) = self.durable.and_then(Arc::into_inner) {

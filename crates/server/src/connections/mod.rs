@@ -17,7 +17,7 @@ use tanist_wire::handshake::Admission;
 use tanist_wire::socket;
 use tanist_wire::tls::Protocol;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 pub use http::ClientAddress;
@@ -49,26 +49,37 @@ impl Door {
     }
 }
 
-/// Accepts connections for ever. Dropping this ends all of them.
-pub async fn accept(listener: TcpListener, door: Arc<Door>) {
+/// Accepts connections until `stop` ends, then ends all of them and returns when they are gone. Dropping this ends them too.
+pub async fn accept(listener: TcpListener, door: Arc<Door>, mut stop: oneshot::Receiver<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut open = JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = next(&listener, &room) => accepted,
+            _ = &mut stop => break,
+        };
+        let door = Arc::clone(&door);
+        open.spawn(async move {
+            let (stream, from, _place) = accepted;
+            serve(stream, from, door).await;
+        });
+        while open.try_join_next().is_some() {}
+    }
+    open.shutdown().await;
+}
+
+/// The next connection, once there is room for it.
+async fn next(listener: &TcpListener, room: &Arc<Semaphore>) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+    // Nobody closes the semaphore.
+    let place = Arc::clone(room).acquire_owned().await.ok();
+    loop {
         match listener.accept().await {
-            Ok((stream, from)) => {
-                let door = Arc::clone(&door);
-                open.spawn(async move {
-                    serve(stream, from, door).await;
-                    drop(place);
-                });
-            }
+            Ok((stream, from)) => return (stream, from, place),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        while open.try_join_next().is_some() {}
     }
 }
 

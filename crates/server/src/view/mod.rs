@@ -9,4 +9,6 @@ pub mod replication;
 mod run;
 pub mod status;
 pub mod storage;
+#[cfg(test)]
+mod tests;
 mod waiting;

@@ -1,0 +1,8 @@
+//! A whole server, spoken to as agents and operators speak to it: real TLS on a real socket, a real store, scripted agents.
+
+mod joining;
+mod puppet;
+mod replicating;
+mod serving;
+mod store;
+mod world;

@@ -60,10 +60,11 @@ pub(crate) async fn keep(server: String, config: Arc<ClientConfig>, events: mpsc
 }
 
 fn note(error: &WireError) {
+    let hint = error.hint();
     if error.retry_helps() {
-        tracing::info!(%error, "no link to the server yet; trying again");
+        tracing::info!(%error, hint, "no link to the server yet; trying again");
     } else {
-        tracing::error!(%error, hint = error.hint(), "the server does not take this agent; trying again");
+        tracing::error!(%error, hint, "the server does not take this agent; trying again");
     }
 }
 

@@ -10,6 +10,7 @@ use tanist_model::event::{EventCode, NewEvent};
 use tanist_model::id::AgentName;
 use tanist_model::time::Monotonic;
 use tanist_wire::connect::WireError;
+use tanist_wire::tls_failure::TlsFailure;
 
 use crate::clock;
 use crate::core::CoreHandle;
@@ -33,7 +34,7 @@ impl Refusals {
                 let kind = format!("{:?}/{agent:?}", refusal.code);
                 self.record(core, from.ip(), EventCode::ConnectionRefused, kind, agent, refusal.message.clone());
             }
-            WireError::Tls { failure, .. } => {
+            WireError::Tls { failure, .. } if is_refusal(failure) => {
                 self.record(
                     core,
                     from.ip(),
@@ -81,6 +82,15 @@ impl Refusals {
         last.insert(source, now);
         true
     }
+}
+
+/// Whether somebody was refused for what it showed. Noise from port scanners and clients that refuse *us* is none of it.
+fn is_refusal(failure: &TlsFailure) -> bool {
+    use TlsFailure::{Certificate, Expired, ForeignAuthority, Mismatch, NoCommonProtocol, NotYetValid};
+    matches!(
+        failure,
+        ForeignAuthority | Expired { .. } | NotYetValid { .. } | Mismatch(_) | Certificate(_) | NoCommonProtocol
+    )
 }
 
 #[cfg(test)]

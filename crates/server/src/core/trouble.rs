@@ -9,7 +9,7 @@ use tanist_model::change::{Change, Condition, Group, Transaction};
 use tanist_model::event::{EventCode, NewEvent};
 use tanist_model::state::State;
 use tanist_model::time::Timestamp;
-use tanist_protocol::server::Input;
+use tanist_protocol::server::{ConnectionId, Input};
 use tanist_store::StoreError;
 
 use super::handle::Mail;
@@ -62,8 +62,22 @@ impl Core {
             Mail::Command { reply, .. } => drop(reply.send(Err(refusal.clone()))),
             Mail::Input(input) if is_beat(&input) => self.take_beat(input, durable),
             Mail::Input(Input::Message { .. } | Input::Note(_)) if self.backlog.len() >= HELD => {}
+            Mail::Input(Input::Disconnected { connection, .. }) if self.is_held(connection) => self.unhold(connection),
             mail => self.backlog.push_back(mail),
         }
+    }
+
+    /// Whether this connection came about meanwhile.
+    fn is_held(&self, connection: ConnectionId) -> bool {
+        self.backlog.iter().any(|mail| matches!(mail, Mail::Connected { connection: held, .. } if *held == connection))
+    }
+
+    /// It came and went: nobody needs to know, and however often that happens it takes no room.
+    fn unhold(&mut self, gone: ConnectionId) {
+        self.backlog.retain(|mail| match mail {
+            Mail::Connected { connection, .. } | Mail::Input(Input::Message { connection, .. }) => *connection != gone,
+            _ => true,
+        });
     }
 
     fn take_beat(&mut self, beat: Input, durable: Option<&State>) {

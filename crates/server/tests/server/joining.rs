@@ -5,8 +5,10 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use tanist_model::api::{AgentView, Done};
+use tanist_model::enrolment::JoinToken;
 use tanist_model::event::EventCode;
 use tanist_model::id::ClusterId;
+use tanist_model::time::Timestamp;
 use tanist_wire::ca::CertificateAuthority;
 use tanist_wire::certificate::CaHash;
 use tanist_wire::connect::WireError;
@@ -106,4 +108,22 @@ async fn a_clock_too_far_off_does_not_join() {
     let answer = world.request(Method::POST, "/api/v1/join").json(&body).send().await.unwrap();
     assert_eq!(answer.status(), 403);
     assert!(answer.text().await.unwrap().contains("clocks"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_refused_with_its_time() {
+    let secret = JoinSecret::generate().unwrap();
+    let (hash, hour_ago) = (secret.hash(), Timestamp(now().0 - 3_600_000_000));
+    let expired = JoinToken {
+        hash: hash.clone(),
+        agent: name("h1"),
+        created_at: hour_ago,
+        expires_at: hour_ago.plus(Duration::from_mins(15)),
+        used_at: None,
+        created_by: "admin".into(),
+    };
+    let (world, _) = World::start_in_memory(|state| drop(state.tokens.insert(hash, expired))).await;
+    let (status, refusal) = world.try_join(secret.reveal(), None).await.unwrap_err();
+    assert_eq!(status, 403);
+    assert!(refusal.cause.unwrap().contains("expired at"));
 }

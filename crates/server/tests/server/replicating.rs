@@ -9,7 +9,7 @@ use tanist_model::takeover::Evidence;
 use crate::puppet::{Alive, Play, Puppet, SIZE};
 use crate::world::{World, name};
 
-fn create(agents: &[&str]) -> Value {
+pub fn create(agents: &[&str]) -> Value {
     json!({ "name": "db", "source": "san-a/vol1", "target": "san-b/vol9", "agents": agents,
             "policy": { "source_mode": "sealed" } })
 }

@@ -1,36 +1,21 @@
 //! A store that cannot be written: loud, nothing half done, and well again by itself.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::json;
-use tanist_model::api::{Health, Refusal, TokenCreated};
-use tanist_model::change::{Change, Condition, Group, Transaction};
-use tanist_model::enrolment::Credential;
+use serde_json::{Value, json};
+use tanist_model::api::{Done, Health, Refusal, TokenCreated};
 use tanist_model::event::EventCode;
 use tanist_server::ServerError;
-use tanist_store::{MemoryStore, Store, StoreFailure};
+use tanist_store::{Store, StoreFailure};
 
-use crate::world::{World, now};
-
-/// A server over a store in memory that knows the same operator.
-async fn start() -> (World, Arc<MemoryStore>) {
-    let store = Arc::new(MemoryStore::new());
-    let mut world = World::start_over(Arc::clone(&store) as Arc<dyn Store>).await;
-    let operator =
-        Credential { hash: world.made.credential.hash(), operator: "admin".into(), created_at: now(), revoked: false };
-    world.server.take().unwrap().stop().await;
-    let term = store.begin_term().await.unwrap();
-    let group = Group { condition: Condition::Term, changes: vec![Change::PutCredential(operator)] };
-    store.commit(&Transaction { term, groups: vec![group] }).await.unwrap();
-    let again = tanist_server::Server::bind_with_store(&world.dir(), Arc::clone(&store) as Arc<dyn Store>).unwrap();
-    world.server = Some(crate::world::Running::of(again));
-    (world, store)
-}
+use crate::puppet::{Alive, Play, Puppet};
+use crate::replicating::create;
+use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_store_refuses_says_so_and_recovers() {
-    let (world, store) = start().await;
+    let (world, store) = World::start_in_memory(|_| {}).await;
     world.event(EventCode::ServerStarted).await;
     store.fail_with(Some(StoreFailure::Full));
     for _ in 0..2 {
@@ -56,10 +41,35 @@ async fn a_full_store_refuses_says_so_and_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_term_is_over_stops() {
-    let (mut world, store) = start().await;
+    let (mut world, store) = World::start_in_memory(|_| {}).await;
     world.event(EventCode::ServerStarted).await;
     store.begin_term().await.unwrap();
     assert!(world.post::<TokenCreated>("/tokens", json!({ "agent": "h1" })).await.is_err());
     let ended = world.server.take().unwrap().end().await.unwrap_err();
     assert!(matches!(ended, ServerError::Deposed { .. }), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_that_were_well_all_along_are_not_suspected_afterwards() {
+    let (world, store) = World::start_in_memory(|_| {}).await;
+    let alive = Alive::default();
+    let identity = world.join("h1").await;
+    let _h1 = Puppet::start(&world, &identity, 1, Play::Whole, &alive).await;
+    world.post::<Done>("/replications", create(&["h1"])).await.unwrap();
+    let before = world.until_replication(|view| view.acting.is_some()).await;
+
+    store.fail_with(Some(StoreFailure::Busy));
+    assert_eq!(world.post::<Done>("/replications/db/pause", Value::Null).await.unwrap_err().0, 503);
+    let long = Duration::from_secs(3);
+    let began = tokio::time::Instant::now();
+    let view = world.until(|| world.replication(), |_| began.elapsed() > long).await;
+    assert_eq!((view.epochs, view.state.as_str()), (before.epochs, "active"), "nothing is decided meanwhile");
+    store.fail_with(None);
+
+    world.event(EventCode::StoreRecovered).await;
+    world.post::<Done>("/replications/db/sync", Value::Null).await.unwrap();
+    let after = world.until_replication(|view| view.last_recovery_point.is_some()).await;
+    assert_eq!(after.epochs, before.epochs);
+    let events = world.all_events().await;
+    assert!(events.iter().all(|event| event.code != EventCode::AgentSuspected), "{events:?}");
 }

@@ -8,11 +8,13 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tanist_model::api::{EventPage, Refusal, ReplicationView, StatusView, TokenCreated};
+use tanist_model::enrolment::Credential;
 use tanist_model::event::{Event, EventCode};
 use tanist_model::id::AgentName;
+use tanist_model::state::State;
 use tanist_model::time::Timestamp;
 use tanist_server::{InitOptions, Initialised, Server, ServerError, init};
-use tanist_store::{Store, StoreError};
+use tanist_store::{MemoryStore, Store, StoreError};
 use tanist_wire::certificate::TrustAnchor;
 use tanist_wire::identity::{Identity, PrivateKey};
 use tanist_wire::tls;
@@ -83,11 +85,18 @@ impl World {
         world
     }
 
-    /// A server over another store.
-    pub async fn start_over(store: Arc<dyn Store>) -> Self {
+    /// A server over a store in memory that knows the operator, and what else `change` puts there.
+    pub async fn start_in_memory(change: impl FnOnce(&mut State)) -> (Self, Arc<MemoryStore>) {
         let mut world = Self::initialised().await;
-        world.server = Some(Running::of(Server::bind_with_store(&world.dir(), store).unwrap()));
-        world
+        let (hash, operator) = (world.made.credential.hash(), world.made.operator.clone());
+        let mut state = State::default();
+        let credential = Credential { hash: hash.clone(), operator, created_at: now(), revoked: false };
+        state.credentials.insert(hash, credential);
+        change(&mut state);
+        let store = Arc::new(MemoryStore::with_state(state));
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        world.server = Some(Running::of(Server::bind_with_store(&world.dir(), shared).unwrap()));
+        (world, store)
     }
 
     pub async fn initialised() -> Self {

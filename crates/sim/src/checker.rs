@@ -31,6 +31,8 @@ struct Ledger {
     /// Epochs that left the unproven set.
     quiet: BTreeSet<Epoch>,
     bound: Option<BoundSnapshot>,
+    /// The snapshot that a restored store believes bound; the world may be further on.
+    restored: Option<BoundSnapshot>,
     /// What the bound snapshot holds; of a live one nobody knows.
     contents: Option<Vec<u64>>,
     /// What the target must hold: a recovery point whole, or the blocks below a checkpoint.
@@ -107,7 +109,8 @@ impl Checker {
             ledger.last_publication = 0;
             ledger.quiet.clear();
             ledger.holders.retain(|epoch, _| granted.contains(&(*id, *epoch)));
-            ledger.bound = self.state.replications.get(id).and_then(|r| self.state.current_run(r)?.snapshot.clone());
+            ledger.published.clear();
+            ledger.restored = self.state.replications.get(id).and_then(|r| self.state.current_run(r)?.snapshot.clone());
         }
     }
 
@@ -144,7 +147,8 @@ impl Checker {
         let ledger = self.ledgers.entry(write.replication).or_default();
         let first = *ledger.writers.entry(epoch).or_insert(write.pid);
         let quiet = gone || ledger.quiet.contains(&epoch);
-        let bound = ledger.bound.as_ref().map(|s| s.uid.clone());
+        let of_restored = ledger.restored.as_ref().filter(|s| s.uid == write.uid);
+        let bound = of_restored.or(ledger.bound.as_ref()).map(|s| s.uid.clone());
         self.check(properties::one_process_per_epoch(epoch, &first, &write.pid));
         self.check(properties::quiet_epoch_is_quiet(epoch, quiet, doing));
         self.check(properties::write_is_of_bound_snapshot(&write.uid, bound.as_deref()));
@@ -309,7 +313,7 @@ impl World {
         let state = &self.checker.state;
         let Some(record) = next.or_else(|| state.replications.get(&run.replication)).cloned() else { return };
         let before = state.runs.get(&(run.replication, run.id)).cloned();
-        if let Some(before) = &before {
+        if let Some(before) = before.as_ref().filter(|_| !self.checker.state.restoring) {
             self.checker.check(properties::checkpoint_advances(before, run, record.epochs));
         }
         let was_bound = before.as_ref().is_some_and(|b| b.snapshot.is_some());
@@ -334,12 +338,13 @@ impl World {
             SourceMode::Sealed => Some(source.blocks.clone()),
             SourceMode::Live => None,
         };
-        ledger.bound = Some(snapshot);
+        (ledger.bound, ledger.restored) = (Some(snapshot), None);
         ledger.promised.clear();
     }
 
     fn check_checkpoint(&mut self, run: &RunRecord) {
         let Some(ledger) = self.checker.ledgers.get_mut(&run.replication) else { return };
+        adopt_restored(ledger, run, &self.disks);
         let target = &self.disks.targets[ledger.volume];
         let below = properties::blocks_below(&run.checkpoint, BLOCK_BYTES);
         let durable = target.durable();
@@ -354,6 +359,7 @@ impl World {
         if ledger.published.contains_key(&run.id) {
             return;
         }
+        adopt_restored(ledger, run, &self.disks);
         let target = &self.disks.targets[ledger.volume];
         let (current, durable) = (target.current(), target.durable());
         let expected = ledger.contents.clone().unwrap_or_else(|| current.clone());
@@ -412,4 +418,15 @@ impl World {
         };
         self.checker.check(verdict);
     }
+}
+
+/// A run of a restored store has gone on: its snapshot is the one in force again.
+fn adopt_restored(ledger: &mut Ledger, run: &RunRecord, disks: &Disks) {
+    let Some(snapshot) = ledger.restored.take_if(|s| run.snapshot.as_ref() == Some(s)) else { return };
+    ledger.contents = match snapshot.mode {
+        SourceMode::Snapshot => disks.sources[ledger.volume].snapshots.get(&snapshot.id).map(|(_, c)| c.clone()),
+        SourceMode::Sealed => Some(disks.sources[ledger.volume].blocks.clone()),
+        SourceMode::Live => None,
+    };
+    ledger.bound = Some(snapshot);
 }

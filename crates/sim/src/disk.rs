@@ -98,7 +98,9 @@ impl Target {
     fn flush(&mut self, boot: Boot) {
         for block in &mut self.blocks {
             let Some(place) = block.cached.iter().position(|c| c.boot == boot && !c.falsely_clean) else { continue };
-            block.durable = block.cached.remove(place).content;
+            block.durable = block.cached[place].content;
+            // What landed before it, from wherever, is overwritten.
+            block.cached.drain(..=place);
         }
     }
 

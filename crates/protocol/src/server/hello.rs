@@ -1,5 +1,6 @@
 //! An agent arrives, speaks, leaves: sessions and the dispatch of messages.
 
+use tanist_model::agent::AgentRecord;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, HostIdentity};
@@ -25,9 +26,25 @@ impl ServerMachine {
         }
         self.welcome(agent, connection, &hello);
         self.note_host(agent, serial, &hello);
-        self.note_shown_epochs(agent, &hello);
+        self.note_shown_epochs(agent);
         self.stand_down_stale_roles(agent);
         self.touch_agent(agent);
+    }
+
+    /// After a failed commit: what came of an agent's Hello may not have been committed, and then nothing of it was said.
+    pub(super) fn settle_sessions(&mut self) {
+        let live = self.sessions.iter().filter(|(_, s)| s.is_connected());
+        let live: Vec<_> = live.map(|(agent, s)| (agent.clone(), s.host.clone())).collect();
+        for (agent, host) in live {
+            if let Some(record) = self.state.agents.get(&agent).filter(|r| r.host.as_ref() != Some(&host)) {
+                let noted = AgentRecord { host: Some(host.clone()), ..record.clone() };
+                self.commit(Condition::Term, vec![Change::PutAgent(noted)], Vec::new());
+            }
+            self.prove_by_new_boot(&agent, &host);
+            self.note_shown_epochs(&agent);
+            self.stand_down_stale_roles(&agent);
+        }
+        self.send_watches();
     }
 
     fn admit(&self, agent: &AgentName, serial: &str) -> Result<(), String> {

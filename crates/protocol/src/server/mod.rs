@@ -111,6 +111,8 @@ pub struct ServerMachine {
     now: Now,
     out: Output<Effect>,
     touched: BTreeSet<ReplicationId>,
+    /// A commit failed since the last tick: agents that came meanwhile may not have been told.
+    sessions_unsettled: bool,
 }
 
 impl ServerMachine {
@@ -138,6 +140,7 @@ impl ServerMachine {
             now,
             out: Output::default(),
             touched: BTreeSet::new(),
+            sessions_unsettled: false,
         }
     }
 
@@ -167,6 +170,7 @@ impl ServerMachine {
             supervision.reset();
         }
         self.touched = known;
+        self.sessions_unsettled = true;
     }
 
     #[must_use]
@@ -196,6 +200,9 @@ impl ServerMachine {
     }
 
     fn on_tick(&mut self) {
+        if std::mem::take(&mut self.sessions_unsettled) {
+            self.settle_sessions();
+        }
         self.expire_surveys();
         self.touched.extend(self.state.replications.keys().copied());
     }

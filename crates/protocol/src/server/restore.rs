@@ -3,26 +3,30 @@
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
+use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{ReplicationRecord, UnprovenEpoch};
+use tanist_model::run::{Checkpoint, RunRecord, RunState};
 use tanist_model::takeover::Evidence;
 
 use super::supervise::Vacancy;
 use super::{Effect, ServerMachine};
-use crate::message::Hello;
 use crate::mutation::Mutation;
 
 impl ServerMachine {
     /// Takes the epochs that an agent shows. Epochs above the store's are raised whenever they are seen; agents that owe them
     /// have then paid.
-    pub(super) fn note_shown_epochs(&mut self, agent: &AgentName, hello: &Hello) {
+    pub(super) fn note_shown_epochs(&mut self, agent: &AgentName) {
         if self.mutations.breaks(Mutation::RestoreWithoutRaise) {
             return self.settle(agent);
         }
-        for (id, shown) in &hello.granted {
-            let working = hello.roles.iter().any(|r| r.replication == *id && r.epochs == *shown);
-            // An epoch of an earlier process can no longer drain: only the lock, a new boot or an operator proves it quiet.
-            let incarnation = if working { hello.incarnation } else { Incarnation(0) };
-            self.raise_above(agent, *id, *shown, incarnation);
+        let Some(session) = self.sessions.get(agent) else { return };
+        let own = session.incarnation;
+        let works = |id: &ReplicationId, shown: &Epochs| session.roles.get(id).is_some_and(|r| r.epochs == *shown);
+        // An epoch of an earlier process can no longer drain: only the lock, a new boot or an operator proves it quiet.
+        let incarnation = |id, shown| if works(id, shown) { own } else { Incarnation(0) };
+        let shown: Vec<_> = session.granted.iter().map(|(id, shown)| (*id, *shown, incarnation(id, shown))).collect();
+        for (id, shown, incarnation) in shown {
+            self.raise_above(agent, id, shown, incarnation);
         }
         self.settle(agent);
     }
@@ -70,8 +74,32 @@ impl ServerMachine {
             return;
         }
         let event = self.event(EventCode::StoreRestoreComplete, "every known agent has shown its epochs; grants go on");
-        self.commit(Condition::Term, vec![Change::SetRestoring(false), Change::AppendEvent(event)], Vec::new());
+        let mut changes: Vec<Change> = self.state.replications.values().flat_map(|r| self.distrust_target(r)).collect();
+        changes.push(Change::SetRestoring(false));
+        changes.push(Change::AppendEvent(event));
+        self.commit(Condition::Term, changes, Vec::new());
         self.touched.extend(self.state.replications.keys().copied());
+    }
+
+    /// Of what was written since the backup nothing is known: the target may have moved on past the restored checkpoint and the
+    /// restored recovery point. So neither is believed; target snapshots, which never change, are.
+    fn distrust_target(&self, record: &ReplicationRecord) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(run) = self.state.current_run(record).filter(|r| r.checkpoint != Checkpoint::START) {
+            let state = RunState::Bound;
+            changes.push(Change::PutRun(Box::new(RunRecord { checkpoint: Checkpoint::START, state, ..run.clone() })));
+        }
+        if let Some(point) = self.recovery_point_on_target(record) {
+            let message = format!("since the restore nobody knows whether the target still holds run {}", point.run);
+            changes.push(self.event_of(record, None, EventCode::RecoveryPointGone, message));
+            changes.push(Change::PutRecoveryPoint(Box::new(RecoveryPoint {
+                place: RecoveryPointPlace::Gone,
+                ..point.clone()
+            })));
+            let dirty = record.target_dirty.or(record.published);
+            changes.push(Change::PutReplication(Box::new(ReplicationRecord { target_dirty: dirty, ..record.clone() })));
+        }
+        changes
     }
 
     /// The agents that a restored store still waits for.

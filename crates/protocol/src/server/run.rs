@@ -84,7 +84,7 @@ impl ServerMachine {
         }
     }
 
-    fn recovery_point_on_target(&self, record: &ReplicationRecord) -> Option<&RecoveryPoint> {
+    pub(super) fn recovery_point_on_target(&self, record: &ReplicationRecord) -> Option<&RecoveryPoint> {
         let point = self.state.recovery_points.get(&(record.id, record.published?))?;
         (point.place == RecoveryPointPlace::Target).then_some(point)
     }

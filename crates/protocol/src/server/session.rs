@@ -35,6 +35,8 @@ pub struct Session {
     pub connection: ConnectionId,
     pub incarnation: Incarnation,
     pub host: HostIdentity,
+    /// The epochs it showed when it came: those of its earlier processes too.
+    pub granted: Vec<(ReplicationId, Epochs)>,
     pub version: String,
     pub listen_address: Option<String>,
     /// Any message counts as a sign of life.
@@ -59,6 +61,7 @@ impl Session {
             connection,
             incarnation: hello.incarnation,
             host: hello.host.clone(),
+            granted: hello.granted.clone(),
             version: hello.version.clone(),
             listen_address: hello.listen_address.clone(),
             last_beat: at,

@@ -23,7 +23,7 @@ impl ServerMachine {
         verdicts: Vec<ProbeVerdict>,
         prefer: Option<&AgentName>,
     ) {
-        let candidates = self.candidates_but_the_silent(record, &evidence);
+        let candidates = self.candidates_but_the_slow(record, &evidence);
         let preferred =
             prefer.filter(|p| candidates.iter().any(|c| c.agent == **p && c.passed_over.is_none())).cloned();
         let Some(successor) = preferred.or_else(|| self.pick(&candidates)) else {
@@ -146,13 +146,11 @@ impl ServerMachine {
         record.holder.as_ref().map(|h| h.agent.clone()).or_else(left)
     }
 
-    /// The process that is silent is not its own successor, however fresh its last beat is; one that did not activate in time
-    /// only if there is nobody else.
-    fn candidates_but_the_silent(&self, record: &ReplicationRecord, evidence: &Evidence) -> Vec<Candidate> {
+    /// A process that does not drain is not its own successor; one that did not activate in time only if there is nobody else.
+    fn candidates_but_the_slow(&self, record: &ReplicationRecord, evidence: &Evidence) -> Vec<Candidate> {
         let mut candidates = self.candidates(record);
         let others = candidates.iter().any(|c| c.passed_over.is_none() && !self.holds(record, &c.agent));
         let reason = match evidence {
-            Evidence::BeatsMissed { .. } | Evidence::ConnectionEnded { .. } => "it is the one that does not answer",
             Evidence::HandoverOverdue => "it is the one that does not drain",
             Evidence::ActivationTimeout if others => "it is the one that did not activate",
             _ => return candidates,

@@ -72,7 +72,7 @@ async fn when_the_acting_agent_dies_the_next_one_finishes_its_run() {
     let waited = takeover.committed_at.since(takeover.suspected_at);
     assert!(waited.as_millis() < 300, "a death is seen at once, not by silence: {waited:?}");
     let at = format!("/replications/db/why?at={}", takeover.suspected_at);
-    assert_eq!(world.get::<WhyView>(&at).await.takeovers, [takeover.clone()]);
+    assert_eq!(world.get::<WhyView>(&at).await.takeovers, std::slice::from_ref(takeover));
 
     let codes: Vec<EventCode> = world.all_events().await.iter().map(|event| event.code).collect();
     assert_eq!(codes.iter().filter(|code| **code == EventCode::TakeoverCommitted).count(), 1);

@@ -31,6 +31,9 @@ impl World {
     }
 
     fn strike(&mut self) {
+        if self.scenario.restores && self.rng.chance(150) {
+            return self.rival_or_restore();
+        }
         let agent = self.victim();
         let pid = self.agents[agent].process.as_ref().map(|p| p.shell.pid);
         match self.rng.below(100) {
@@ -241,15 +244,20 @@ impl World {
         self.at(self.now + 3_000_000, Event::RequestRuns);
     }
 
-    /// Proof where nothing else can give it: hosts of unproven epochs boot anew.
+    /// Proof where nothing else can give it: hosts of epochs whose process is gone boot anew. A living one has to say itself
+    /// that it is quiet.
     pub fn prove_by_reboot(&mut self) {
         let current = self.checker.state();
         let mut hosts: Vec<usize> = current
             .replications
             .values()
             .flat_map(tanist_model::replication::ReplicationRecord::awaited)
-            .filter_map(|u| self.index_of(&u.agent))
-            .map(|agent| self.agents[agent].host)
+            .filter_map(|u| Some((self.index_of(&u.agent)?, u.incarnation)))
+            .filter(|(agent, incarnation)| {
+                let process = self.agents[*agent].process.as_ref();
+                process.is_none_or(|p| p.machine.identity().incarnation != *incarnation)
+            })
+            .map(|(agent, _)| self.agents[agent].host)
             .collect();
         hosts.sort_unstable();
         hosts.dedup();

@@ -112,6 +112,8 @@ pub struct AgentMachine {
     roles: BTreeMap<ReplicationId, Role>,
     /// Engines of this process that hold descriptors, also those of superseded epochs.
     open: BTreeMap<ReplicationId, Vec<Epochs>>,
+    /// Ended epochs under a later role whose end the server has not on record: when that was last said.
+    owed: BTreeMap<(ReplicationId, Epochs), tanist_model::time::Monotonic>,
     /// The last assignment of each replication; used only by the mutation that needs no grant.
     assignments: BTreeMap<ReplicationId, Assignment>,
     beat: beat::Beat,
@@ -137,6 +139,7 @@ impl AgentMachine {
             connected: false,
             roles: BTreeMap::new(),
             open: BTreeMap::new(),
+            owed: BTreeMap::new(),
             assignments: BTreeMap::new(),
             beat: beat::Beat::default(),
             failed_reads: BTreeMap::new(),
@@ -289,7 +292,8 @@ impl AgentMachine {
     /// Goes when every role has ended; a server that does not answer is not waited for for ever.
     fn finish_leaving(&mut self) {
         let Some(since) = self.leaving else { return };
-        if self.open.is_empty() && self.roles.values().all(|role| !role.owes_word(self.connected)) {
+        let owes = self.connected && !self.owed.is_empty();
+        if self.open.is_empty() && !owes && self.roles.values().all(|role| !role.owes_word(self.connected)) {
             self.out.perform(Effect::Exit);
             return;
         }

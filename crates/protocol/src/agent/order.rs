@@ -198,7 +198,9 @@ impl AgentMachine {
         let still_open = self.open.contains_key(&id);
         let Some(role) = self.roles.get_mut(&id) else { return };
         if role.epochs == epochs {
-            if role.phase != Phase::Quarantined {
+            if role.phase == Phase::Quarantined {
+                self.owed.insert((id, epochs), said);
+            } else {
                 role.phase = Phase::Ended { noted: false, said };
             }
             self.send(AgentMessage::Drained { replication: id, epochs });
@@ -209,6 +211,7 @@ impl AgentMachine {
             _ => None,
         };
         // An older epoch of this process: the server waits for its end as well.
+        self.owed.insert((id, epochs), said);
         self.send(AgentMessage::Drained { replication: id, epochs });
         if let Some(assignment) = waiting {
             self.open_engine(id, assignment);
@@ -221,6 +224,12 @@ impl AgentMachine {
         let mut words = Vec::new();
         for (id, role) in &mut self.roles {
             words.extend(unanswered(*id, role, now, pause));
+        }
+        for ((replication, epochs), said) in &mut self.owed {
+            if now.since(*said) >= pause {
+                *said = now;
+                words.push(AgentMessage::Drained { replication: *replication, epochs: *epochs });
+            }
         }
         for word in words {
             self.send(word);

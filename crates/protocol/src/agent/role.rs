@@ -158,7 +158,9 @@ impl AgentMachine {
     pub(super) fn handle_command(&mut self, message: ServerMessage) {
         let Some(stamp) = message.stamp() else { return };
         let older = self.roles.get(&stamp.replication).is_some_and(|role| stamp.epochs.is_older_than(role.epochs));
-        if stamp.incarnation != self.identity.incarnation || older {
+        // The end of an epoch is noted whatever came after it.
+        let is_note = matches!(message, ServerMessage::DrainedNoted { .. });
+        if stamp.incarnation != self.identity.incarnation || older && !is_note {
             self.report_newer(&message);
             return;
         }
@@ -198,10 +200,8 @@ impl AgentMachine {
             progress: None,
             lock_tried: self.now.monotonic,
         };
-        if let Some(old) = self.roles.insert(id, role)
-            && self.is_open(id, old.epochs)
-        {
-            self.engine(id, old.epochs, EngineCommand::Close { graceful: false, release: None });
+        if let Some(old) = self.roles.insert(id, role) {
+            self.leave_behind(id, &old);
         }
         if self.mutations.breaks(Mutation::ActivateWithoutGrant)
             && let Some(assignment) = self.assignments.get(&id).cloned()
@@ -211,6 +211,15 @@ impl AgentMachine {
         }
         self.send(AgentMessage::GrantRequest { replication: id, epochs: stamp.epochs, nonce });
         self.beat.hurry();
+    }
+
+    /// An earlier role gives way: what is open is closed, and the word that it ended is not forgotten.
+    fn leave_behind(&mut self, id: ReplicationId, old: &Role) {
+        if self.is_open(id, old.epochs) {
+            self.engine(id, old.epochs, EngineCommand::Close { graceful: false, release: None });
+        } else if let Phase::Ended { noted: false, said } = old.phase {
+            self.owed.insert((id, old.epochs), said);
+        }
     }
 
     /// The same activation once more: the answer was lost.
@@ -314,6 +323,7 @@ impl AgentMachine {
     }
 
     fn note_drained(&mut self, stamp: Stamp) {
+        self.owed.remove(&(stamp.replication, stamp.epochs));
         if let Some(role) = self.roles.get_mut(&stamp.replication).filter(|r| r.epochs == stamp.epochs)
             && let Phase::Ended { noted, .. } = &mut role.phase
         {

@@ -3,7 +3,7 @@
 use tanist_model::agent::AgentRecord;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, HostIdentity};
+use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId};
 use tanist_model::replication::ReplicationRecord;
 
 use super::session::{ConnectionId, Declined, Session};
@@ -111,8 +111,12 @@ impl ServerMachine {
         let stale: Vec<_> = session
             .roles
             .values()
-            .filter(|role| !matches!(role.state, RoleState::Idle | RoleState::Quarantined | RoleState::Fenced))
-            .filter(|role| !self.is_current(agent, role.replication, role.epochs))
+            .filter(|role| match role.state {
+                RoleState::Quarantined | RoleState::Fenced => false,
+                // Ended, and yet waited for: it is to say so once more.
+                RoleState::Idle => self.is_awaited(incarnation, role.replication, role.epochs),
+                _ => !self.is_current(agent, role.replication, role.epochs),
+            })
             .map(|role| Stamp { term, replication: role.replication, epochs: role.epochs, incarnation })
             .collect();
         for stamp in stale {
@@ -120,13 +124,13 @@ impl ServerMachine {
         }
     }
 
+    fn is_awaited(&self, incarnation: Incarnation, replication: ReplicationId, epochs: Epochs) -> bool {
+        let record = self.state.replications.get(&replication);
+        record.is_some_and(|r| r.awaited().any(|u| u.epoch == epochs.target && u.incarnation == incarnation))
+    }
+
     /// Whether this agent's present process holds these epochs.
-    pub(super) fn is_current(
-        &self,
-        agent: &AgentName,
-        replication: tanist_model::id::ReplicationId,
-        epochs: tanist_model::id::Epochs,
-    ) -> bool {
+    pub(super) fn is_current(&self, agent: &AgentName, replication: ReplicationId, epochs: Epochs) -> bool {
         let Some(record) = self.state.replications.get(&replication) else { return false };
         record.epochs == epochs && self.holder_session(record).is_some_and(|(holder, _)| holder == agent)
     }
@@ -219,8 +223,8 @@ impl ServerMachine {
     pub(super) fn note_declined(
         &mut self,
         agent: &AgentName,
-        replication: tanist_model::id::ReplicationId,
-        epochs: tanist_model::id::Epochs,
+        replication: ReplicationId,
+        epochs: Epochs,
         reason: String,
         while_acting: bool,
     ) {

@@ -1,0 +1,46 @@
+//! Negative controls: with one rule broken, the simulator must notice, or it would notice nothing.
+//!
+//! Not here: `GrantNotBound`. A grant carries epochs and incarnation, both are compared before its nonce is looked at, and a
+//! process asks for the grant of one epoch under one nonce only; so no grant exists that this switch would let in. The nonce is a
+//! second lock on the same door.
+
+use tanist_protocol::mutation::Mutation;
+use tanist_sim::run;
+
+/// Searches seeds until the broken rule is noticed by a property that this rule serves.
+fn caught(mutation: Mutation, limit: u64, properties: &[&str]) {
+    for seed in 0..limit {
+        let Some(violation) = run(seed, Some(mutation), false).violation else { continue };
+        if properties.iter().any(|p| violation.starts_with(p)) {
+            println!("{mutation:?} is caught after {} seeds: {violation}", seed + 1);
+            return;
+        }
+    }
+    panic!("{mutation:?} is not noticed in {limit} seeds");
+}
+
+macro_rules! controls {
+    ($($name:ident: $mutation:ident within $limit:literal by $($property:literal)|+;)*) => {
+        $(#[test] fn $name() { caught(Mutation::$mutation, $limit, &[$($property),+]); })*
+    };
+}
+
+controls! {
+    a_restarted_process_resumes_its_epoch: EpochResumed within 300 by "S2" | "S1" | "S7";
+    an_advance_does_not_wait_for_proof: ProofNotAwaited within 100 by "S6";
+    an_activation_works_without_a_grant: ActivateWithoutGrant within 200 by "S7";
+    proof_of_one_clears_all: ProofClearsAll within 5000 by "S1";
+    drained_is_not_final: DrainedNotFinal within 2000 by "S1";
+    a_lock_on_another_file_is_proof: LockOnAnotherFile within 5000 by "S1";
+    the_boot_id_is_ignored: BootIdIgnored within 5000 by "S1";
+    a_snapshot_is_used_before_it_is_bound: SnapshotUsedUnbound within 20 by "S1";
+    a_checkpoint_comes_before_its_flush: CheckpointBeforeFlush within 20 by "S5";
+    a_checkpoint_counts_under_an_old_epoch: CheckpointUnderOldEpoch within 5000 by "S3";
+    words_come_before_the_commit: PersistAfterSend within 20 by "S5";
+    ranks_are_ignored: RankIgnored within 20 by "S9";
+    the_damped_are_excluded: DampedExcluded within 300 by "S9";
+    a_peers_verdict_is_proof: PeerVerdictAsProof within 1000 by "S1";
+    a_refused_connection_is_proof: RefusedAsProof within 5000 by "S1";
+    a_restore_raises_no_epochs: RestoreWithoutRaise within 2000 by "S2";
+    a_failed_flush_is_retried: FailedFlushRetried within 1000 by "S5" | "S4";
+}

@@ -1,0 +1,56 @@
+//! Thousands of worlds in which everything fails: no property is violated, what should happen does happen, and the same seed
+//! is the same world. `SEEDS=A..B` widens the search.
+
+use tanist_sim::coverage::Coverage;
+use tanist_sim::{run, run_calm};
+
+fn seeds() -> std::ops::Range<u64> {
+    let given = std::env::var("SEEDS").ok();
+    let parsed = given.as_deref().and_then(|text| {
+        let (from, to) = text.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    });
+    assert!(given.is_none() || parsed.is_some(), "SEEDS must be A..B");
+    parsed.unwrap_or(0..3000)
+}
+
+#[test]
+fn no_property_is_violated_and_everything_happens() {
+    let mut coverage = Coverage::default();
+    let mut failures = Vec::new();
+    let seeds = seeds();
+    let many = seeds.end - seeds.start >= 3000;
+    for seed in seeds {
+        let report = run(seed, None, false);
+        coverage.add(&report.coverage);
+        if let Some(violation) = report.violation {
+            failures.push(format!("{violation}\n    cargo run -p tanist-sim -- --verbose {seed}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
+    let never: Vec<_> = coverage.counts().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+    assert!(!many || never.is_empty(), "the simulator never saw: {}", never.join(", "));
+}
+
+#[test]
+fn the_same_seed_is_the_same_world() {
+    for seed in 0..40 {
+        let (first, again) = (run(seed, None, false), run(seed, None, true));
+        assert_eq!(first.hash, again.hash, "seed {seed}");
+        assert!(!again.log.is_empty());
+    }
+    assert_ne!(run(1, None, false).hash, run(2, None, false).hash);
+}
+
+/// L3: no takeover while the acting agent is healthy and reachable.
+#[test]
+fn nobody_is_replaced_without_a_fault() {
+    let mut coverage = Coverage::default();
+    for seed in 0..150 {
+        let report = run_calm(seed, false);
+        assert_eq!(report.violation, None, "seed {seed}");
+        coverage.add(&report.coverage);
+    }
+    assert_eq!((coverage.takeovers, coverage.handovers, coverage.exhausted), (0, 0, 0));
+    assert!(coverage.publications > 1000, "only {} publications in 150 calm minutes", coverage.publications);
+}

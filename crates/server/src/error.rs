@@ -27,11 +27,11 @@ pub enum ServerError {
     Name(#[from] tanist_model::id::IdError),
     #[error("put the configuration into TOML")]
     Encode(#[from] toml::ser::Error),
-    #[error("cannot {doing} {}", path.display())]
+    #[error("cannot {doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
-    #[error("no random numbers")]
+    #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
     #[error(transparent)]
     Authority(#[from] CaError),
@@ -41,7 +41,7 @@ pub enum ServerError {
     Tls(#[from] ConfigError),
     #[error(transparent)]
     File(#[from] FileError),
-    #[error(transparent)]
+    #[error("{}", in_full(.0))]
     Store(#[from] StoreError),
     #[error("the first credential was not taken by the new store")]
     CredentialRefused,
@@ -98,5 +98,24 @@ impl ServerError {
     pub(crate) fn io(doing: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// An error with everything that led to it, in one line: what an operator reads has no second line for causes.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        let source = io::Error::other("the cable is out");
+        let error = StoreError::Io { doing: "commit", path: "/srv/store.db".into(), source };
+        let told = ServerError::Store(error).to_string();
+        assert!(told.contains("commit") && told.ends_with(": the cable is out"), "{told}");
     }
 }

@@ -14,6 +14,7 @@ use super::Api;
 use super::extract::{Body, Key};
 use super::operator::Operator;
 use super::refusal::{Refused, Reply};
+use crate::error::in_full;
 use crate::{clock, view};
 
 /// Whom the credential names, and which server this is.
@@ -73,13 +74,7 @@ fn not_backed_up(error: &StoreError) -> Refused {
         StoreError::Io { .. } | StoreError::Unsupported { .. } => RefusalCode::Invalid,
         _ => RefusalCode::Unavailable,
     };
-    let mut causes = vec![error.to_string()];
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    let refusal = Refusal::new(code, "no backup was made").cause(causes.join(": "));
+    let refusal = Refusal::new(code, "no backup was made").cause(in_full(error));
     Refused(refusal.hint("name a new file in a directory that the server may write to"))
 }
 

@@ -28,6 +28,7 @@ pub use handle::{CoreHandle, Moment};
 pub use outbox::Outbox;
 pub use trouble::Trouble;
 
+use crate::error::in_full;
 use crate::metrics::Metrics;
 use crate::{ServerError, clock};
 use handle::{Ends, Mail, Query};
@@ -268,7 +269,7 @@ fn deposed(error: &StoreError) -> ServerError {
 /// The refusal of a command while the store cannot be written.
 fn unavailable(error: &StoreError) -> Refusal {
     Refusal::new(RefusalCode::Unavailable, "the server's store cannot be written; nothing was done")
-        .cause(error.to_string())
+        .cause(in_full(error))
         .hint("the server goes on by itself once the store can be written: then try again")
 }
 

@@ -14,6 +14,7 @@ use tanist_store::StoreError;
 
 use super::handle::Mail;
 use super::{Core, deposed, is_beat, unavailable};
+use crate::error::in_full;
 use crate::{ServerError, clock};
 
 /// Time between two attempts to write.
@@ -31,10 +32,10 @@ pub struct Trouble {
 impl Core {
     /// Waits until the store can be written again.
     pub(super) async fn ride_out(&mut self, error: &StoreError) -> Result<(), ServerError> {
-        tracing::error!(%error, "the store cannot be written; no grants are given");
+        tracing::error!(error = in_full(error), "the store cannot be written; no grants are given");
         self.metrics.store_failing(true);
         let refusal = unavailable(error);
-        self.trouble = Some(Trouble { since: clock::wall(), reason: error.to_string() });
+        self.trouble = Some(Trouble { since: clock::wall(), reason: in_full(error) });
         let durable = self.store.load().await.ok();
         self.restore_mirror(durable.as_ref());
         let mut retry = tokio::time::interval_at(tokio::time::Instant::now() + RETRY, RETRY);

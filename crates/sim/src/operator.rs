@@ -116,6 +116,11 @@ impl World {
         self.give_server(pid, Input::Command { id, actor: "operator".to_owned(), command: Box::new(command) });
     }
 
+    /// The stored answers are gone with the store that held them.
+    pub fn forget_answers(&mut self) {
+        self.operator = Operator::default();
+    }
+
     pub fn answered(&mut self, command: CommandId, answer: Result<Answer, Refusal>) {
         self.note("answer", 0, || format!("{answer:?}"));
         let Ok(answer @ Answer::Done(_)) = answer else { return };

@@ -176,6 +176,7 @@ impl World {
         state.term = Term(self.checker.term().0.max(state.term.0) + tanist_store::NUMBER_MARGIN);
         state.restoring = true;
         state.agents.values_mut().filter(|a| !a.removed).for_each(|a| a.owes_epochs = true);
+        self.forget_answers();
         self.coverage.restores += 1;
         self.note("restore", state.term.0, || "the store is restored from its backup".to_owned());
         let granted =

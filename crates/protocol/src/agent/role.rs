@@ -158,13 +158,14 @@ impl AgentMachine {
     pub(super) fn handle_command(&mut self, message: ServerMessage) {
         let Some(stamp) = message.stamp() else { return };
         let older = self.roles.get(&stamp.replication).is_some_and(|role| stamp.epochs.is_older_than(role.epochs));
-        // The end of an epoch is noted whatever came after it.
-        let is_note = matches!(message, ServerMessage::DrainedNoted { .. });
-        if stamp.incarnation != self.identity.incarnation || older && !is_note {
+        // The end of an epoch is said and noted whatever came after it.
+        let is_final = matches!(message, ServerMessage::DrainedNoted { .. } | ServerMessage::StepDown { .. });
+        if stamp.incarnation != self.identity.incarnation || older && !is_final {
             self.report_newer(&message);
             return;
         }
         match message {
+            ServerMessage::StepDown { stamp } if older => self.repeat_end(stamp),
             ServerMessage::Activate { stamp, command } => self.handle_activate(stamp, command),
             ServerMessage::Grant { stamp, nonce, assignment } => self.handle_grant(stamp, nonce, *assignment),
             ServerMessage::StepDown { stamp } => self.end_role(stamp.replication, stamp.epochs, None, false),
@@ -320,6 +321,15 @@ impl AgentMachine {
         }
         self.engine(id, epochs, EngineCommand::Close { graceful, release });
         self.beat.hurry();
+    }
+
+    /// The server asks for the end of epochs that a later role has replaced: a restored store has forgotten it. What is still open
+    /// says so itself when it is closed.
+    fn repeat_end(&mut self, stamp: Stamp) {
+        let (replication, epochs) = (stamp.replication, stamp.epochs);
+        if !self.is_open(replication, epochs) {
+            self.send(AgentMessage::Drained { replication, epochs });
+        }
     }
 
     fn note_drained(&mut self, stamp: Stamp) {

@@ -108,7 +108,7 @@ impl ServerMachine {
         let Some(session) = self.sessions.get(agent) else { return };
         let term = self.state.term;
         let incarnation = session.incarnation;
-        let stale: Vec<_> = session
+        let mut stale: Vec<_> = session
             .roles
             .values()
             .filter(|role| match role.state {
@@ -119,9 +119,26 @@ impl ServerMachine {
             })
             .map(|role| Stamp { term, replication: role.replication, epochs: role.epochs, incarnation })
             .collect();
+        stale.extend(self.forgotten_epochs(session).map(|(replication, epochs)| Stamp {
+            term,
+            replication,
+            epochs,
+            incarnation,
+        }));
         for stamp in stale {
             self.send(agent, ServerMessage::StepDown { stamp });
         }
+    }
+
+    /// Epochs of this process that are waited for while it is at later ones. In the direct form both sides count alike.
+    fn forgotten_epochs<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = (ReplicationId, Epochs)> + 'a {
+        let roles =
+            session.roles.values().filter_map(|role| Some((role, self.state.replications.get(&role.replication)?)));
+        roles.flat_map(move |(role, record)| {
+            let own = record.awaited().filter(|u| u.incarnation == session.incarnation);
+            let earlier = own.filter(|u| u.epoch < role.epochs.target);
+            earlier.map(|u| (record.id, Epochs { source: u.epoch, target: u.epoch }))
+        })
     }
 
     fn is_awaited(&self, incarnation: Incarnation, replication: ReplicationId, epochs: Epochs) -> bool {

@@ -8,7 +8,7 @@ use tanist_model::id::{Epochs, ReplicationId};
 use tanist_model::volume::{StorageReport, VolumeReport};
 use tanist_protocol::agent::{AgentMachine, Effect, EngineCommand, EngineEvent, Input};
 use tanist_protocol::driver::{Interpreter, Step};
-use tanist_protocol::message::AgentMessage;
+use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::mutation::Mutations;
 use tanist_wire::identity::Identity;
 use tanist_wire::tls::LiveCertificate;
@@ -43,6 +43,8 @@ pub(crate) struct Outlets {
     pub(crate) ledger: Ledger,
     pub(crate) live: Arc<LiveCertificate>,
     pub(crate) folder: PathBuf,
+    #[cfg(feature = "mutations")]
+    pub(crate) resumption: Option<crate::resume::Resumption>,
 }
 
 /// The machine with everything it acts upon.
@@ -110,12 +112,26 @@ impl Core {
                 let (storage, volumes) = self.inventory.clone();
                 self.feed(Input::Connected { storage, volumes });
             }
-            LinkEvent::Message(message) => self.feed(Input::Message(message)),
+            LinkEvent::Message(message) => self.hear(message),
             LinkEvent::Down => {
                 self.link = None;
                 self.feed(Input::Disconnected);
             }
         }
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    fn hear(&mut self, message: ServerMessage) {
+        self.feed(Input::Message(message));
+    }
+
+    #[cfg(feature = "mutations")]
+    fn hear(&mut self, message: ServerMessage) {
+        let heard = match self.outlets.resumption.as_mut() {
+            Some(resumption) => resumption.hear(message),
+            None => vec![message],
+        };
+        heard.into_iter().for_each(|message| self.feed(Input::Message(message)));
     }
 
     fn on_seen(&mut self, seen: Seen) {

@@ -13,6 +13,8 @@ mod host;
 mod ledger;
 mod link;
 mod peers;
+#[cfg(feature = "mutations")]
+mod resume;
 mod run;
 mod storages;
 mod watch;

@@ -19,6 +19,8 @@ use crate::host;
 use crate::ledger::Ledger;
 use crate::link;
 use crate::peers::{self, Pinger};
+#[cfg(feature = "mutations")]
+use crate::resume::Resumption;
 use crate::storages::Storages;
 use crate::watch::{Targets, Watcher};
 
@@ -82,7 +84,12 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
         socket::listen(config.listen).map_err(|cause| AgentError::Listen { address: config.listen, cause })?;
     let listening = listener.local_addr().map_err(|cause| AgentError::Listen { address: config.listen, cause })?;
     let ledger = Ledger::open(folder);
+    let mutations = mutations()?;
     let incarnation = Incarnation(entropy()?);
+    #[cfg(feature = "mutations")]
+    let resumption = Resumption::of(folder, mutations, incarnation);
+    #[cfg(feature = "mutations")]
+    let incarnation = resumption.as_ref().map_or(incarnation, Resumption::incarnation);
     let agent = AgentIdentity {
         name,
         incarnation,
@@ -92,7 +99,6 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
         granted: ledger.granted(),
     };
     tracing::info!(agent = %agent.name, %incarnation, %listening, "the agent starts");
-    let mutations = mutations()?;
     let timers = Timers::DEFAULT;
     let machine = AgentMachine::new(agent, timers, entropy()?, mutations, clock::now());
 
@@ -114,6 +120,8 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
         ledger,
         live: live.clone(),
         folder: folder.to_owned(),
+        #[cfg(feature = "mutations")]
+        resumption,
     };
     let core = Core::new(machine, mutations, identity, outlets);
     let mut keeper = tokio::spawn(link::keep(config.server, client, link_events));

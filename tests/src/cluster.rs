@@ -250,11 +250,18 @@ impl Cluster {
     }
 
     pub fn start_agent(&mut self, name: &str) {
-        let (folder, environment) = (self.seat(name).folder.clone(), self.seat(name).environment.clone());
-        let mut command = self.command(&["agent", "run", "--dir"]);
-        command.arg(folder).envs(environment);
+        let mut command = self.agent_command(name);
+        command.arg("--dir").arg(self.folder(name));
         let process = Process::start(&mut command, &self.dir.path().join(format!("{name}.log")));
         self.seats.get_mut(name).expect("a known agent").process = Some(process);
+    }
+
+    /// `agent run` in the environment of this agent, yet without its folder.
+    #[must_use]
+    pub fn agent_command(&self, name: &str) -> Command {
+        let mut command = self.command(&["agent", "run"]);
+        command.envs(self.seat(name).environment.clone());
+        command
     }
 
     pub fn wait_connected(&self, name: &str) {
@@ -341,7 +348,14 @@ impl Cluster {
         }
     }
 
-    /// The newest event of a kind about an agent or a replication, once there is one after `since`.
+    /// The audit log of one replication.
+    #[must_use]
+    pub fn events_of(&self, replication: &str) -> Vec<Event> {
+        let is_its = |event: &Event| event.replication.as_ref().is_some_and(|name| name.as_str() == replication);
+        self.events().into_iter().filter(is_its).collect()
+    }
+
+    /// The newest event of a kind, once there is one since then.
     pub fn wait_event(&self, code: EventCode, since: Timestamp, limit: Duration) -> Event {
         wait::until(&format!("event {code} ({})", code.title()), limit, || {
             self.events().into_iter().rev().find(|event| event.code == code && event.at >= since)

@@ -111,13 +111,11 @@ impl Scene {
         self.wait_equal(cluster, run)
     }
 
-    /// The agent that acts now.
-    ///
-    /// # Panics
-    /// If nobody does.
+    /// The agent that acts, as soon as one does.
     #[must_use]
     pub fn acting(&self, cluster: &Cluster) -> String {
-        cluster.show(&self.name).acting.expect("somebody acts").to_string()
+        let acting = || cluster.try_show(&self.name)?.acting;
+        wait::until("somebody acts", STARTUP, acting).to_string()
     }
 
     /// Starts a run and waits until it is `part` of 100 done; who acts then.

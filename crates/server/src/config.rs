@@ -156,6 +156,12 @@ mod tests {
     }
 
     #[test]
+    fn the_commented_sample_is_valid() {
+        let sample = ServerConfig::parse(include_str!("../../../config/server.toml")).unwrap();
+        assert_eq!(sample.advertise, ["tanist.example:7420"]);
+    }
+
+    #[test]
     fn a_configuration_survives_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());

@@ -118,5 +118,13 @@ async fn restore(args: ServerRestoreArgs, session: &Session<'_>) -> Outcome {
 }
 
 fn refusal(error: &ServerError) -> Refusal {
-    Refusal::new(RefusalCode::Internal, error.to_string()).hint(error.hint())
+    let code = match error {
+        ServerError::AlreadyInitialised { .. } | ServerError::NotEmpty { .. } | ServerError::Listen { .. } => {
+            RefusalCode::Conflict
+        }
+        ServerError::NotInitialised { .. } => RefusalCode::NotFound,
+        ServerError::Config { .. } | ServerError::Advertise(_) => RefusalCode::Invalid,
+        _ => RefusalCode::Internal,
+    };
+    Refusal::new(code, error.to_string()).hint(error.hint())
 }

@@ -63,7 +63,10 @@ impl World {
         let identity = AgentIdentity {
             name: self.names[agent].clone(),
             incarnation: Incarnation(self.rng.wide()),
-            host: HostIdentity { machine_id: host.machine_id.clone(), boot_id: format!("boot-{}", host.boot) },
+            host: HostIdentity {
+                machine_id: host.machine_id.clone(),
+                boot_id: format!("boot-{}-{}", self.agents[agent].host, host.boot),
+            },
             version: "0".to_owned(),
             listen_address: Some(format!("h{}", agent + 1)),
             granted: self.agents[agent].remembered.clone(),

@@ -22,6 +22,8 @@ pub struct Scenario {
     pub agents: usize,
     /// The host of each agent.
     pub hosts: Vec<usize>,
+    /// The hosts are clones of one image: one machine id, and only their boot ids differ.
+    pub cloned_hosts: bool,
     pub replications: usize,
     pub blocks: usize,
     pub source_mode: SourceMode,
@@ -53,6 +55,7 @@ impl Scenario {
         Self {
             agents: 3,
             hosts,
+            cloned_hosts: rng.chance(250),
             replications: 1 + usize::from(rng.chance(250)),
             blocks: 6 + rng.index(12),
             source_mode: [SourceMode::Snapshot, SourceMode::Snapshot, SourceMode::Sealed, SourceMode::Live]

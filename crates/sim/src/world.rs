@@ -120,7 +120,13 @@ impl World {
         let replications: Vec<ReplicationName> =
             (1..=scenario.replications).filter_map(|n| ReplicationName::new(format!("r{n}")).ok()).collect();
         let host_count = scenario.hosts.iter().max().map_or(0, |h| h + 1);
-        let hosts = (0..host_count).map(|n| Host { machine_id: format!("machine-{n}"), boot: 1, up: true }).collect();
+        let hosts = (0..host_count)
+            .map(|n| Host {
+                machine_id: format!("machine-{}", if scenario.cloned_hosts { 0 } else { n }),
+                boot: 1,
+                up: true,
+            })
+            .collect();
         let state = crate::server_shell::first_state(&names);
         let disks = Disks {
             sources: vec![Source::new(scenario.blocks); scenario.replications],

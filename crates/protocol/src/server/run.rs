@@ -148,12 +148,15 @@ impl ServerMachine {
         }
         self.touched.insert(id);
         let record = self.state.replications.get(&id)?.clone();
-        let known = self.state.runs.get(&(id, run))?.clone();
-        if record.run == Some(run) && !known.state.is_finished() {
+        let known = self.state.runs.get(&(id, run)).cloned();
+        let state = known.as_ref().map(|k| k.state);
+        if let Some(known) = known.filter(|k| record.run == Some(run) && !k.state.is_finished()) {
             return Some((record, known));
         }
+        // Over, or of a time that a restored store does not know: it is to end before another run can begin.
         let holder = record.holder.clone()?;
-        let end = if known.state == RunState::Published { RunEnd::Published } else { RunEnd::Abandoned };
+        let end = if state == Some(RunState::Published) { RunEnd::Published } else { RunEnd::Abandoned };
+        self.supervision_mut(id).order_sent = None;
         self.close_run(&record, &holder, run, end);
         None
     }

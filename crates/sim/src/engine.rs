@@ -218,6 +218,7 @@ impl World {
         engine.preparing = None;
         let volume = engine.volume;
         if self.agents[agent].path_lost || self.agents[agent].io_fails {
+            self.coverage.note_failure(RunFailureKind::Snapshot);
             let reason = "the storage does not answer".to_owned();
             return self.report(agent, key, EngineEvent::RunFailed { run, kind: RunFailureKind::Snapshot, reason });
         }

@@ -168,7 +168,7 @@ impl World {
         let running = state.replication_by_name(&self.replications[volume]).is_some_and(|r| r.run.is_some());
         let sealed = self.scenario.source_mode == tanist_model::policy::SourceMode::Sealed;
         let settled = self.now >= self.scenario.faults_end_us;
-        if !settled && !(sealed && running) {
+        if !(settled || sealed && running) {
             let block = self.rng.index(self.scenario.blocks);
             self.disks.sources[volume].write(block);
         }

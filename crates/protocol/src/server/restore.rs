@@ -5,7 +5,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{ReplicationRecord, UnprovenEpoch};
-use tanist_model::run::{Checkpoint, RunRecord, RunState};
+use tanist_model::run::{RunRecord, RunState};
 use tanist_model::takeover::Evidence;
 
 use super::supervise::Vacancy;
@@ -81,24 +81,28 @@ impl ServerMachine {
         self.touched.extend(self.state.replications.keys().copied());
     }
 
-    /// Of what was written since the backup nothing is known: the target may have moved on past the restored checkpoint and the
-    /// restored recovery point. So neither is believed; target snapshots, which never change, are.
+    /// Of what was done since the backup nothing is known. The holder may work on a run that the store has never heard of, the run in
+    /// progress may have been published, the target may be further on than its recovery point. So whoever acts begins anew under
+    /// a new epoch, the run is given up, and only target snapshots, which never change, are believed.
     fn distrust_target(&self, record: &ReplicationRecord) -> Vec<Change> {
         let mut changes = Vec::new();
-        if let Some(run) = self.state.current_run(record).filter(|r| r.checkpoint != Checkpoint::START) {
-            let state = RunState::Bound;
-            changes.push(Change::PutRun(Box::new(RunRecord { checkpoint: Checkpoint::START, state, ..run.clone() })));
+        let mut next = ReplicationRecord { holder: None, run: None, ..record.clone() };
+        if let Some(run) = self.state.current_run(record) {
+            let reason = "the store was restored: what became of this run since the backup is unknown".to_owned();
+            let message = format!("run {} is abandoned: {reason}", run.id);
+            changes.push(self.event_of(record, None, EventCode::RunAbandoned, message));
+            let (state, finished_at, failure) = (RunState::Abandoned, Some(self.now.wall), Some(reason));
+            changes.push(Change::PutRun(Box::new(RunRecord { state, finished_at, failure, ..run.clone() })));
+            next.target_dirty.get_or_insert(run.id);
         }
         if let Some(point) = self.recovery_point_on_target(record) {
             let message = format!("since the restore nobody knows whether the target still holds run {}", point.run);
             changes.push(self.event_of(record, None, EventCode::RecoveryPointGone, message));
-            changes.push(Change::PutRecoveryPoint(Box::new(RecoveryPoint {
-                place: RecoveryPointPlace::Gone,
-                ..point.clone()
-            })));
-            let dirty = record.target_dirty.or(record.published);
-            changes.push(Change::PutReplication(Box::new(ReplicationRecord { target_dirty: dirty, ..record.clone() })));
+            let gone = RecoveryPoint { place: RecoveryPointPlace::Gone, ..point.clone() };
+            changes.push(Change::PutRecoveryPoint(Box::new(gone)));
+            next.target_dirty.get_or_insert(point.run);
         }
+        changes.push(Change::PutReplication(Box::new(next)));
         changes
     }
 

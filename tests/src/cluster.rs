@@ -174,7 +174,7 @@ impl Cluster {
     pub fn join(&mut self, name: &str, environment: Vec<(String, String)>) {
         let folder = self.dir.path().join(name);
         let token = self.token(name);
-        self.join_with(name, &token.token, &token.ca_hash, &folder).done();
+        self.join_with(&token.token, &token.ca_hash, &folder).done();
         self.seats.insert(name.to_owned(), Seat { folder, environment, process: None });
     }
 
@@ -185,7 +185,7 @@ impl Cluster {
 
     /// The line that a token's answer tells to type, with both storage systems.
     #[must_use]
-    pub fn join_with(&self, name: &str, token: &str, ca_hash: &str, folder: &Path) -> Answer {
+    pub fn join_with(&self, token: &str, ca_hash: &str, folder: &Path) -> Answer {
         let port = FIRST_AGENT_PORT + u16::try_from(self.seats.len()).expect("few agents");
         let listen = format!("{}:{port}", self.address);
         let storage = |system: &str| format!("{system}={}", self.file(system).display());
@@ -193,7 +193,6 @@ impl Cluster {
         let server = self.server_address();
         let line = ["agent", "join", &server, "--token", token, "--ca-hash", ca_hash, "--dir", &folder];
         let place = ["--listen", &listen, "--storage", &a, "--storage", &b];
-        assert!(!name.is_empty());
         self.tanist(&[&line[..], &place[..]].concat())
     }
 

@@ -67,11 +67,6 @@ impl Process {
         wait::until("a process ends after SIGTERM", END_LIMIT, || self.child.try_wait().ok().flatten())
     }
 
-    #[must_use]
-    pub fn has_ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
-    }
-
     /// The most memory it ever had resident, in bytes (`VmHWM`).
     ///
     /// # Panics

@@ -15,7 +15,7 @@ const STRETCH: u64 = 256 << 10;
 /// If it cannot be written.
 pub fn make(path: &Path, size_bytes: u64, seed: u64) {
     let file = blank(path, size_bytes);
-    write(&file, size_bytes, |random| Kind::any(random), seed);
+    write(&file, size_bytes, Kind::any, seed);
 }
 
 /// Makes a source without holes or zeros, so that every block of it shows where it came from.
@@ -86,7 +86,7 @@ impl Kind {
         match self {
             Self::Noise => random.fill(bytes),
             Self::Text => {
-                let word = random.next().to_string();
+                let word = random.number().to_string();
                 bytes.iter_mut().zip(word.bytes().cycle()).for_each(|(byte, letter)| *byte = letter);
             }
             Self::Zeros | Self::Hole => bytes.fill(0),

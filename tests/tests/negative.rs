@@ -2,7 +2,8 @@
 //! very same scenes never damage anything.
 //!
 //! The scene: the acting agent is stopped with writes in its pipeline. Somebody else finishes the run, the source changes, the next
-//! run is made. Then the stopped agent wakes, and its writes, an age old, arrive at the target.
+//! run is made. Then the stopped agent wakes, in a moment in which no server tells it to stand down, and its writes, an age old,
+//! arrive at the target.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -38,7 +39,7 @@ fn without_waiting_for_proof_late_writes_damage_the_target() {
     let damaged = (1..=ATTEMPTS).any(|number| {
         let Some(stopped) = stop_in_a_run(&cluster, &format!("db{number}"), &mut random) else { return false };
         stopped.next_run_without_proof(&cluster, &mut random);
-        let damaged = stopped.wake_and_look(&cluster);
+        let damaged = stopped.wake_and_look(&mut cluster);
         end(&mut cluster, stopped);
         damaged
     });
@@ -53,7 +54,8 @@ fn waiting_for_proof_keeps_late_writes_harmless() {
     for number in 1..=ATTEMPTS {
         let Some(stopped) = stop_in_a_run(&cluster, &format!("db{number}"), &mut random) else { continue };
         let next = stopped.ask_for_the_next(&cluster, &mut random);
-        cluster.agent(&stopped.agent).wake();
+        stopped.wake_unheard(&mut cluster);
+        cluster.start_server();
         stopped.scene.wait_equal(&cluster, next);
         assert!(!stopped.is_damaged_within(LATE));
         let name = &stopped.scene.name;
@@ -71,13 +73,13 @@ fn waiting_for_proof_keeps_late_writes_harmless() {
 fn a_process_that_resumes_its_epoch_damages_the_target() {
     let mut random = Random::seeded("negative");
     let damaged = (1..=ATTEMPTS).any(|_| {
-        let cluster = cluster().agents_without("EpochResumed").start();
+        let mut cluster = cluster().agents_without("EpochResumed").start();
         let Some(stopped) = stop_in_a_run(&cluster, "db", &mut random) else { return false };
         let _twin = start_twin(&cluster, &stopped.agent);
         stopped.next_run_without_proof(&cluster, &mut random);
         let told = story::untruths(&[stopped.fault()], &cluster.takeovers("db"), &cluster.events());
         assert!(!told.is_empty(), "a fault without a takeover is noticed as well");
-        stopped.wake_and_look(&cluster)
+        stopped.wake_and_look(&mut cluster)
     });
     assert!(damaged, "{ATTEMPTS} attempts damaged nothing: this control proves nothing");
 }
@@ -90,7 +92,9 @@ fn a_process_that_asks_anew_damages_nothing() {
         let Some(stopped) = stop_in_a_run(&cluster, "db", &mut random) else { continue };
         let _twin = start_twin(&cluster, &stopped.agent);
         let next = stopped.ask_for_the_next(&cluster, &mut random);
-        let woken = cluster.agent(&stopped.agent).wake();
+        let woken = signal::now();
+        stopped.wake_unheard(&mut cluster);
+        cluster.start_server();
         cluster.wait_event(EventCode::ProvenQuiet, woken, RUN_LIMIT);
         // Two processes of one name contend for its connection; the one that was replaced goes.
         cluster.kill(&stopped.agent);
@@ -111,7 +115,7 @@ struct Stopped {
 
 /// Starts a run at full speed and stops the acting agent while the target grows; `None` if the run was faster.
 fn stop_in_a_run(cluster: &Cluster, name: &str, random: &mut Random) -> Option<Stopped> {
-    let scene = Scene::set_noise(cluster, name, SIZE, random.next(), &[]);
+    let scene = Scene::set_noise(cluster, name, SIZE, random.number(), &[]);
     let agent = scene.acting(cluster);
     let run = scene.sync(cluster);
     wait::until("the target grows", RUN_LIMIT, || (stored_bytes(&scene.target) >= SIZE / 8).then_some(()));
@@ -139,7 +143,7 @@ impl Stopped {
     /// Another one finishes the run; the source changes altogether; the next run is asked for.
     fn ask_for_the_next(&self, cluster: &Cluster, random: &mut Random) -> RunId {
         self.scene.wait_equal(cluster, self.run);
-        volume::renew(&self.scene.source, random.next());
+        volume::renew(&self.scene.source, random.number());
         let since = signal::now();
         let next = self.scene.sync(cluster);
         cluster.wait_event(EventCode::AwaitingProof, since, RUN_LIMIT);
@@ -149,14 +153,25 @@ impl Stopped {
     /// With the rule broken nothing is waited for: the next run is made while the agent sleeps.
     fn next_run_without_proof(&self, cluster: &Cluster, random: &mut Random) {
         self.scene.wait_equal(cluster, self.run);
-        volume::renew(&self.scene.source, random.next());
+        volume::renew(&self.scene.source, random.number());
         let next = self.scene.sync(cluster);
         self.scene.wait_equal(cluster, next);
     }
 
-    fn wake_and_look(&self, cluster: &Cluster) -> bool {
+    /// Wakes it while no server is there; when this returns, it has been at work and knows that it is alone.
+    fn wake_unheard(&self, cluster: &mut Cluster) {
+        cluster.kill_server();
+        let log = cluster.agent(&self.agent).log().to_owned();
+        let read = || fs::read_to_string(&log).unwrap_or_default().matches("the link to the server ended").count();
+        let before = read();
         cluster.agent(&self.agent).wake();
+        wait::until("the agent misses the server", RUN_LIMIT, || (read() > before).then_some(()));
+    }
+
+    fn wake_and_look(&self, cluster: &mut Cluster) -> bool {
+        self.wake_unheard(cluster);
         let damaged = self.is_damaged_within(LATE);
+        cluster.start_server();
         println!("{}: {}", self.scene.name, if damaged { "damaged by late writes" } else { "not damaged" });
         damaged
     }

@@ -40,7 +40,7 @@ fn a_server_killed_in_the_middle_of_a_takeover_finishes_it() {
     let scene = Scene::set(&cluster, "db", SIZE, 12, &LIMIT);
     let mut faults = Vec::new();
     for longest_ms in [1, 30, 150] {
-        volume::mutate(&scene.source, random.next());
+        volume::mutate(&scene.source, random.number());
         let (run, acting) = scene.run_until(&cluster, 20);
         faults.push(Fault::new(&acting, cluster.kill(&acting)));
         wait::pass(Duration::from_micros(random.between(0, longest_ms * 1000)));

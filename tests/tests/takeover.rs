@@ -41,11 +41,11 @@ fn a_killed_agent_is_replaced_at_any_moment() {
     let mut random = Random::seeded("takeover");
     let mut cluster = Cluster::builder(build!()).start();
     let limit = format!("{}MiB/s", rate_mib(size));
-    let scene = Scene::set(&cluster, "db", size, random.next(), &["--limit", &limit]);
+    let scene = Scene::set(&cluster, "db", size, random.number(), &["--limit", &limit]);
     let mut faults = Vec::new();
     let mut times = Vec::new();
     for number in 1..=kills {
-        volume::mutate(&scene.source, random.next());
+        volume::mutate(&scene.source, random.number());
         let (kill, takeover) = kill_once(&mut cluster, &scene, &mut random);
         assert_ranks(&takeover, &kill.fault, &faults);
         assert_little_copied_again(&scene, &takeover, &kill);

@@ -1,5 +1,6 @@
 //! An agent process from start to end.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use tanist_model::id::{AgentName, Incarnation};
@@ -36,6 +37,14 @@ pub enum AgentError {
     Identity(#[from] IdentityError),
     #[error("the certificate in {folder} is {role}'s, not an agent's", folder = folder.display())]
     NotAnAgent { folder: PathBuf, role: Role },
+    #[error("another process runs the agent of {folder}", folder = folder.display())]
+    Running { folder: PathBuf },
+    #[error("lock {folder}: {cause}", folder = folder.display())]
+    Lock {
+        folder: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("prepare TLS: {0}")]
     Tls(#[from] TlsConfigError),
     #[error("listen on {address} for peers: {cause}")]
@@ -65,6 +74,10 @@ impl AgentError {
             Self::Identity(_) | Self::NotAnAgent { .. } => {
                 "join this host: tanist agent join HOST:PORT --token ... --ca-hash ...".to_owned()
             }
+            Self::Running { .. } => {
+                "stop that one first; a second agent on a host needs a directory and a name of its own".to_owned()
+            }
+            Self::Lock { .. } => "is the directory there, and may this user write to it?".to_owned(),
             Self::Listen { .. } => "does another agent run on this host? Set `listen` in agent.toml".to_owned(),
             Self::ListenerDied(_) => "start it again; if it repeats, look at the limit of open files".to_owned(),
             _ => "look at the cause; if it is not clear, please report it".to_owned(),
@@ -78,6 +91,7 @@ impl AgentError {
 /// [`AgentError`] if it cannot start, or must end because its peers cannot reach it.
 pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), AgentError> {
     let config = AgentConfig::load(folder)?;
+    let _sole = sole_process(folder)?;
     let identity = Identity::load(folder)?;
     let name = agent_name(folder, &identity)?;
     let listener =
@@ -138,6 +152,18 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
     ended
 }
 
+/// Two processes of one identity would take each other's connection and role for ever. The kernel frees the lock with the process.
+fn sole_process(folder: &Path) -> Result<File, AgentError> {
+    let failed = |cause| AgentError::Lock { folder: folder.to_owned(), cause };
+    let options = File::options().create(true).truncate(false).write(true).open(folder.join("agent.lock"));
+    let file = options.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AgentError::Running { folder: folder.to_owned() }),
+        Err(TryLockError::Error(cause)) => Err(failed(cause)),
+    }
+}
+
 fn agent_name(folder: &Path, identity: &Identity) -> Result<AgentName, AgentError> {
     match &identity.holder().role {
         Role::Agent(name) => Ok(name.clone()),
@@ -172,4 +198,18 @@ fn mutations() -> Result<Mutations, AgentError> {
 #[allow(clippy::unnecessary_wraps, reason = "the same signature as in a test build")]
 fn mutations() -> Result<Mutations, AgentError> {
     Ok(Mutations::NONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_runs_an_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = sole_process(folder.path()).unwrap();
+        assert!(matches!(sole_process(folder.path()), Err(AgentError::Running { .. })));
+        drop(first);
+        assert!(sole_process(folder.path()).is_ok());
+    }
 }

@@ -135,3 +135,36 @@ impl ServerMachine {
         })
     }
 }
+
+/// Why each agent is passed over, those with the same reason together: "h1, h2: it is not connected; h3: ...".
+#[must_use]
+pub fn passed_over_in_words(candidates: &[Candidate]) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for candidate in candidates {
+        let Some(reason) = candidate.passed_over.as_deref() else { continue };
+        match groups.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, agents)) => agents.push(candidate.agent.as_str()),
+            None => groups.push((reason, vec![candidate.agent.as_str()])),
+        }
+    }
+    let lines: Vec<String> = groups.iter().map(|(reason, agents)| format!("{}: {reason}", agents.join(", "))).collect();
+    lines.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_with_one_reason_are_told_together() {
+        let candidate = |name: &str, reason: Option<&str>| Candidate {
+            agent: name.parse().unwrap(),
+            rank: Rank(1),
+            damped: false,
+            passed_over: reason.map(ToOwned::to_owned),
+        };
+        let list = [candidate("h1", Some("gone")), candidate("h2", None), candidate("h3", Some("gone"))];
+        assert_eq!(passed_over_in_words(&list), "h1, h3: gone");
+        assert_eq!(passed_over_in_words(&list[1..2]), "");
+    }
+}

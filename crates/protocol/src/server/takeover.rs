@@ -8,6 +8,7 @@ use tanist_model::replication::{Holder, Intent, ReplicationRecord, UnprovenEpoch
 use tanist_model::takeover::{Candidate, Evidence, ProbeVerdict, TakeoverRecord};
 use tanist_model::time::Timestamp;
 
+use super::eligibility::passed_over_in_words;
 use super::supervise::Vacancy;
 use super::{Effect, ServerMachine};
 use crate::message::{Assignment, FenceReport, ServerMessage, Stamp};
@@ -201,11 +202,7 @@ impl ServerMachine {
         if std::mem::replace(&mut supervision.exhausted, true) {
             return;
         }
-        let reasons: Vec<String> = candidates
-            .iter()
-            .map(|c| format!("{}: {}", c.agent, c.passed_over.as_deref().unwrap_or("eligible")))
-            .collect();
-        let message = format!("no agent is eligible; {}", reasons.join("; "));
+        let message = format!("no agent is eligible; {}", passed_over_in_words(candidates));
         let event = self.event_of(record, None, EventCode::Exhausted, message);
         self.commit_current(record, vec![event], Vec::new());
     }

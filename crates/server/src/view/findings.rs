@@ -4,6 +4,7 @@ use tanist_model::api::Health;
 use tanist_model::recovery_point::RecoveryPoint;
 use tanist_model::replication::{Intent, ReplicationRecord};
 use tanist_model::run::RunState;
+use tanist_protocol::server::eligibility::passed_over_in_words;
 use tanist_protocol::server::{Phase, ServerMachine};
 
 use super::{run, waiting};
@@ -62,10 +63,9 @@ fn standstill(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
         return Some(Finding::stopped(format!("waits for {}", waiting::owing(machine)), "tanist agent list"));
     }
     if machine.phase(record) == Phase::Exhausted {
-        let reasons = machine.candidates(record).into_iter();
-        let reasons: Vec<String> = reasons.filter_map(|c| Some(format!("{}: {}", c.agent, c.passed_over?))).collect();
+        let reasons = passed_over_in_words(&machine.candidates(record));
         let next = format!("tanist replication check {name}");
-        return Some(Finding::stopped(format!("no agent is eligible ({})", reasons.join("; ")), next));
+        return Some(Finding::stopped(format!("no agent is eligible ({reasons})"), next));
     }
     (record.holder.is_none() && record.intent == Intent::Enabled)
         .then(|| Finding::stopped("nobody acts", format!("tanist replication check {name}")))

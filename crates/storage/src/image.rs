@@ -25,6 +25,7 @@ use self::file_system::FileSystem;
 use crate::canary::Canary;
 use crate::content;
 use crate::error::StorageError;
+use crate::sealed::SealedDevice;
 use crate::system::{
     CanaryReading, LockAttempt, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem,
     TargetHandle, VolumeLock,
@@ -159,12 +160,12 @@ impl StorageSystem for ImageDirectory {
             SourceView::Snapshot { id, uid } => self.open_snapshot(volume, *id, uid),
             SourceView::Live => Ok(source_handle(self.open(volume, Access::Read)?)),
             SourceView::Sealed { uid } => {
-                let image = self.open(volume, Access::Read)?;
-                let found = image.seal().map_err(StorageError::io("look at", volume))?.uid;
-                if found != *uid {
-                    return Err(StorageError::changed(volume, uid, found));
-                }
-                Ok(source_handle(image))
+                let image = Arc::new(self.open(volume, Access::Read)?);
+                let (looked_at, volume, uid) = (Arc::clone(&image), volume.clone(), uid.clone());
+                let look = move || looked_at.check_seal(&volume, &uid);
+                look()?;
+                let device = Arc::new(SealedDevice::new(Arc::clone(&image.file) as _, look));
+                Ok(SourceHandle { device, identity: image.identity.clone() })
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod signature;
 pub mod system;
 
 mod canary;
+mod sealed;
 
 pub use error::StorageError;
 pub use image::ImageDirectory;

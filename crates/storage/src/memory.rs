@@ -14,6 +14,7 @@ use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, Volu
 use crate::canary::Canary;
 use crate::content;
 use crate::error::StorageError;
+use crate::sealed::SealedDevice;
 use crate::system::{
     CanaryReading, LockAttempt, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem,
     TargetHandle, VolumeLock,
@@ -162,11 +163,17 @@ impl StorageSystem for MemoryStorage {
         if let SourceView::Snapshot { id, uid } = view {
             return self.open_snapshot(volume, *id, uid);
         }
-        if let SourceView::Sealed { uid } = view {
-            self.check_sealed(volume, uid)?;
-        }
         let opened = self.volume(volume)?;
-        Ok(SourceHandle { device: opened.device, identity: opened.identity })
+        let identity = opened.identity.clone();
+        let SourceView::Sealed { uid } = view else { return Ok(SourceHandle { device: opened.device, identity }) };
+        let device = Arc::clone(&opened.device) as Arc<dyn BlockDevice>;
+        let (volume, uid) = (volume.clone(), uid.clone());
+        let look = move || {
+            let found = opened.seal().uid;
+            if found == uid { Ok(()) } else { Err(StorageError::changed(&volume, &uid, found)) }
+        };
+        look()?;
+        Ok(SourceHandle { device: Arc::new(SealedDevice::new(device, look)), identity })
     }
 
     fn open_target(&self, volume: &VolumeAddress) -> Result<TargetHandle, StorageError> {

@@ -187,7 +187,8 @@ fn a_sealed_volume_that_changes_is_noticed(fixture: &dyn Fixture) {
     let seal = system.seal(&volume).unwrap();
     assert_eq!(seal.size_bytes, 5000);
     let view = SourceView::Sealed { uid: seal.uid.clone() };
-    assert!(contents(&system.open_source(&volume, &view).unwrap()) == bytes(5000));
+    let opened = system.open_source(&volume, &view).unwrap();
+    assert!(contents(&opened) == bytes(5000));
     system.check_sealed(&volume, &seal.uid).unwrap();
     // The clock of a file system ticks in milliseconds.
     while system.seal(&volume).unwrap().uid == seal.uid {
@@ -195,6 +196,9 @@ fn a_sealed_volume_that_changes_is_noticed(fixture: &dyn Fixture) {
     }
     assert!(matches!(system.check_sealed(&volume, &seal.uid), Err(StorageError::SourceChanged { .. })));
     assert!(matches!(system.open_source(&volume, &view), Err(StorageError::SourceChanged { .. })));
+    // Whoever opened it before the change reads nothing more from it, not even where nothing changed.
+    assert!(opened.device.read_at(4096, &mut [0; 512]).is_err());
+    assert!(opened.device.extent_at(4096).is_err());
 }
 
 fn a_sealed_volume_that_is_replaced_is_noticed(fixture: &dyn Fixture) {

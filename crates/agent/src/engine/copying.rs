@@ -138,7 +138,10 @@ impl Engine {
 
     fn fail(&mut self, run: RunId, error: &TransferError) {
         tracing::warn!(%error, %run, "the copy failed");
-        self.give_up(run, kind_of_failure(error), error.to_string());
+        match self.why_source_changed() {
+            Some(reason) => self.give_up(run, RunFailureKind::SourceChanged, reason),
+            None => self.give_up(run, kind_of_failure(error), error.to_string()),
+        }
     }
 
     fn on_finished(&mut self, run: RunId, checkpoint: Checkpoint) {

@@ -133,6 +133,17 @@ impl Engine {
         }
     }
 
+    /// "Closed" promises that nothing of ours reaches the target later. Direct I/O has ended with the transfer; what went
+    /// through the page cache may still be on its way.
+    fn settle_target(&self) {
+        let Some(device) = self.open.as_ref().map(|open| open.target.device()).filter(|d| !d.is_direct()) else {
+            return;
+        };
+        if let Err(error) = device.flush() {
+            tracing::warn!(%error, "the target cannot be flushed before it is closed");
+        }
+    }
+
     fn report(&self, event: EngineEvent) {
         let report = Report { replication: self.replication, epochs: self.epochs, event };
         // The loop ends only with the process.
@@ -163,6 +174,7 @@ impl Engine {
                     self.release_source(&release.source_snapshots);
                     self.release_target(&release.target_snapshots);
                 }
+                self.settle_target();
                 // Dropping the target ends the last reference to its description: the lock goes with it.
                 self.open = None;
                 self.report(EngineEvent::Closed);

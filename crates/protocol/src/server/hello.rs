@@ -20,6 +20,11 @@ impl ServerMachine {
             self.out.perform(Effect::Deposed { reason });
             return;
         }
+        if self.sessions.get(agent).is_some_and(|s| s.connection > connection) {
+            let reason = "the agent has a newer connection".to_owned();
+            self.out.perform(Effect::Close { agent: agent.clone(), connection, reason });
+            return;
+        }
         if let Err(reason) = self.admit(agent, serial) {
             self.refuse(agent, connection, reason);
             return;

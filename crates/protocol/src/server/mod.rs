@@ -168,6 +168,8 @@ impl ServerMachine {
         self.supervisions.retain(|id, _| known.contains(id));
         for supervision in self.supervisions.values_mut() {
             supervision.reset();
+            // A grant that stands has its whole time again: its answer may be among what was dropped.
+            supervision.granted_at = Some(self.now.monotonic);
         }
         self.touched = known;
         self.sessions_unsettled = true;

@@ -165,9 +165,10 @@ impl ServerMachine {
         }
         let wall = self.now.wall;
         let supervision = self.supervision_mut(record.id);
-        let wanted = supervision.handover.as_ref().and_then(|h| h.to.clone());
         let vacancy = supervision.vacancy.clone();
         let (evidence, since) = vacancy.map_or((Evidence::FirstActivation, wall), |v| (v.evidence, v.since));
+        let planned = matches!(evidence, Evidence::Handover { .. });
+        let wanted = supervision.handover.as_ref().filter(|_| planned).and_then(|h| h.to.clone());
         self.take_over(record, evidence, since, Vec::new(), wanted.as_ref());
     }
 

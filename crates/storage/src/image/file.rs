@@ -82,6 +82,14 @@ impl OpenImage {
     }
 }
 
+impl OpenImage {
+    /// Looks at the open file itself, not at the name.
+    pub(super) fn check_seal(&self, volume: &VolumeAddress, uid: &str) -> Result<(), StorageError> {
+        let found = self.seal().map_err(StorageError::io("look at", volume))?.uid;
+        if found == uid { Ok(()) } else { Err(StorageError::changed(volume, uid, found)) }
+    }
+}
+
 /// Opens a regular file of the directory itself; a link, or anything else under that name, is refused and has no effect.
 fn open_regular(directory: &OwnedFd, name: &str, access: Access) -> Result<OwnedFd, OpenError> {
     let mode = match access {

@@ -159,6 +159,12 @@ impl Cluster {
         format!("{}:{SERVER_PORT}", self.address)
     }
 
+    /// Where the server keeps its state.
+    #[must_use]
+    pub fn server_folder(&self) -> String {
+        self.server_folder.display().to_string()
+    }
+
     /// The file behind `SYSTEM/VOLUME`.
     #[must_use]
     pub fn file(&self, volume: &str) -> PathBuf {
@@ -166,7 +172,7 @@ impl Cluster {
     }
 
     fn initialise(&self) {
-        let (folder, listen) = (self.server_folder.display().to_string(), self.server_address());
+        let (folder, listen) = (self.server_folder(), self.server_address());
         self.tanist(&["server", "init", "--dir", &folder, "--listen", &listen]).done();
     }
 

@@ -45,10 +45,12 @@ pub fn untruths(faults: &[Fault], takeovers: &[TakeoverRecord], events: &[Event]
     }
     let unexplained = unplanned.iter().filter(|takeover| cause(takeover, faults).is_none());
     wrong.extend(unexplained.map(|takeover| format!("no fault explains {takeover:?}")));
-    for code in [EventCode::TakeoverCommitted, EventCode::TakeoverComplete] {
+    // A successor that died before it acted completed nothing.
+    let complete = unplanned.iter().filter(|takeover| takeover.activated_at.is_some()).count();
+    for (code, expected) in [(EventCode::TakeoverCommitted, unplanned.len()), (EventCode::TakeoverComplete, complete)] {
         let told = events.iter().filter(|event| event.code == code).count();
-        if told != unplanned.len() {
-            wrong.push(format!("{} takeovers, and {told} times event {code}", unplanned.len()));
+        if told != expected {
+            wrong.push(format!("{expected} takeovers, and {told} times event {code}"));
         }
     }
     wrong

@@ -60,9 +60,27 @@ fn a_killed_agent_is_replaced_at_any_moment() {
     assert_fast(times);
 }
 
+/// The successor dies as well, as soon as it is known to be one.
+#[test]
+fn a_successor_that_dies_at_once_is_replaced_as_well() {
+    let mut random = Random::seeded("takeover");
+    let mut cluster = Cluster::builder(build!()).start();
+    let scene = Scene::set(&cluster, "db", 96 << 20, random.number(), &["--limit", "32MiB/s"]);
+    let (run, first) = scene.run_until(&cluster, 20);
+    let mut faults = vec![Fault::new(&first, cluster.kill(&first))];
+    let second = wait::until("a successor is named", RUN_LIMIT, || {
+        cluster.try_show(&scene.name)?.acting.map(|acting| acting.to_string()).filter(|acting| *acting != first)
+    });
+    faults.push(Fault::new(&second, cluster.kill(&second)));
+    scene.wait_equal(&cluster, run);
+    let third = scene.acting(&cluster);
+    assert!(third != first && third != second);
+    story::assert_true(&faults, &cluster.takeovers(&scene.name), &cluster.events());
+}
+
 /// A run with a kill in its middle; the record of the takeover that answered it.
 fn kill_once(cluster: &mut Cluster, scene: &Scene, random: &mut Random) -> (Kill, TakeoverRecord) {
-    let (run, acting) = scene.run_until(cluster, random.between(5, 60));
+    let (run, acting) = scene.run_until(cluster, random.between(5, latest_percent(scene.size_bytes)));
     wait::pass(Duration::from_millis(random.between(0, 250)));
     let seen = cluster.show(&scene.name);
     let passed_bytes = seen.run.map_or(scene.size_bytes, |run| run.done_bytes);
@@ -78,6 +96,11 @@ fn kill_once(cluster: &mut Cluster, scene: &Scene, random: &mut Random) -> (Kill
 /// A run takes seconds whatever the size, so that the moment of the kill is in its middle.
 fn rate_mib(size_bytes: u64) -> u64 {
     RATE_MIB.max((size_bytes >> 20) / 8)
+}
+
+/// What is seen of a run is a moment old; a short one must not end meanwhile.
+fn latest_percent(size_bytes: u64) -> u64 {
+    if size_bytes >= 512 << 20 { 85 } else { 60 }
 }
 
 /// The successor is the first of (not damped, rank) among the living, and the records say so.

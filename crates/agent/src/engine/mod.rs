@@ -95,6 +95,8 @@ struct Open {
     assignment: Assignment,
     target: TargetHandle,
     locked: bool,
+    /// The file system is local: only there does the lock say anything of I/O that a dead process left behind.
+    lock_proves: bool,
 }
 
 struct Engine {

@@ -44,7 +44,8 @@ impl Engine {
         if !locked && !assignment.lock_may_be_held {
             return Err(format!("{} is locked by another program", assignment.target));
         }
-        Ok(Open { assignment, target, locked })
+        let lock_proves = system.report().capabilities.kernel_lock;
+        Ok(Open { assignment, target, locked, lock_proves })
     }
 
     /// The predecessor may have ended meanwhile.
@@ -63,7 +64,7 @@ impl Engine {
 }
 
 fn fence_of(open: &Open) -> FenceReport {
-    FenceReport { locked: open.locked.then(|| open.target.identity().to_owned()) }
+    FenceReport { locked: (open.locked && open.lock_proves).then(|| open.target.identity().to_owned()) }
 }
 
 fn same_volume(side: &str, expected: &str, found: &str) -> Result<(), String> {

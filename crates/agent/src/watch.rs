@@ -67,6 +67,8 @@ impl Watcher {
             }
             let now = targets.borrow_and_update().clone();
             let (canaries, peers) = self.look(&now).await;
+            // A look that took long is not followed by the next at once: one read that hangs would count as two that failed.
+            pace.reset();
             if seen.send(Seen::Routine { canaries, peers }).await.is_err() {
                 return;
             }

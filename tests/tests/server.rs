@@ -23,6 +23,7 @@ fn a_server_killed_in_the_middle_of_a_run_takes_its_agents_up_again() {
     let (run, acting) = scene.run_until(&cluster, 25);
     let (before, term) = (cluster.show(&scene.name), cluster.status().1.term);
     cluster.kill_server();
+    assert_eq!(cluster.tanist(&["status"]).status, 3, "unknown, as a monitoring plugin says it");
     cluster.start_server();
     scene.wait_equal(&cluster, run);
     let after = cluster.show(&scene.name);

@@ -1,6 +1,7 @@
 //! An agent process from start to end.
 
 use std::fs::{File, TryLockError};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use tanist_model::id::{AgentName, Incarnation};
@@ -49,7 +50,7 @@ pub enum AgentError {
     Tls(#[from] TlsConfigError),
     #[error("listen on {address} for peers: {cause}")]
     Listen {
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         #[source]
         cause: std::io::Error,
     },
@@ -171,16 +172,32 @@ fn agent_name(folder: &Path, identity: &Identity) -> Result<AgentName, AgentErro
     }
 }
 
-/// The address for peers: as configured, else where it listens; a wildcard becomes this host's name.
-fn advertised(config: &AgentConfig, listening: std::net::SocketAddr) -> String {
+/// The address for peers: as configured, else where it listens. A wildcard becomes the address of this host that the server is
+/// reached from, which needs no name service; failing that, the host's name.
+fn advertised(config: &AgentConfig, listening: SocketAddr) -> String {
     if let Some(address) = &config.advertise {
         return address.clone();
     }
-    if listening.ip().is_unspecified() {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        return format!("{}:{}", host.trim(), listening.port());
+    if !listening.ip().is_unspecified() {
+        return listening.to_string();
     }
-    listening.to_string()
+    match address_towards(&config.server) {
+        Ok(ip) => SocketAddr::new(ip, listening.port()).to_string(),
+        Err(error) => {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            tracing::warn!(%error, "this host's address towards the server is not known; peers are told its name");
+            format!("{}:{}", host.trim(), listening.port())
+        }
+    }
+}
+
+/// The kernel's choice of address for a destination; connecting a datagram socket sends nothing.
+fn address_towards(server: &str) -> std::io::Result<IpAddr> {
+    let destination = server.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    let any = if destination.is_ipv6() { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(destination)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn entropy() -> Result<u128, AgentError> {
@@ -203,6 +220,20 @@ fn mutations() -> Result<Mutations, AgentError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_are_told_an_address_that_they_can_dial() {
+        let config = |advertise: Option<&str>| AgentConfig {
+            server: "127.0.0.1:7420".to_owned(),
+            listen: "0.0.0.0:7421".parse().unwrap(),
+            advertise: advertise.map(ToOwned::to_owned),
+            storage: Vec::new(),
+        };
+        let listening = "0.0.0.0:7421".parse().unwrap();
+        assert_eq!(advertised(&config(None), listening), "127.0.0.1:7421");
+        assert_eq!(advertised(&config(None), "10.0.0.1:9".parse().unwrap()), "10.0.0.1:9");
+        assert_eq!(advertised(&config(Some("h1:1")), listening), "h1:1");
+    }
 
     #[test]
     fn one_process_runs_an_agent() {

@@ -13,6 +13,7 @@ mod host;
 mod ledger;
 mod link;
 mod peers;
+mod reads;
 #[cfg(feature = "mutations")]
 mod resume;
 mod run;

@@ -1,10 +1,8 @@
 //! What the agent looks at by itself: canary reads of its volumes and pings of its peers, and surveys when the server asks.
-//!
-//! A read that hangs occupies its thread and is reported as hanging; it is never waited for, and never started twice.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tanist_model::id::VolumeAddress;
 use tanist_model::volume::{StorageReport, VolumeReport};
@@ -12,10 +10,8 @@ use tanist_protocol::message::{CanaryReport, PeerAddress, PeerReport};
 use tokio::sync::{mpsc, watch};
 
 use crate::peers::Pinger;
+use crate::reads::Reads;
 use crate::storages::Storages;
-
-/// A read that takes longer is reported as failed while it goes on.
-const READ_LIMIT: Duration = Duration::from_secs(2);
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
@@ -37,14 +33,15 @@ pub(crate) enum Seen {
 pub(crate) struct Watcher {
     storages: Storages,
     pinger: Pinger,
-    /// Reads that have not come back, with their start.
-    reading: Arc<Mutex<HashMap<VolumeAddress, Instant>>>,
+    reads: Reads,
+    /// A listing of all storage is out.
+    listing: Arc<AtomicBool>,
     ping_limit: Duration,
 }
 
 impl Watcher {
     pub(crate) fn new(storages: Storages, pinger: Pinger, ping_limit: Duration) -> Self {
-        Self { storages, pinger, reading: Arc::default(), ping_limit }
+        Self { reads: Reads::new(storages.clone()), storages, pinger, listing: Arc::default(), ping_limit }
     }
 
     /// Looks at what is assigned, again and again, and at once when the assignment changes.
@@ -67,8 +64,6 @@ impl Watcher {
             }
             let now = targets.borrow_and_update().clone();
             let (canaries, peers) = self.look(&now).await;
-            // A look that took long is not followed by the next at once: one read that hangs would count as two that failed.
-            pace.reset();
             if seen.send(Seen::Routine { canaries, peers }).await.is_err() {
                 return;
             }
@@ -81,18 +76,28 @@ impl Watcher {
         let _ = seen.send(Seen::Survey { survey, canaries, peers }).await;
     }
 
+    /// Everything this host can see. While a storage system hangs, the one listing that is out is enough.
     pub(crate) async fn inventory(self, seen: mpsc::Sender<Seen>) {
-        let storages = self.storages.clone();
-        if let Ok((storage, volumes)) = tokio::task::spawn_blocking(move || storages.inventory()).await {
+        if self.listing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (storages, listing) = (self.storages.clone(), Arc::clone(&self.listing));
+        let listed = tokio::task::spawn_blocking(move || {
+            let inventory = storages.inventory();
+            listing.store(false, Ordering::Release);
+            inventory
+        });
+        if let Ok((storage, volumes)) = listed.await {
             let _ = seen.send(Seen::Inventory { storage, volumes }).await;
         }
     }
 
     async fn look(&self, targets: &Targets) -> (Vec<CanaryReport>, Vec<PeerReport>) {
-        let reads = self.each(&targets.volumes, |watcher, volume| async move { watcher.canary(volume).await });
+        let reads = self.each(&targets.volumes, |watcher, volume| async move { watcher.reads.look(&volume).await });
         let pings = self
             .each(&targets.peers, |watcher, peer| async move { watcher.pinger.ping(&peer, watcher.ping_limit).await });
-        tokio::join!(reads, pings)
+        let (reads, pings) = tokio::join!(reads, pings);
+        (reads.into_iter().flatten().collect(), pings)
     }
 
     /// All at the same time: one that is slow holds up none of the others.
@@ -111,50 +116,5 @@ impl Watcher {
             found.extend(result.ok());
         }
         found
-    }
-
-    async fn canary(self, address: VolumeAddress) -> CanaryReport {
-        let started = Instant::now();
-        let result = self.read(&address).await;
-        let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        CanaryReport { address, result, took_us, age_ms: 0 }
-    }
-
-    async fn read(&self, address: &VolumeAddress) -> Result<VolumeReport, String> {
-        if let Some(hanging) = self.start_reading(address) {
-            return Err(format!("a read has not come back for {} ms", hanging.as_millis()));
-        }
-        let (watcher, volume) = (self.clone(), address.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let result = watcher.read_now(&volume);
-            watcher.reading().remove(&volume);
-            result
-        });
-        match tokio::time::timeout(READ_LIMIT, read).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err("the read was given up".to_owned()),
-            Err(_) => Err(format!("a read has not come back for {} ms", READ_LIMIT.as_millis())),
-        }
-    }
-
-    /// Notes that a read starts; how long the last one has been hanging, if it has not come back.
-    fn start_reading(&self, address: &VolumeAddress) -> Option<Duration> {
-        let mut reading = self.reading();
-        let hanging = reading.get(address).map(Instant::elapsed).filter(|age| *age >= READ_LIMIT);
-        if hanging.is_none() {
-            reading.insert(address.clone(), Instant::now());
-        }
-        hanging
-    }
-
-    fn reading(&self) -> std::sync::MutexGuard<'_, HashMap<VolumeAddress, Instant>> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read_now(&self, address: &VolumeAddress) -> Result<VolumeReport, String> {
-        let system = self.storages.of(address)?;
-        let report = system.inspect(address).map_err(|e| e.to_string())?;
-        system.canary(address).map_err(|e| e.to_string())?;
-        Ok(report)
     }
 }

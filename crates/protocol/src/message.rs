@@ -101,6 +101,9 @@ pub struct Heartbeat {
     pub roles: Vec<RoleReport>,
     pub canaries: Vec<CanaryReport>,
     pub peers: Vec<PeerReport>,
+    /// The assignment that it watches by: the server repeats one that was lost.
+    #[serde(default)]
+    pub watching: OrderNumber,
     /// It has been told to stop and wants its roles handed over.
     pub leaving: bool,
 }
@@ -311,9 +314,9 @@ pub enum ServerMessage {
     Refused {
         reason: String,
     },
-    /// Which peers to ping and which volumes to read for the canary; replaces what was assigned before.
+    /// Which peers to ping and which volumes to read for the canary; replaces what was assigned before, unless it is older.
     Watch {
-        term: Term,
+        number: OrderNumber,
         peers: Vec<PeerAddress>,
         volumes: Vec<VolumeAddress>,
         failover: bool,

@@ -25,6 +25,8 @@ pub struct Timers {
     pub handover: Duration,
     /// How long a restarted server waits for the acting agents it knows before it suspects them.
     pub readoption: Duration,
+    /// A server that has committed nothing for so long asks the store whether it still leads.
+    pub leadership: Duration,
     /// How often a failover agent reads its volumes and pings its peers.
     pub canary: Duration,
     /// A canary read or a ping older than this shows nothing any more.
@@ -51,6 +53,7 @@ impl Timers {
         resend: Duration::from_millis(500),
         handover: Duration::from_secs(5),
         readoption: Duration::from_secs(3),
+        leadership: Duration::from_secs(1),
         canary: Duration::from_secs(1),
         canary_age: Duration::from_secs(5),
         survey: Duration::from_secs(2),

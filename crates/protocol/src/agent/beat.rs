@@ -7,7 +7,7 @@ use tanist_model::time::Monotonic;
 use tanist_model::volume::{StorageReport, VolumeReport};
 
 use super::AgentMachine;
-use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, PeerReport};
+use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, OrderNumber, PeerReport};
 
 /// When the next beat is due, and what it carries.
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub(super) struct Beat {
     sequence: u64,
     last: Option<Monotonic>,
     failover: bool,
+    watching: OrderNumber,
     canaries: BTreeMap<VolumeAddress, (CanaryReport, Monotonic)>,
     peers: BTreeMap<AgentName, (PeerReport, Monotonic)>,
 }
@@ -29,10 +30,16 @@ impl Beat {
         self.last.is_none()
     }
 
-    pub(super) fn watch(&mut self, failover: bool) {
-        self.failover = failover;
-        self.canaries.clear();
-        self.peers.clear();
+    /// Takes a new assignment; `false` if it is older than the present one.
+    pub(super) fn watch(&mut self, number: OrderNumber, failover: bool) -> bool {
+        let newer = number >= self.watching;
+        if newer {
+            self.watching = number;
+            self.failover = failover;
+            self.canaries.clear();
+            self.peers.clear();
+        }
+        newer
     }
 
     pub(super) fn note(&mut self, canaries: Vec<CanaryReport>, peers: Vec<PeerReport>, at: Monotonic) {
@@ -97,6 +104,7 @@ impl AgentMachine {
             roles: self.roles.iter().map(|(id, role)| role.report(*id)).collect(),
             canaries: canaries.collect(),
             peers: peers.collect(),
+            watching: self.beat.watching,
             leaving: self.leaving.is_some(),
         };
         self.send(AgentMessage::Heartbeat(heartbeat));

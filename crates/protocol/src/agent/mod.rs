@@ -209,9 +209,10 @@ impl AgentMachine {
         match message {
             ServerMessage::Welcome { .. } => self.beat.hurry(),
             ServerMessage::Refused { reason } => self.out.perform(Effect::Refused { reason }),
-            ServerMessage::Watch { peers, volumes, failover, .. } => {
-                self.beat.watch(failover);
-                self.out.perform(Effect::Watch { peers, volumes });
+            ServerMessage::Watch { number, peers, volumes, failover } => {
+                if self.beat.watch(number, failover) {
+                    self.out.perform(Effect::Watch { peers, volumes });
+                }
             }
             ServerMessage::Survey { survey, peers, volumes, inventory, .. } => {
                 self.out.perform(Effect::Survey { survey, peers, volumes, inventory });
@@ -225,9 +226,8 @@ impl AgentMachine {
 
     fn term_of(&self, message: &ServerMessage) -> Option<Term> {
         Some(match message {
-            ServerMessage::Welcome { term, .. }
-            | ServerMessage::Watch { term, .. }
-            | ServerMessage::Survey { term, .. } => *term,
+            ServerMessage::Welcome { term, .. } | ServerMessage::Survey { term, .. } => *term,
+            ServerMessage::Watch { number, .. } => number.term,
             ServerMessage::Refused { .. } | ServerMessage::CertificateIssued { .. } => self.highest_term,
             other => other.stamp()?.term,
         })

@@ -168,6 +168,7 @@ impl AgentMachine {
             ServerMessage::StepDown { stamp } if older => self.repeat_end(stamp),
             ServerMessage::Activate { stamp, command } => self.handle_activate(stamp, command),
             ServerMessage::Grant { stamp, nonce, assignment } => self.handle_grant(stamp, nonce, *assignment),
+            ServerMessage::StepDown { stamp } if self.is_unheard_of(&stamp) => self.end_unheard_of(stamp),
             ServerMessage::StepDown { stamp } => self.end_role(stamp.replication, stamp.epochs, None, false),
             ServerMessage::DrainedNoted { stamp } => self.note_drained(stamp),
             order => self.handle_order(order),
@@ -177,7 +178,7 @@ impl AgentMachine {
     fn handle_activate(&mut self, stamp: Stamp, command: CommandId) {
         let id = stamp.replication;
         match self.roles.get(&id) {
-            Some(role) if role.epochs == stamp.epochs && role.command != command => {
+            Some(role) if role.epochs == stamp.epochs && role.command != command && role.is_acting() => {
                 self.quarantine(id, "the same epoch was given with another command".to_owned());
             }
             Some(role) if role.epochs == stamp.epochs => self.repeat_word(id),
@@ -330,6 +331,38 @@ impl AgentMachine {
         if !self.is_open(replication, epochs) {
             self.send(AgentMessage::Drained { replication, epochs });
         }
+    }
+
+    fn is_unheard_of(&self, stamp: &Stamp) -> bool {
+        self.roles.get(&stamp.replication).is_none_or(|role| role.epochs.is_older_than(stamp.epochs))
+    }
+
+    /// The end of epochs that were granted to this process and never reached it. They end before they begin: the role says so
+    /// and stays, so that an activation that is still on its way finds it over.
+    fn end_unheard_of(&mut self, stamp: Stamp) {
+        let (replication, epochs) = (stamp.replication, stamp.epochs);
+        if let Some(role) = self.roles.get(&replication) {
+            let older = role.epochs;
+            let ended = !role.is_acting();
+            self.end_role(replication, older, None, false);
+            if !ended {
+                return;
+            }
+        }
+        let said = self.now.monotonic;
+        let role = Role {
+            epochs,
+            command: CommandId(0),
+            phase: Phase::Ended { noted: false, said },
+            fence: FenceReport::default(),
+            orders: OrderNumber::default(),
+            progress: None,
+            lock_tried: said,
+        };
+        if let Some(old) = self.roles.insert(replication, role) {
+            self.owed.insert((replication, old.epochs), said);
+        }
+        self.send(AgentMessage::Drained { replication, epochs });
     }
 
     fn note_drained(&mut self, stamp: Stamp) {

@@ -7,6 +7,7 @@ use tanist_model::takeover::{Candidate, PeerVerdict};
 
 use super::ServerMachine;
 use super::session::Session;
+use crate::message::RoleState;
 use crate::mutation::Mutation;
 
 impl ServerMachine {
@@ -54,8 +55,7 @@ impl ServerMachine {
         if !replication.source.hierarchy.contains(agent) {
             return Some("it is not in the source's hierarchy; the direct form needs both sides".to_owned());
         }
-        self.why_suspected(replication, agent, session)
-            .or_else(|| self.why_declined(replication, session))
+        self.why_declined(replication, session)
             .or_else(|| self.why_unreadable(session, Side::Source, &replication.source.volume))
             .or_else(|| self.why_unreadable(session, Side::Target, &replication.target.volume))
             .or_else(|| self.why_isolated(replication, agent, session))
@@ -81,19 +81,13 @@ impl ServerMachine {
             return Err("it is being stopped".to_owned());
         }
         let silent = self.now.monotonic.since(session.last_beat);
-        if silent > self.timers.fresh_beat(true) {
+        // An agent that acts beats fast: the silence that makes it suspected makes it nobody's successor, least of all its own.
+        let acts = session.roles.values().any(|role| role.state == RoleState::Active);
+        let limit = if acts { self.timers.suspicion() } else { self.timers.fresh_beat(true) };
+        if silent >= limit {
             return Err(format!("it has been silent for {} ms", silent.as_millis()));
         }
         Ok(session)
-    }
-
-    /// The acting agent beats fast: the silence that makes it suspected must not make it its own successor.
-    fn why_suspected(&self, replication: &ReplicationRecord, agent: &AgentName, session: &Session) -> Option<String> {
-        let holder = replication.holder.as_ref().filter(|h| h.activated_at.is_some())?;
-        let silent = self.now.monotonic.since(session.last_beat);
-        let is_it = holder.agent == *agent && holder.incarnation == session.incarnation;
-        (is_it && silent >= self.timers.suspicion())
-            .then(|| format!("it has been silent for {} ms", silent.as_millis()))
     }
 
     fn why_declined(&self, replication: &ReplicationRecord, session: &Session) -> Option<String> {

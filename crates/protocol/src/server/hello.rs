@@ -8,7 +8,7 @@ use tanist_model::replication::ReplicationRecord;
 
 use super::session::{ConnectionId, Declined, Session};
 use super::{Effect, ServerMachine};
-use crate::message::{AgentMessage, Heartbeat, Hello, PeerAddress, RoleState, ServerMessage, Stamp};
+use crate::message::{AgentMessage, Heartbeat, Hello, OrderNumber, PeerAddress, RoleState, ServerMessage, Stamp};
 
 impl ServerMachine {
     pub(super) fn handle_hello(&mut self, agent: &AgentName, connection: ConnectionId, serial: &str, hello: Hello) {
@@ -135,14 +135,13 @@ impl ServerMachine {
         }
     }
 
-    /// Epochs of this process that are waited for while it is at later ones. In the direct form both sides count alike.
+    /// Epochs of this process that are waited for and that it says nothing of: it is at others, or has never heard of them. In
+    /// the direct form both sides count alike.
     fn forgotten_epochs<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = (ReplicationId, Epochs)> + 'a {
-        let roles =
-            session.roles.values().filter_map(|role| Some((role, self.state.replications.get(&role.replication)?)));
-        roles.flat_map(move |(role, record)| {
-            let own = record.awaited().filter(|u| u.incarnation == session.incarnation);
-            let earlier = own.filter(|u| u.epoch < role.epochs.target);
-            earlier.map(|u| (record.id, Epochs { source: u.epoch, target: u.epoch }))
+        self.state.replications.values().flat_map(move |record| {
+            let role = session.roles.get(&record.id).map(|role| role.epochs.target);
+            let own = record.awaited().filter(move |u| u.incarnation == session.incarnation && Some(u.epoch) != role);
+            own.map(|u| (record.id, Epochs { source: u.epoch, target: u.epoch }))
         })
     }
 
@@ -202,6 +201,7 @@ impl ServerMachine {
         if let Some(session) = self.sessions.get_mut(agent) {
             session.note_beat(beat, at);
         }
+        self.repeat_lost_watch(agent, beat);
         self.stand_down_stale_roles(agent);
         for role in beat.roles.iter().filter(|role| role.fence.locked.is_some()) {
             if self.is_current(agent, role.replication, role.epochs)
@@ -262,12 +262,31 @@ impl ServerMachine {
         let agents: Vec<AgentName> =
             self.sessions.iter().filter(|(_, s)| s.is_connected()).map(|(n, _)| n.clone()).collect();
         for agent in agents {
-            let watch = self.watch_of(&agent);
-            self.send(&agent, watch);
+            self.send_watch(&agent);
         }
     }
 
-    fn watch_of(&self, agent: &AgentName) -> ServerMessage {
+    fn send_watch(&mut self, agent: &AgentName) {
+        self.next_watch += 1;
+        let number = OrderNumber { term: self.state.term, number: self.next_watch };
+        let watch = self.watch_of(agent, number);
+        let at = self.now.monotonic;
+        if let Some(session) = self.sessions.get_mut(agent) {
+            session.watch_sent = Some((number, at));
+        }
+        self.send(agent, watch);
+    }
+
+    /// An agent that watches by an older assignment has not got the last one.
+    fn repeat_lost_watch(&mut self, agent: &AgentName, beat: &Heartbeat) {
+        let (now, pause) = (self.now.monotonic, self.timers.resend);
+        let sent = self.sessions.get(agent).and_then(|s| s.watch_sent);
+        if sent.is_none_or(|(number, at)| number != beat.watching && now.since(at) >= pause) {
+            self.send_watch(agent);
+        }
+    }
+
+    fn watch_of(&self, agent: &AgentName, number: OrderNumber) -> ServerMessage {
         let mut peers = Vec::new();
         let mut volumes = Vec::new();
         for record in self.state.replications.values() {
@@ -284,7 +303,7 @@ impl ServerMachine {
         peers.dedup();
         let failover = !volumes.is_empty();
         let peers = peers.into_iter().filter_map(|p| self.peer_address(&p)).collect();
-        ServerMessage::Watch { term: self.state.term, peers, volumes, failover }
+        ServerMessage::Watch { number, peers, volumes, failover }
     }
 
     pub(super) fn peer_address(&self, agent: &AgentName) -> Option<PeerAddress> {

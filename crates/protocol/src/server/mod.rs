@@ -104,6 +104,7 @@ pub struct ServerMachine {
     supervisions: BTreeMap<ReplicationId, Supervision>,
     surveys: BTreeMap<u64, survey::Survey>,
     next_survey: u64,
+    next_watch: u64,
     timers: Timers,
     ids: IdSource,
     mutations: Mutations,
@@ -113,6 +114,7 @@ pub struct ServerMachine {
     touched: BTreeSet<ReplicationId>,
     /// A commit failed since the last tick: agents that came meanwhile may not have been told.
     sessions_unsettled: bool,
+    last_commit: Monotonic,
 }
 
 impl ServerMachine {
@@ -133,6 +135,7 @@ impl ServerMachine {
             supervisions: BTreeMap::new(),
             surveys: BTreeMap::new(),
             next_survey: 1,
+            next_watch: 0,
             timers,
             ids: IdSource::new(entropy),
             mutations,
@@ -141,6 +144,7 @@ impl ServerMachine {
             out: Output::default(),
             touched: BTreeSet::new(),
             sessions_unsettled: false,
+            last_commit: now.monotonic,
         }
     }
 
@@ -206,7 +210,16 @@ impl ServerMachine {
             self.settle_sessions();
         }
         self.expire_surveys();
+        self.prove_leadership();
         self.touched.extend(self.state.replications.keys().copied());
+    }
+
+    /// A server whose agents are all well commits nothing, and would not learn that another one leads. The term is checked
+    /// with every transaction, also with one that changes nothing.
+    fn prove_leadership(&mut self) {
+        if self.now.monotonic.since(self.last_commit) >= self.timers.leadership {
+            self.commit(Condition::Term, Vec::new(), Vec::new());
+        }
     }
 
     fn supervise_touched(&mut self) {
@@ -233,6 +246,7 @@ impl ServerMachine {
             touched.note(change);
         }
         touched.prune(&mut self.state);
+        self.last_commit = self.now.monotonic;
         self.out.commit(Group { condition, changes }, after);
     }
 

@@ -6,7 +6,7 @@ use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, Replication
 use tanist_model::time::{Monotonic, Timestamp};
 use tanist_model::volume::{StorageReport, VolumeReport};
 
-use crate::message::{CanaryReport, Heartbeat, Hello, PeerReport, RoleReport};
+use crate::message::{CanaryReport, Heartbeat, Hello, OrderNumber, PeerReport, RoleReport};
 
 /// One connection, numbered by the transport; never reused within a server process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -46,6 +46,8 @@ pub struct Session {
     /// Why and when the connection ended, if it did.
     pub ended: Option<(Monotonic, String)>,
     pub leaving: bool,
+    /// The last assignment it was sent, and when.
+    pub(super) watch_sent: Option<(OrderNumber, Monotonic)>,
     pub storage: Vec<StorageReport>,
     pub inventory: BTreeMap<VolumeAddress, VolumeReport>,
     pub canaries: BTreeMap<VolumeAddress, Seen<CanaryReport>>,
@@ -68,6 +70,7 @@ impl Session {
             last_beat_wall: wall,
             ended: None,
             leaving: false,
+            watch_sent: None,
             storage: hello.storage.clone(),
             inventory: hello.volumes.iter().map(|v| (v.address.clone(), v.clone())).collect(),
             canaries: BTreeMap::new(),

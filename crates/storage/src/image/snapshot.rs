@@ -49,7 +49,11 @@ pub(super) fn create(
         Err(Errno::EXIST) => return Err(StorageError::SnapshotExists { volume: volume.clone(), id }),
         result => result.map_err(failed("create a snapshot of", volume))?,
     };
-    fill(directory, &place, &clone, source).inspect_err(|_| discard(&place, &name)).map_err(|error| match error {
+    let filled = fill(directory, &place, &clone, source).inspect_err(|_| {
+        discard(&place, &name);
+        remove_if_empty(directory);
+    });
+    filled.map_err(|error| match error {
         Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY => {
             StorageError::SnapshotsUnsupported { system: volume.system.clone() }
         }
@@ -70,6 +74,11 @@ fn discard(place: &OwnedFd, name: &str) {
     if let Err(error) = rustix::fs::unlinkat(place, name, AtFlags::empty()) {
         tracing::warn!(name, %error, "an unfinished snapshot could not be removed");
     }
+}
+
+/// What tanist made goes with the last snapshot in it; a directory with others in it stays, and so does one that is not there.
+fn remove_if_empty(directory: &OwnedFd) {
+    let _ = rustix::fs::unlinkat(directory, DIRECTORY, AtFlags::REMOVEDIR);
 }
 
 fn identify(clone: &OwnedFd, file_system: &str, id: SnapshotId) -> io::Result<SnapshotIdentity> {
@@ -101,7 +110,10 @@ pub(super) fn delete(directory: &OwnedFd, volume: &VolumeAddress, id: SnapshotId
         rustix::fs::fsync(&place)
     };
     match remove() {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Ok(()) | Err(Errno::NOENT) => {
+            remove_if_empty(directory);
+            Ok(())
+        }
         Err(error) => Err(failed("delete a snapshot of", volume)(error)),
     }
 }

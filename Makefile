@@ -60,4 +60,4 @@ sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 
 proof: everything ## the long forms: 20,000 simulated seeds, 100 killed agents; takes long
 	@cargo run --package tanist-sim -- --seeds 1..20000
-	TANIST_KILLS=100 cargo test --workspace --no-fail-fast
+	TANIST_KILLS=100 TANIST_VOLUME_MIB=1024 TANIST_STOP_SECONDS=20 cargo test --workspace --no-fail-fast

@@ -9,8 +9,8 @@ use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
 use tanist_protocol::message::{
-    AgentMessage, CanaryReport, FenceReport, Heartbeat, Hello, PeerAddress, PeerReport, RoleReport, RoleState,
-    RunOrder, ServerMessage, Stamp,
+    AgentMessage, CanaryReport, FenceReport, Heartbeat, Hello, OrderNumber, PeerAddress, PeerReport, RoleReport,
+    RoleState, RunOrder, ServerMessage, Stamp,
 };
 use tanist_wire::connect::{self, WireError};
 use tanist_wire::frame::{Receiver, Sender};
@@ -72,6 +72,7 @@ impl Puppet {
             welcome,
             roles: BTreeMap::new(),
             watch: Vec::new(),
+            watching: OrderNumber::default(),
             sender,
         };
         alive.lock().unwrap().insert(name.clone(), incarnation);
@@ -123,6 +124,7 @@ struct Mind {
     welcome: watch::Sender<Term>,
     roles: BTreeMap<ReplicationId, RoleOf>,
     watch: Vec<PeerAddress>,
+    watching: OrderNumber,
     sender: Sender<AgentMessage>,
 }
 
@@ -175,7 +177,7 @@ impl Mind {
 
     fn beat(&self) -> Heartbeat {
         let peers = self.watch.iter().map(|peer| self.ping(peer)).collect();
-        Heartbeat { sequence: 0, roles: self.roles(), canaries: canaries(), peers, leaving: false }
+        Heartbeat { roles: self.roles(), canaries: canaries(), peers, watching: self.watching, ..Heartbeat::default() }
     }
 
     fn ping(&self, peer: &PeerAddress) -> PeerReport {
@@ -187,7 +189,10 @@ impl Mind {
     async fn hear(&mut self, message: ServerMessage) {
         match message {
             ServerMessage::Welcome { term, .. } => drop(self.welcome.send_replace(term)),
-            ServerMessage::Watch { peers, .. } => self.watch = peers,
+            ServerMessage::Watch { number, peers, .. } => {
+                self.watch = peers;
+                self.watching = number;
+            }
             ServerMessage::Survey { survey, peers, .. } => {
                 let peers = peers.iter().map(|peer| self.ping(peer)).collect();
                 self.say(AgentMessage::Surveyed { survey, canaries: canaries(), peers }).await;

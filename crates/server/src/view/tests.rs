@@ -205,11 +205,10 @@ fn beat(incarnation: u128) -> AgentMessage {
         progress: Some(RunProgress { passed_bytes: 500, rate_bytes_per_second: 50, limit: "the source".into() }),
     };
     AgentMessage::Heartbeat(Heartbeat {
-        sequence: 1,
         roles: if incarnation == 1 { vec![role] } else { Vec::new() },
         canaries: vec![canary("san-a/vol1"), canary("san-b/vol9")],
         peers: vec![PeerReport { peer: name(other), verdict, took_us: 1, age_ms: 0 }],
-        leaving: false,
+        ..Heartbeat::default()
     })
 }
 

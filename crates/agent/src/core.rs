@@ -113,6 +113,7 @@ impl Core {
                 self.feed(Input::Connected { storage, volumes });
             }
             LinkEvent::Message(message) => self.hear(message),
+            LinkEvent::Removed => self.feed(Input::Removed),
             LinkEvent::Down => {
                 self.link = None;
                 self.feed(Input::Disconnected);

@@ -7,6 +7,7 @@ use rustls::ClientConfig;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_wire::connect::{Established, WireError, connect};
 use tanist_wire::frame::{Receiver, Sender};
+use tanist_wire::refusal::RefusalCode;
 use tokio::sync::mpsc;
 
 use crate::clock;
@@ -28,6 +29,8 @@ pub(crate) enum LinkEvent {
     Up(mpsc::Sender<AgentMessage>),
     Message(ServerMessage),
     Down,
+    /// The server has removed this agent.
+    Removed,
 }
 
 /// Keeps a link to the server for the life of the agent.
@@ -49,7 +52,12 @@ pub(crate) async fn keep(server: String, config: Arc<ClientConfig>, events: mpsc
                 if !error.retry_helps() {
                     pause = HOPELESS_PAUSE;
                 }
-                if events.is_closed() {
+                let told = if is_removal(&error) {
+                    events.send(LinkEvent::Removed).await.is_ok()
+                } else {
+                    !events.is_closed()
+                };
+                if !told {
                     return;
                 }
             }
@@ -57,6 +65,10 @@ pub(crate) async fn keep(server: String, config: Arc<ClientConfig>, events: mpsc
         tokio::time::sleep(pause).await;
         pause = if pause > LONGEST_PAUSE { LONGEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
     }
+}
+
+fn is_removal(error: &WireError) -> bool {
+    matches!(error, WireError::Refused { refusal, .. } if refusal.code == RefusalCode::Removed)
 }
 
 fn note(error: &WireError) {

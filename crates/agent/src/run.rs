@@ -56,6 +56,8 @@ pub enum AgentError {
     },
     #[error("read which host this is: {0}")]
     Host(#[source] std::io::Error),
+    #[error("read granted.json, the epochs that this agent was granted: {0}")]
+    Ledger(#[source] std::io::Error),
     #[error("get entropy from the operating system: {0}")]
     Entropy(getrandom::Error),
     /// An agent that its peers cannot reach must not look alive.
@@ -80,6 +82,11 @@ impl AgentError {
             }
             Self::Lock { .. } => "is the directory there, and may this user write to it?".to_owned(),
             Self::Listen { .. } => "does another agent run on this host? Set `listen` in agent.toml".to_owned(),
+            Self::Ledger(_) => {
+                "if the server's store was not restored from a backup since, remove that file; otherwise remove \
+                                the agent and join it anew"
+                    .to_owned()
+            }
             Self::ListenerDied(_) => "start it again; if it repeats, look at the limit of open files".to_owned(),
             _ => "look at the cause; if it is not clear, please report it".to_owned(),
         }
@@ -98,7 +105,7 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
     let listener =
         socket::listen(config.listen).map_err(|cause| AgentError::Listen { address: config.listen, cause })?;
     let listening = listener.local_addr().map_err(|cause| AgentError::Listen { address: config.listen, cause })?;
-    let ledger = Ledger::open(folder);
+    let ledger = Ledger::open(folder).map_err(AgentError::Ledger)?;
     let mutations = mutations()?;
     let incarnation = Incarnation(entropy()?);
     #[cfg(feature = "mutations")]

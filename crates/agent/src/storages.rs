@@ -9,6 +9,9 @@ use tanist_storage::{ImageDirectory, StorageSystem};
 
 use crate::config::{StorageConfig, StorageConfigKind};
 
+/// Volumes that an agent lists at most: with room to spare in a frame of 1 MiB.
+const LISTED_VOLUMES: usize = 1000;
+
 /// Shared by the watch, the engines and the link.
 #[derive(Clone)]
 pub(crate) struct Storages(Arc<BTreeMap<StorageName, Arc<dyn StorageSystem>>>);
@@ -38,7 +41,8 @@ impl Storages {
         system.ok_or_else(|| format!("this host has no storage system {}", volume.system))
     }
 
-    /// Everything this host can see. Blocks.
+    /// What this host can see, up to [`LISTED_VOLUMES`]: the list travels in one message. A volume beyond it can be used all the
+    /// same; it is not listed. Blocks.
     pub(crate) fn inventory(&self) -> (Vec<StorageReport>, Vec<VolumeReport>) {
         let mut reports = Vec::new();
         let mut volumes = Vec::new();
@@ -48,6 +52,10 @@ impl Storages {
                 Ok(found) => volumes.extend(found),
                 Err(error) => tracing::warn!(%error, "a storage system cannot be listed"),
             }
+        }
+        if volumes.len() > LISTED_VOLUMES {
+            tracing::warn!(found = volumes.len(), listed = LISTED_VOLUMES, "not every volume is listed");
+            volumes.truncate(LISTED_VOLUMES);
         }
         (reports, volumes)
     }

@@ -27,6 +27,8 @@ pub struct Timers {
     pub readoption: Duration,
     /// A server that has committed nothing for so long asks the store whether it still leads.
     pub leadership: Duration,
+    /// How long an agent that declined, or ended its role by itself, is passed over.
+    pub decline: Duration,
     /// How often a failover agent reads its volumes and pings its peers.
     pub canary: Duration,
     /// A canary read or a ping older than this shows nothing any more.
@@ -54,6 +56,7 @@ impl Timers {
         handover: Duration::from_secs(5),
         readoption: Duration::from_secs(3),
         leadership: Duration::from_secs(1),
+        decline: Duration::from_secs(5),
         canary: Duration::from_secs(1),
         canary_age: Duration::from_secs(5),
         survey: Duration::from_secs(2),

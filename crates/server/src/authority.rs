@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tanist_model::id::AgentName;
-use tanist_protocol::server::command::Issued as IssuedCertificate;
+use tanist_protocol::server::command::IssuedCertificate;
 use tanist_wire::ca::{CaError, CertificateAuthority};
 use tanist_wire::identity::{Identity, PrivateKey};
 use tanist_wire::tls::{self, LiveCertificate};

@@ -149,8 +149,13 @@ impl Engine {
             return self.give_up(run, RunFailureKind::SourceChanged, reason);
         }
         let Some(verify) = self.open.as_ref().map(|open| open.assignment.verify) else { return };
-        if verify == VerifyMode::Full && self.copying.as_ref().is_some_and(|c| !c.halting) {
-            return self.start_verification(run, checkpoint);
+        if verify == VerifyMode::Full {
+            if self.copying.as_ref().is_some_and(|c| !c.halting) {
+                return self.start_verification(run, checkpoint);
+            }
+            // Paused just before the whole target was read: it is read when the run goes on.
+            self.copying = None;
+            return self.report(EngineEvent::Halted { run });
         }
         self.copying = None;
         self.report(EngineEvent::CopyDone { run, checkpoint, verified: verify != VerifyMode::Off });

@@ -24,6 +24,9 @@ use crate::storages::Storages;
 /// How often the progress of a copy is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Between two attempts to flush a target that is to be closed.
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
+
 /// A report with its sender.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -135,14 +138,13 @@ impl Engine {
         }
     }
 
-    /// "Closed" promises that nothing of ours reaches the target later. Direct I/O has ended with the transfer; what went
-    /// through the page cache may still be on its way.
+    /// "Closed" promises that nothing of ours reaches the target later, also of what went through the page cache. While that
+    /// cannot be said it is not said: the epoch stays unproven, which is the truth.
     fn settle_target(&self) {
-        let Some(device) = self.open.as_ref().map(|open| open.target.device()).filter(|d| !d.is_direct()) else {
-            return;
-        };
-        if let Err(error) = device.flush() {
-            tracing::warn!(%error, "the target cannot be flushed before it is closed");
+        let Some(device) = self.open.as_ref().map(|open| open.target.device()) else { return };
+        while let Err(error) = device.flush() {
+            tracing::error!(%error, "the target cannot be flushed, so it is not closed; trying again");
+            thread::sleep(SETTLE_PAUSE);
         }
     }
 

@@ -32,10 +32,25 @@ impl Engine {
         let system = self.storages.of(&assignment.target)?;
         match system.create_snapshot(&assignment.target, id) {
             Ok(made) => Ok(Some(made.uid)),
-            Err(StorageError::SnapshotExists { .. }) => existing(&*system, assignment, id),
+            Err(StorageError::SnapshotExists { .. }) => self.existing(&*system, assignment, id),
             Err(StorageError::SnapshotsUnsupported { .. }) => Ok(None),
             Err(error) => Err(format!("keep the last recovery point by a target snapshot: {error}")),
         }
+    }
+
+    /// A snapshot of another size is not one of this target.
+    fn existing(
+        &self,
+        system: &dyn StorageSystem,
+        assignment: &Assignment,
+        id: SnapshotId,
+    ) -> Result<Option<String>, String> {
+        let size = self.open.as_ref().map(|open| open.target.device().size_bytes());
+        let snapshots = system.list_snapshots(&assignment.target).map_err(|e| e.to_string())?;
+        let found = snapshots.into_iter().find(|s| s.id == id && Some(s.size_bytes) == size);
+        let uid =
+            found.map(|s| s.uid).ok_or_else(|| format!("the target snapshot {id} exists and is not of this target"))?;
+        Ok(Some(uid))
     }
 
     fn freeze_source(
@@ -82,9 +97,4 @@ pub(super) fn view_of(snapshot: &BoundSnapshot) -> SourceView {
         SourceMode::Sealed => SourceView::Sealed { uid: snapshot.uid.clone() },
         SourceMode::Live => SourceView::Live,
     }
-}
-
-fn existing(system: &dyn StorageSystem, assignment: &Assignment, id: SnapshotId) -> Result<Option<String>, String> {
-    let snapshots = system.list_snapshots(&assignment.target).map_err(|e| e.to_string())?;
-    Ok(snapshots.into_iter().find(|s| s.id == id).map(|s| s.uid))
 }

@@ -44,6 +44,8 @@ pub enum Input {
         canaries: Vec<CanaryReport>,
         peers: Vec<PeerReport>,
     },
+    /// The server has removed this agent: nothing that it does counts any more.
+    Removed,
     /// The operator or the host wants the agent to stop: hand over, then go.
     Leave,
     Tick,
@@ -159,6 +161,7 @@ impl AgentMachine {
                 self.judge_own_reads(&canaries);
                 self.beat.note(canaries, peers, now.monotonic);
             }
+            Input::Removed => self.end_all_roles(),
             Input::Leave => self.leave(),
             Input::Tick => self.on_tick(),
         }
@@ -297,13 +300,25 @@ impl AgentMachine {
             self.out.perform(Effect::Exit);
             return;
         }
+        // A target that cannot be flushed keeps its engine open: go without having said that it is quiet.
+        if self.now.monotonic.since(since) >= self.timers.handover * 2 {
+            self.out.perform(Effect::Exit);
+            return;
+        }
         let patience = if self.connected { self.timers.handover } else { std::time::Duration::ZERO };
         if self.now.monotonic.since(since) >= patience {
-            let open: Vec<_> =
-                self.roles.iter().filter(|(_, r)| r.is_acting()).map(|(id, r)| (*id, r.epochs)).collect();
-            for (replication, epochs) in open {
-                self.end_role(replication, epochs, None, true);
-            }
+            self.end_roles(true);
+        }
+    }
+
+    fn end_all_roles(&mut self) {
+        self.end_roles(false);
+    }
+
+    fn end_roles(&mut self, graceful: bool) {
+        let acting: Vec<_> = self.roles.iter().filter(|(_, r)| r.is_acting()).map(|(id, r)| (*id, r.epochs)).collect();
+        for (replication, epochs) in acting {
+            self.end_role(replication, epochs, None, graceful);
         }
     }
 }

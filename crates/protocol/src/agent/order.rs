@@ -104,7 +104,9 @@ impl AgentMachine {
     }
 
     pub(super) fn handle_engine(&mut self, id: ReplicationId, epochs: Epochs, event: EngineEvent) {
-        if event == EngineEvent::Closed {
+        let superseded = self.roles.get(&id).is_none_or(|role| role.epochs != epochs);
+        let never_opened = matches!(event, EngineEvent::OpenFailed { .. });
+        if event == EngineEvent::Closed || superseded && never_opened {
             return self.on_closed(id, epochs);
         }
         let Some(role) = self.roles.get_mut(&id).filter(|r| r.epochs == epochs) else { return };

@@ -359,7 +359,9 @@ impl AgentMachine {
             progress: None,
             lock_tried: said,
         };
-        if let Some(old) = self.roles.insert(replication, role) {
+        if let Some(old) = self.roles.insert(replication, role)
+            && !self.is_open(replication, old.epochs)
+        {
             self.owed.insert((replication, old.epochs), said);
         }
         self.send(AgentMessage::Drained { replication, epochs });

@@ -3,6 +3,7 @@
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId};
+use tanist_model::policy::VerifyMode;
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::{Checkpoint, RunRecord, RunState};
 use tanist_model::takeover::TakeoverRecord;
@@ -70,7 +71,8 @@ impl ServerMachine {
         next.checkpoint_epochs = epochs;
         next.checkpoint_at = Some(self.now.wall);
         next.agent = Some(agent.clone());
-        next.state = if checkpoint.seq == record.size_bytes { RunState::Verifying } else { RunState::Copying };
+        let whole = checkpoint.seq == record.size_bytes && record.policy.verify == VerifyMode::Full;
+        next.state = if whole { RunState::Verifying } else { RunState::Copying };
         let mut changes = self.first_write_changes(agent, record, run, durable_at);
         changes.push(Change::PutRun(Box::new(next)));
         changes

@@ -12,10 +12,10 @@ use tanist_model::replication::{Intent, ReplicationRecord, Side};
 use tanist_model::run::{Checkpoint, RunRecord, RunState, RunTrigger};
 use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
 
-use super::enrol::IssuedCertificate;
+pub use super::enrol::IssuedCertificate;
 use super::survey::Purpose;
 use super::{Effect, ServerMachine};
-use crate::message::PeerAddress;
+use crate::message::{PeerAddress, RoleState};
 
 /// A command to the server.
 #[derive(Clone, Debug)]
@@ -80,8 +80,6 @@ pub enum Command {
         issued: IssuedCertificate,
     },
 }
-
-pub use super::enrol::IssuedCertificate as Issued;
 
 /// The answer to a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -240,11 +238,16 @@ impl ServerMachine {
     pub(super) fn known_agent(&mut self, id: CommandId, agent: &AgentName) -> Option<AgentRecord> {
         let record = self.state.agents.get(agent).filter(|a| !a.removed).cloned();
         if record.is_none() {
-            let refusal = Refusal::new(RefusalCode::NotFound, format!("there is no agent {agent}"))
-                .hint("tanist agent list shows the agents");
-            self.refuse_command(id, refusal);
+            self.refuse_command(id, no_agent(agent));
         }
         record
+    }
+
+    /// How long a healthy agent may be silent, at the pace that its roles give it.
+    fn longest_pause(&self, agent: &AgentName, session: &super::Session) -> std::time::Duration {
+        let acts = session.roles.values().any(|role| role.state == RoleState::Active);
+        let stands_by = self.state.replications.values().any(|r| r.target.hierarchy.contains(agent));
+        if acts { self.timers.suspicion() * 2 } else { self.timers.fresh_beat(stands_by) }
     }
 
     fn operator_event(&self, record: &ReplicationRecord, actor: &str, code: EventCode, message: String) -> Change {
@@ -475,18 +478,17 @@ impl ServerMachine {
 
     /// An operator's word that an agent is dead; refused while anybody still reaches it.
     fn confirm_dead(&mut self, id: CommandId, actor: &str, agent: &AgentName, verdicts: &[ProbeVerdict]) {
-        if self.known_agent(id, agent).is_none() {
-            return;
+        // Also of an agent that was removed: its epochs may still be waited for.
+        if !self.state.agents.contains_key(agent) {
+            return self.refuse_command(id, no_agent(agent));
         }
         let reached: Vec<String> = verdicts
             .iter()
             .filter(|v| matches!(v.verdict, PeerVerdict::Reached { .. }))
             .map(|v| v.peer.to_string())
             .collect();
-        let silent = self.sessions.get(agent).is_none_or(|s| {
-            !s.is_connected()
-                || self.now.monotonic.since(s.last_beat) >= self.timers.fresh_beat(false)
-                || self.now.monotonic.since(s.last_beat) >= self.timers.suspicion() * 2
+        let silent = self.sessions.get(agent).is_none_or(|session| {
+            !session.is_connected() || self.now.monotonic.since(session.last_beat) >= self.longest_pause(agent, session)
         });
         if !silent || !reached.is_empty() {
             let by = if silent { reached.join(", ") } else { "the server".to_owned() };
@@ -504,6 +506,10 @@ impl ServerMachine {
         event.agent = Some(agent.clone());
         self.finish(id, Condition::Term, vec![Change::AppendEvent(event)], Answer::done(id, message));
     }
+}
+
+fn no_agent(agent: &AgentName) -> Refusal {
+    Refusal::new(RefusalCode::NotFound, format!("there is no agent {agent}")).hint("tanist agent list shows the agents")
 }
 
 fn no_replication(name: &ReplicationName) -> Refusal {

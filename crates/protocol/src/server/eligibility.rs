@@ -1,8 +1,8 @@
 //! Who could act: shown by fresh beats, reads and round trips, never assumed.
 
 use tanist_model::hierarchy::Rank;
-use tanist_model::id::{AgentName, VolumeAddress};
-use tanist_model::replication::{ReplicationRecord, Side};
+use tanist_model::id::AgentName;
+use tanist_model::replication::{ReplicationRecord, Side, SideRecord};
 use tanist_model::takeover::{Candidate, PeerVerdict};
 
 use super::ServerMachine;
@@ -56,8 +56,8 @@ impl ServerMachine {
             return Some("it is not in the source's hierarchy; the direct form needs both sides".to_owned());
         }
         self.why_declined(replication, session)
-            .or_else(|| self.why_unreadable(session, Side::Source, &replication.source.volume))
-            .or_else(|| self.why_unreadable(session, Side::Target, &replication.target.volume))
+            .or_else(|| self.why_unreadable(session, Side::Source, &replication.source))
+            .or_else(|| self.why_unreadable(session, Side::Target, &replication.target))
             .or_else(|| self.why_isolated(replication, agent, session))
     }
 
@@ -92,17 +92,25 @@ impl ServerMachine {
 
     fn why_declined(&self, replication: &ReplicationRecord, session: &Session) -> Option<String> {
         let declined = session.declined.get(&replication.id)?;
-        let still =
-            declined.epochs == replication.epochs && self.now.monotonic.since(declined.at) < self.timers.activation;
+        // Whatever the epoch is by now: agents that decline one after the other must not keep the next one from its turn.
+        let still = self.now.monotonic.since(declined.at) < self.timers.decline;
         still.then(|| format!("it declined: {}", declined.reason))
     }
 
-    fn why_unreadable(&self, session: &Session, side: Side, volume: &VolumeAddress) -> Option<String> {
+    fn why_unreadable(&self, session: &Session, side: Side, record: &SideRecord) -> Option<String> {
+        let (volume, identity) = (&record.volume, &record.identity);
         let Some(seen) = session.canaries.get(volume) else {
             return Some(format!("it has not read the {side} {volume} yet"));
         };
-        if let Err(reason) = &seen.value.result {
-            return Some(format!("it cannot read the {side} {volume}: {reason}"));
+        let report = match &seen.value.result {
+            Ok(report) => report,
+            Err(reason) => return Some(format!("it cannot read the {side} {volume}: {reason}")),
+        };
+        if report.identity != *identity {
+            return Some(format!(
+                "it sees another volume as {side} {volume}: {} instead of {identity}",
+                report.identity
+            ));
         }
         let age = self.now.monotonic.since(seen.at);
         (age > self.timers.canary_age)
@@ -116,10 +124,12 @@ impl ServerMachine {
             let Some(seen) = session.peers.get(other) else {
                 return Some(format!("it has not reached its peer {other} yet"));
             };
-            if matches!(seen.value.verdict, PeerVerdict::Reached { .. }) {
-                return None;
+            if !matches!(seen.value.verdict, PeerVerdict::Reached { .. }) {
+                return Some(format!("it does not reach its peer {other}"));
             }
-            Some(format!("it does not reach its peer {other}"))
+            let age = self.now.monotonic.since(seen.at);
+            (age > self.timers.canary_age)
+                .then(|| format!("its last ping of its peer {other} is {} ms old", age.as_millis()))
         })
     }
 

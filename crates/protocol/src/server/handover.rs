@@ -3,6 +3,7 @@
 use tanist_model::event::EventCode;
 use tanist_model::id::AgentName;
 use tanist_model::policy::SourceMode;
+use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{Holder, ReplicationRecord};
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
@@ -80,7 +81,10 @@ impl ServerMachine {
     /// Removing a replication releases its target: a fence point. Then the holder removes what tanist made, and drains.
     pub(super) fn drive_delete(&mut self, record: &ReplicationRecord, holder: &Holder) {
         if self.may_advance(record) {
-            let release = self.release_of(record);
+            let mut release = self.release_of(record);
+            // The last recovery point may have been kept for a run that was then never bound.
+            release.target_snapshots.extend(record.published.map(super::run::target_snapshot_id));
+            self.supervision_mut(record.id).release_ordered = true;
             self.send_drain(record, holder, Some(release));
             return;
         }
@@ -93,6 +97,14 @@ impl ServerMachine {
         self.commit_current(record, vec![event], Vec::new());
     }
 
+    /// Nothing that tanist made is left: it was removed by the last holder, or there was never anything, or nobody is left who
+    /// could.
+    pub(super) fn is_released(&self, record: &ReplicationRecord) -> bool {
+        let ordered = self.supervisions.get(&record.id).is_some_and(|s| s.release_ordered);
+        let nobody = record.target.hierarchy.iter().all(|a| self.state.agents.get(a).is_none_or(|a| a.removed));
+        ordered || nobody || self.release_of(record) == Release::default()
+    }
+
     fn release_of(&self, record: &ReplicationRecord) -> Release {
         let runs = self.state.runs.values().filter(|r| r.replication == record.id);
         let mut release = Release::default();
@@ -103,8 +115,10 @@ impl ServerMachine {
             if made {
                 release.source_snapshots.push(run.attempt);
             }
-            release.target_snapshots.push(super::run::target_snapshot_id(run.id));
         }
+        let points = self.state.recovery_points.values().filter(|p| p.replication == record.id);
+        let kept = points.filter(|p| matches!(p.place, RecoveryPointPlace::Snapshot(_)));
+        release.target_snapshots.extend(kept.map(|p| super::run::target_snapshot_id(p.run)));
         release
     }
 

@@ -129,9 +129,14 @@ impl ServerMachine {
                 .cause(why.join("; "))
                 .hint("tanist volume list shows what the agents reach"));
         };
-        if let Some((other, differs)) = reports.iter().find(|(_, r)| r.size_bytes != report.size_bytes) {
+        if let Some((other, differs)) =
+            reports.iter().find(|(_, r)| r.size_bytes != report.size_bytes || r.identity != report.identity)
+        {
             return Err(Refusal::new(RefusalCode::Conflict, format!("the agents see different volumes as {volume}"))
-                .cause(format!("{first} sees {} bytes, {other} sees {} bytes", report.size_bytes, differs.size_bytes))
+                .cause(format!(
+                    "{first} sees {} bytes, identity {}; {other} sees {} bytes, identity {}",
+                    report.size_bytes, report.identity, differs.size_bytes, differs.identity
+                ))
                 .hint("a storage system's name must mean the same storage on every agent"));
         }
         Ok(report)
@@ -231,7 +236,12 @@ impl ServerMachine {
         let mut remarks = Vec::new();
         let keeps =
             targets.iter().all(|a| self.storage_report(a, &create.target).is_some_and(|s| s.capabilities.snapshots));
-        if !keeps {
+        if keeps {
+            remarks.push(
+                "each run keeps the state before it as a target snapshot until the replication is removed: watch the space"
+                    .to_owned(),
+            );
+        } else {
             remarks.push(
                 "the target's storage makes no snapshots: from the start of a run to its end no recovery point exists"
                     .to_owned(),

@@ -34,12 +34,16 @@ impl ServerMachine {
     fn raise_above(&mut self, agent: &AgentName, id: ReplicationId, shown: Epochs, incarnation: Incarnation) {
         let Some(record) = self.state.replications.get(&id).cloned() else { return };
         let known = record.unproven.iter().any(|u| u.epoch == shown.target);
-        if !record.epochs.is_older_than(shown) && (known || !self.state.restoring) {
+        let raises = record.epochs.is_older_than(shown);
+        if !raises && (known || !self.state.restoring || self.was_granted_here(id, shown)) {
+            return;
+        }
+        if !self.has_to_do_with(agent, &record) {
             return;
         }
         let Some(host) = self.host_of(agent) else { return };
         let mut next = record.clone();
-        if record.epochs.is_older_than(shown) {
+        if raises {
             next.epochs = Epochs {
                 source: record.epochs.source.max(shown.source),
                 target: record.epochs.target.max(shown.target),
@@ -57,6 +61,20 @@ impl ServerMachine {
         let evidence = Evidence::ReportedUnfit { reason: "its epoch was lost with the restored store".to_owned() };
         self.supervision_mut(id).vacancy = Some(Vacancy { evidence, since: wall, left_by: None });
         self.touched.insert(id);
+    }
+
+    /// The store knows of this grant: what it says of it, proven or not, is true.
+    fn was_granted_here(&self, id: ReplicationId, shown: Epochs) -> bool {
+        let last = self.state.takeovers.range((id, 0)..=(id, u32::MAX)).next_back();
+        last.is_some_and(|((_, epoch), _)| shown.target.0 <= *epoch)
+    }
+
+    /// An agent has a word only on replications that it is, or was, an agent of.
+    fn has_to_do_with(&self, agent: &AgentName, record: &ReplicationRecord) -> bool {
+        let stands = record.source.hierarchy.contains(agent) || record.target.hierarchy.contains(agent);
+        let held = record.unproven.iter().any(|u| u.agent == *agent);
+        let known = self.state.takeovers.range((record.id, 0)..=(record.id, u32::MAX)).any(|(_, t)| t.to == *agent);
+        stands || held || known
     }
 
     /// The agent has shown its epochs; when it was the last one to, grants are given again.

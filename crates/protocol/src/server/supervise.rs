@@ -89,6 +89,8 @@ pub struct Supervision {
     pub(super) exhausted: bool,
     pub(super) proof_announced: bool,
     pub(super) delete_announced: bool,
+    /// The holder was told to remove what tanist made; when it has drained, that is done.
+    pub(super) release_ordered: bool,
     pub(super) granted_at: Option<Monotonic>,
     pub(super) activate_sent: Option<Monotonic>,
     pub(super) order_sent: Option<Monotonic>,
@@ -159,7 +161,7 @@ impl ServerMachine {
     }
 
     fn supervise_vacancy(&mut self, record: &ReplicationRecord) {
-        if record.intent == Intent::Deleting && record.unproven.is_empty() {
+        if record.intent == Intent::Deleting && record.unproven.is_empty() && self.is_released(record) {
             self.finish_delete(record);
             return;
         }

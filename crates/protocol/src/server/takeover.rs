@@ -233,7 +233,7 @@ impl ServerMachine {
         let grant = ServerMessage::Grant {
             stamp: self.stamp(&record, holder),
             nonce,
-            assignment: Box::new(assignment(&record)),
+            assignment: Box::new(self.assignment(&record)),
         };
         let Some(effect) = self.to_agent(agent, grant) else { return };
         let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() else {
@@ -244,6 +244,26 @@ impl ServerMachine {
         takeover.granted_at.get_or_insert(self.now.wall);
         self.state.apply(&Change::PutTakeover(Box::new(takeover)));
         self.out.perform(effect);
+    }
+
+    fn assignment(&self, record: &ReplicationRecord) -> Assignment {
+        Assignment {
+            name: record.name.clone(),
+            source: record.source.volume.clone(),
+            source_identity: record.source.identity.clone(),
+            target: record.target.volume.clone(),
+            target_identity: record.target.identity.clone(),
+            size_bytes: record.size_bytes,
+            lock_may_be_held: record.awaited().next().is_some() || self.predecessor_never_activated(record),
+            verify: record.policy.verify,
+            bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
+        }
+    }
+
+    /// An agent that was granted the epoch before and did not activate never writes, but may hold the lock.
+    fn predecessor_never_activated(&self, record: &ReplicationRecord) -> bool {
+        let before = (record.id, 0)..(record.id, record.epochs.target.0);
+        self.state.takeovers.range(before).next_back().is_some_and(|(_, takeover)| takeover.activated_at.is_none())
     }
 
     pub(super) fn step_down(&mut self, agent: &AgentName, replication: ReplicationId, epochs: Epochs) {
@@ -336,20 +356,6 @@ impl ServerMachine {
         self.commit_current(record, vec![event, Change::DeleteReplication(record.id)], Vec::new());
         self.supervisions.remove(&record.id);
         self.send_watches();
-    }
-}
-
-fn assignment(record: &ReplicationRecord) -> Assignment {
-    Assignment {
-        name: record.name.clone(),
-        source: record.source.volume.clone(),
-        source_identity: record.source.identity.clone(),
-        target: record.target.volume.clone(),
-        target_identity: record.target.identity.clone(),
-        size_bytes: record.size_bytes,
-        lock_may_be_held: record.awaited().next().is_some(),
-        verify: record.policy.verify,
-        bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
     }
 }
 

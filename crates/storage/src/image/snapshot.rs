@@ -5,7 +5,7 @@
 //! taken for it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -34,7 +34,8 @@ pub(super) fn reflinks_work(directory: &OwnedFd) -> bool {
     attempt().is_ok()
 }
 
-/// Clones `source` and makes the clone durable, name and all, before its identity is told to anyone.
+/// Clones `source` into a file without a name, makes it durable, and only then gives it its name: whatever has the name is
+/// whole, and a kill on the way leaves nothing.
 pub(super) fn create(
     directory: &OwnedFd,
     file_system: &str,
@@ -44,16 +45,11 @@ pub(super) fn create(
 ) -> Result<SnapshotIdentity, StorageError> {
     let place = open_directory(directory, true).map_err(failed("make the snapshot directory for", volume))?;
     let name = name(volume, id);
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let clone = match rustix::fs::openat(&place, &name, flags, Mode::RUSR) {
-        Err(Errno::EXIST) => return Err(StorageError::SnapshotExists { volume: volume.clone(), id }),
-        result => result.map_err(failed("create a snapshot of", volume))?,
-    };
-    let filled = fill(directory, &place, &clone, source).inspect_err(|_| {
-        discard(&place, &name);
-        remove_if_empty(directory);
-    });
-    filled.map_err(|error| match error {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let clone = rustix::fs::openat(&place, ".", flags, Mode::RUSR).map_err(failed("create a snapshot of", volume))?;
+    let filled = fill(&clone, source).and_then(|()| give_name(directory, &place, &clone, &name));
+    filled.inspect_err(|_| remove_if_empty(directory)).map_err(|error| match error {
+        Errno::EXIST => StorageError::SnapshotExists { volume: volume.clone(), id },
         Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY => {
             StorageError::SnapshotsUnsupported { system: volume.system.clone() }
         }
@@ -62,18 +58,17 @@ pub(super) fn create(
     identify(&clone, file_system, id).map_err(StorageError::io("identify the snapshot of", volume))
 }
 
-fn fill(directory: &OwnedFd, place: &OwnedFd, clone: &OwnedFd, source: impl AsFd) -> Result<(), Errno> {
+fn fill(clone: &OwnedFd, source: impl AsFd) -> Result<(), Errno> {
     rustix::fs::ioctl_ficlone(clone, source)?;
-    rustix::fs::fsync(clone)?;
-    rustix::fs::fsync(place)?;
-    rustix::fs::fsync(directory)
+    rustix::fs::fsync(clone)
 }
 
-/// Takes away what was not finished. If that fails too it is found by `list` and removed later; it was never bound.
-fn discard(place: &OwnedFd, name: &str) {
-    if let Err(error) = rustix::fs::unlinkat(place, name, AtFlags::empty()) {
-        tracing::warn!(name, %error, "an unfinished snapshot could not be removed");
-    }
+/// Links the file under its name, unless there is one already (open(2), O_TMPFILE), and makes the name durable.
+fn give_name(directory: &OwnedFd, place: &OwnedFd, clone: &OwnedFd, name: &str) -> Result<(), Errno> {
+    let nameless = format!("/proc/self/fd/{}", clone.as_raw_fd());
+    rustix::fs::linkat(rustix::fs::CWD, nameless, place, name, AtFlags::SYMLINK_FOLLOW)?;
+    rustix::fs::fsync(place)?;
+    rustix::fs::fsync(directory)
 }
 
 /// What tanist made goes with the last snapshot in it; a directory with others in it stays, and so does one that is not there.

@@ -27,6 +27,7 @@ pub fn run(command: AgentCommand, session: &Session<'_>) -> Outcome {
 /// Runs the agent of this host until it is told to stop.
 fn run_here(args: &AgentRunArgs) -> Outcome {
     let folder = args.place.folder()?;
+    service::abort_on_panic();
     service::run(|stop| async move { tanist_agent::run(&folder, stop).await.map_err(|error| refusal(&error)) })
 }
 

@@ -30,6 +30,16 @@ where
     ended.map(|()| ExitCode::SUCCESS)
 }
 
+/// A defect in one thread must not leave a process that looks alive and does half its work: it dies, and its successor takes
+/// over.
+pub fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 /// Ready when the process is asked to stop.
 pub type StopSignal = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 

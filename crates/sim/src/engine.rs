@@ -28,6 +28,9 @@ pub enum EngineEventKind {
     Verified,
 }
 
+/// How often a volume takes seconds to be closed.
+const STUCK_CLOSES_PER_MILLE: u64 = 15;
+
 /// A copy in progress.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -57,6 +60,8 @@ pub struct Engine {
     halting: Option<RunId>,
     /// Graceful or not.
     closing: Option<bool>,
+    /// The storage does not let go before this moment: a flush that takes long, an array that is busy.
+    stuck_until: u64,
     target_snapshots_to_remove: Vec<SnapshotId>,
     source_snapshots_to_remove: Vec<SnapshotId>,
 }
@@ -122,6 +127,14 @@ impl World {
             EngineCommand::Halt { run } => self.halt(agent, key, run),
             EngineCommand::Release { snapshots } => self.remove_source_snapshots(key.0, &snapshots),
             EngineCommand::Close { graceful, release } => {
+                let wait =
+                    if self.rng.chance(STUCK_CLOSES_PER_MILLE) { self.rng.between(5_000_000, 9_000_000) } else { 0 };
+                let stuck_until = self.now + wait;
+                let Some(engine) = self.engine_mut(agent, key) else { return };
+                if wait > 0 && engine.closing.is_none() {
+                    engine.stuck_until = stuck_until;
+                    self.after(agent, key, 0, wait, EngineEventKind::Pump);
+                }
                 let Some(engine) = self.engine_mut(agent, key) else { return };
                 let release = release.unwrap_or_default();
                 engine.source_snapshots_to_remove = release.source_snapshots;
@@ -144,6 +157,7 @@ impl World {
             preparing: None,
             halting: None,
             closing: None,
+            stuck_until: 0,
             target_snapshots_to_remove: Vec::new(),
             source_snapshots_to_remove: Vec::new(),
         };
@@ -294,6 +308,9 @@ impl World {
         if matches!(kind, EngineEventKind::Opened) {
             return self.opened(agent, key);
         }
+        if matches!(kind, EngineEventKind::Pump) && engine.closing.is_some() {
+            return self.pump(agent, key);
+        }
         let Some(job) = engine.job.as_mut().filter(|j| j.id == generation) else { return };
         match kind {
             EngineEventKind::Landed => job.in_flight -= 1,
@@ -306,9 +323,12 @@ impl World {
 
     /// Takes the next step of whatever the engine is doing.
     fn pump(&mut self, agent: usize, key: EngineKey) {
-        let total = self.scenario.blocks;
+        let (total, now) = (self.scenario.blocks, self.now);
         let Some(engine) = self.engine_mut(agent, key).filter(|e| e.opened) else { return };
         let busy = engine.job.as_ref().is_some_and(|j| j.in_flight > 0 || j.flushing);
+        if engine.closing.is_some() && now < engine.stuck_until {
+            return;
+        }
         let unflushed = engine.job.as_ref().is_some_and(|j| j.failed.is_none() && j.next > j.durable);
         if busy && (engine.closing.is_some() || engine.halting.is_some()) {
             return;

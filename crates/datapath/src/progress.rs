@@ -30,7 +30,7 @@ impl fmt::Display for Stage {
             Self::Encode => "encode",
             Self::Target => "target",
             Self::Commit => "commit",
-            Self::Limit => "limit",
+            Self::Limit => "the rate that was set",
         })
     }
 }

@@ -137,6 +137,6 @@ pub struct RunRecord {
     pub bound_at: Option<Timestamp>,
     pub checkpoint_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
-    /// Why it was abandoned, if it was.
+    /// Why it was abandoned; of a run that goes on, what it failed at since its last checkpoint.
     pub failure: Option<String>,
 }

@@ -68,6 +68,7 @@ impl ServerMachine {
     ) -> Vec<Change> {
         let mut next = run.clone();
         next.checkpoint = checkpoint;
+        next.failure = None;
         next.checkpoint_epochs = epochs;
         next.checkpoint_at = Some(self.now.wall);
         next.agent = Some(agent.clone());

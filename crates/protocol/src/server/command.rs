@@ -408,6 +408,9 @@ impl ServerMachine {
         holder: &AgentName,
         to: Option<&AgentName>,
     ) -> Option<Refusal> {
+        if let Some(unknown) = to.filter(|to| self.state.agents.get(*to).is_none_or(|a| a.removed)) {
+            return Some(no_agent(unknown));
+        }
         if to == Some(holder) {
             return Some(Refusal::new(RefusalCode::Conflict, format!("{holder} acts already")));
         }

@@ -231,6 +231,7 @@ impl ServerMachine {
             verified,
         };
         run.state = RunState::Published;
+        run.failure = None;
         run.checkpoint = checkpoint;
         run.checkpoint_epochs = record.epochs;
         run.finished_at = Some(self.now.wall);
@@ -314,13 +315,14 @@ impl ServerMachine {
             RunFailureKind::Flush | RunFailureKind::Io => {}
         }
         run.repairs += 1;
+        run.failure = Some(reason.clone());
         let wait = self.timers.run_retry * run.repairs.min(30);
         let retry_at = self.now.monotonic.plus(wait);
         let supervision = self.supervision_mut(record.id);
         supervision.run_retry_at = Some(retry_at);
         supervision.order_sent = None;
         let try_another = kind == RunFailureKind::Io && run.repairs.is_multiple_of(REPAIRS_BEFORE_ANOTHER_AGENT);
-        let message = format!("run {} goes on from byte {} after: {reason}", run.id, run.checkpoint.seq);
+        let message = format!("run {} is tried again from byte {} after: {reason}", run.id, run.checkpoint.seq);
         let event = self.event_of(record, Some(agent), EventCode::RunRepaired, message);
         self.commit_current(record, vec![event, Change::PutRun(Box::new(run))], Vec::new());
         let elsewhere = record.holder.as_ref().is_some_and(|h| self.successor_of(record, h).is_some());

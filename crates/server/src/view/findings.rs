@@ -39,6 +39,7 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
         standstill(machine, record),
         transition(machine, record),
         proof(record),
+        stuck_run(machine, record),
         lost_data(machine, record),
         intent(record),
     ]
@@ -90,9 +91,17 @@ fn transition(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
 
 /// Tier F3 is in force: only the same snapshot goes on.
 fn proof(record: &ReplicationRecord) -> Option<Finding> {
-    let first = record.awaited().next()?;
     let words = waiting::proof_in_words(record)?;
-    Some(Finding::degraded(format!("the next snapshot needs {words}"), waiting::confirm(first)))
+    // Look first: to confirm a living agent dead is the one dangerous way out, and the words name it last.
+    Some(Finding::degraded(format!("the next snapshot needs {words}"), "tanist agent list"))
+}
+
+/// The run in progress fails at the storage, and has made no checkpoint since.
+fn stuck_run(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let run = machine.state().current_run(record)?;
+    let why = run.failure.as_deref()?;
+    let next = format!("tanist events --replication {}", record.name);
+    Some(Finding::degraded(format!("the run does not get on: {why}; it is tried again"), next))
 }
 
 /// The target equals no recovery point and nothing is being done about it, or the last attempt failed.
@@ -128,10 +137,13 @@ fn missed_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
     if age <= rpo {
         return None;
     }
-    let what = if point.is_some() { "the last recovery point is" } else { "there is no recovery point since" };
     let next = if record.run.is_some() { "show" } else { "sync" };
     Some(Finding::degraded(
-        format!("RPO missed: {what} {age} s old, {rpo} s are allowed"),
+        if point.is_some() {
+            format!("RPO missed: the last recovery point is {age} s old, {rpo} s are allowed")
+        } else {
+            format!("RPO missed: there has been no recovery point for {age} s, {rpo} s are allowed")
+        },
         format!("tanist replication {next} {}", record.name),
     ))
 }

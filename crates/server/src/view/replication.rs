@@ -3,6 +3,7 @@
 use tanist_model::api::{Health, RankedAgent, ReplicationView, SideView};
 use tanist_model::hierarchy::Rank;
 use tanist_model::id::AgentName;
+use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, ReplicationRecord, Side};
 use tanist_protocol::server::ServerMachine;
 
@@ -51,6 +52,9 @@ fn well(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
     let point = last_point(machine, record);
     let (summary, next) = match (point, record.run) {
         (Some(point), None) => (format!("the target equals the source as of {}", point.source_time), None),
+        (Some(point), Some(_)) if point.place == RecoveryPointPlace::Gone => {
+            ("a run is in progress; until it ends there is no recovery point".to_owned(), None)
+        }
         (Some(point), Some(_)) => {
             (format!("a run is in progress; the last recovery point is of {}", point.source_time), None)
         }

@@ -238,7 +238,7 @@ fn an_epoch_without_proof_names_what_to_do() {
     let machine = machine(state(waiting));
     let view = replication(&machine, &machine.state().replications[&ID]);
     assert_eq!((view.health, view.tier), (Health::Degraded, FencingTier::F3));
-    assert_eq!(view.next.as_deref(), Some("tanist agent confirm-dead h2"));
+    assert_eq!(view.next.as_deref(), Some("tanist agent list"));
     let waits = view.waits_for.unwrap();
     assert!(waits.contains("epoch 0 of agent h2 is not proven quiet; start that host's agent again"), "{waits}");
     assert_eq!(view.awaited.len(), 1);

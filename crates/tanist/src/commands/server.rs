@@ -99,6 +99,7 @@ struct RestoreAnswer {
 async fn restore(args: ServerRestoreArgs, session: &Session<'_>) -> Outcome {
     let dir = args.place.folder()?;
     let report = tanist_server::restore(&dir, &args.file).await.map_err(|error| refusal(&error))?;
+    let place = if args.place.dir.is_some() { format!(" --dir {}", dir.display()) } else { String::new() };
     let owing: Vec<String> = report.owing.iter().map(ToString::to_string).collect();
     let kept =
         report.replaced.as_ref().map_or(String::new(), |path| format!("; the old store is kept as {}", path.display()));
@@ -109,7 +110,7 @@ async fn restore(args: ServerRestoreArgs, session: &Session<'_>) -> Outcome {
             args.file.display(),
             dir.display()
         ),
-        next: "tanist server run".to_owned(),
+        next: format!("tanist server run{place}"),
     };
     session.screen.answer(&answer, |answer, style| {
         format!("{}\n\n{} {}\n", answer.message, style.paint(Tone::Strong, "next:"), answer.next)

@@ -56,8 +56,10 @@ pub async fn wait(client: &Client, awaited: &Awaited, screen: &Screen) -> Result
     let mut progress = Progress::new(screen);
     let mut outage = Outage::default();
     let mut lost = 0;
+    // What the run last failed at: told once, not with every look.
+    let mut trouble = None;
     while lost < LOOKS_FOR_A_LOST_RUN {
-        match look(client, awaited, &mut progress).await {
+        match look(client, awaited, &mut progress, &mut trouble).await {
             Ok(seen) => {
                 outage.ended(|text| progress.say(text));
                 if let Some(ending) = seen {
@@ -87,13 +89,24 @@ impl From<ClientError> for Lost {
     }
 }
 
-async fn look(client: &Client, awaited: &Awaited, progress: &mut Progress) -> Result<Option<Ending>, Lost> {
+async fn look(
+    client: &Client,
+    awaited: &Awaited,
+    progress: &mut Progress,
+    trouble: &mut Option<String>,
+) -> Result<Option<Ending>, Lost> {
     let view = match client.replication(&awaited.name).await {
         Err(error) if error.is_not_found() => return ending_in_log(client, awaited).await.map(Some),
         view => view?,
     };
     match sight(&view, awaited.run) {
-        Sight::Going(run) => progress.show(run),
+        Sight::Going(run) => {
+            progress.show(run);
+            if let Some(why) = run.failure.as_ref().filter(|why| trouble.as_ref() != Some(why)) {
+                progress.say(&format!("it does not get on, and is tried again: {why}"));
+            }
+            trouble.clone_from(&run.failure);
+        }
         Sight::Ended(ending) => return Ok(Some(ending)),
         Sight::Gone => return ending_in_log(client, awaited).await.map(Some),
     }

@@ -86,7 +86,8 @@ fn assert_waits_for_proof(cluster: &Cluster, scene: &Scene, next: RunId, agent: 
     assert_eq!((exit, status.degraded, status.stopped), (1, 1, 0), "{status:?}");
     let concern = status.concerns.iter().find(|concern| concern.subject == scene.name).expect("a concern");
     assert!(concern.summary.contains("not proven quiet"), "{concern:?}");
-    assert!(concern.next.as_ref().is_some_and(|next| next.contains("confirm-dead")), "{concern:?}");
+    assert!(concern.summary.contains("tanist agent confirm-dead"), "{concern:?}");
+    assert_eq!(concern.next.as_deref(), Some("tanist agent list"), "first look at the living");
     assert_eq!(fingerprint(&scene.target), before, "nothing of the next snapshot is written before the proof");
 }
 

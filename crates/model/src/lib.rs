@@ -14,6 +14,7 @@ pub mod hierarchy;
 pub mod history;
 pub mod id;
 pub mod policy;
+pub mod quantity;
 pub mod recovery_point;
 pub mod replication;
 pub mod run;

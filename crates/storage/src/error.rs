@@ -23,8 +23,10 @@ pub enum StorageError {
     SnapshotNotFound { volume: VolumeAddress, id: SnapshotId },
     #[error("snapshot {id} of {volume} is not the one that was bound: expected {expected}, found {found}")]
     SnapshotMismatch { volume: VolumeAddress, id: SnapshotId, expected: String, found: String },
-    #[error("{volume} has changed although it is sealed: it was {expected} and is {found}")]
-    SourceChanged { volume: VolumeAddress, expected: String, found: String },
+    #[error(
+        "sealed source {volume} changed: {what}; a copy could mix two states, so stop what touches it, then sync again"
+    )]
+    SourceChanged { volume: VolumeAddress, what: String },
     #[error("cannot {doing} {subject}: {cause}")]
     Io {
         /// What was being done, as a verb: `open`, `lock`.
@@ -54,7 +56,7 @@ impl StorageError {
         move |cause| Self::Io { doing, subject, cause: cause.into() }
     }
 
-    pub(crate) fn changed(volume: &VolumeAddress, expected: &str, found: String) -> Self {
-        Self::SourceChanged { volume: volume.clone(), expected: expected.to_owned(), found }
+    pub(crate) fn changed(volume: &VolumeAddress, sealed: &str, found: &str) -> Self {
+        Self::SourceChanged { volume: volume.clone(), what: crate::sealed::what_changed(sealed, found) }
     }
 }

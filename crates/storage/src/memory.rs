@@ -170,7 +170,7 @@ impl StorageSystem for MemoryStorage {
         let (volume, uid) = (volume.clone(), uid.clone());
         let look = move || {
             let found = opened.seal().uid;
-            if found == uid { Ok(()) } else { Err(StorageError::changed(&volume, &uid, found)) }
+            if found == uid { Ok(()) } else { Err(StorageError::changed(&volume, &uid, &found)) }
         };
         look()?;
         Ok(SourceHandle { device: Arc::new(SealedDevice::new(device, look)), identity })

@@ -76,7 +76,7 @@ pub trait StorageSystem: Send + Sync {
     /// [`StorageError::SourceChanged`] if the volume does not look as it did when it was sealed.
     fn check_sealed(&self, volume: &VolumeAddress, uid: &str) -> Result<(), StorageError> {
         let now = self.seal(volume)?.uid;
-        if now == uid { Ok(()) } else { Err(StorageError::changed(volume, uid, now)) }
+        if now == uid { Ok(()) } else { Err(StorageError::changed(volume, uid, &now)) }
     }
 }
 

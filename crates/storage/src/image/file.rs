@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Statx, StatxFlags, StatxTimestamp};
 use rustix::io::Errno;
 use tanist_datapath::BlockDevice;
 use tanist_datapath::io::blocking::BlockingFile;
 use tanist_model::id::VolumeAddress;
 
 use crate::error::StorageError;
+use crate::sealed::Seal;
 use crate::system::SealedIdentity;
 
 /// For what a file is opened.
@@ -69,24 +70,25 @@ impl OpenImage {
     /// stops a run and costs a new one, while a miss would publish bytes that never were the source's.
     pub(super) fn seal(&self) -> io::Result<SealedIdentity> {
         let now = rustix::fs::statx(&*self.file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-        let uid = format!(
-            "{}/{}/{}.{:09}/{}.{:09}",
-            self.identity,
-            now.stx_size,
-            now.stx_mtime.tv_sec,
-            now.stx_mtime.tv_nsec,
-            now.stx_ctime.tv_sec,
-            now.stx_ctime.tv_nsec
-        );
-        Ok(SealedIdentity { uid, size_bytes: self.file.size_bytes() })
+        let seal = Seal {
+            identity: &self.identity,
+            size_bytes: now.stx_size,
+            written: time(&now.stx_mtime),
+            changed: time(&now.stx_ctime),
+        };
+        Ok(SealedIdentity { uid: seal.uid(), size_bytes: self.file.size_bytes() })
     }
+}
+
+fn time(time: &StatxTimestamp) -> (i64, u32) {
+    (time.tv_sec, time.tv_nsec)
 }
 
 impl OpenImage {
     /// Looks at the open file itself, not at the name.
     pub(super) fn check_seal(&self, volume: &VolumeAddress, uid: &str) -> Result<(), StorageError> {
         let found = self.seal().map_err(StorageError::io("look at", volume))?.uid;
-        if found == uid { Ok(()) } else { Err(StorageError::changed(volume, uid, found)) }
+        if found == uid { Ok(()) } else { Err(StorageError::changed(volume, uid, &found)) }
     }
 }
 

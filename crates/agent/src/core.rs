@@ -1,8 +1,6 @@
 //! The one loop: inputs come in from links, engines and watches; the machine decides; what it decides is carried out here.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::Arc;
 
 use tanist_model::id::{Epochs, ReplicationId};
 use tanist_model::volume::{StorageReport, VolumeReport};
@@ -10,21 +8,18 @@ use tanist_protocol::agent::{AgentMachine, Effect, EngineCommand, EngineEvent, I
 use tanist_protocol::driver::{Interpreter, Step};
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::mutation::Mutations;
-use tanist_wire::identity::Identity;
-use tanist_wire::tls::LiveCertificate;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
 use crate::engine::{EngineHandle, Report};
 use crate::ledger::Ledger;
 use crate::link::LinkEvent;
+use crate::renewal::Renewal;
 use crate::storages::Storages;
 use crate::watch::{Seen, Targets, Watcher};
 
 /// How often the inventory is looked at anew, in ticks of the machine.
 const INVENTORY_EVERY_TICKS: u32 = 80;
-/// How often the certificate's age is looked at, in ticks of the machine.
-const CERTIFICATE_EVERY_TICKS: u32 = 480;
 
 /// Where inputs come from.
 pub(crate) struct Inlets {
@@ -41,8 +36,7 @@ pub(crate) struct Outlets {
     pub(crate) watcher: Watcher,
     pub(crate) storages: Storages,
     pub(crate) ledger: Ledger,
-    pub(crate) live: Arc<LiveCertificate>,
-    pub(crate) folder: PathBuf,
+    pub(crate) renewal: Renewal,
     #[cfg(feature = "mutations")]
     pub(crate) resumption: Option<crate::resume::Resumption>,
 }
@@ -52,7 +46,6 @@ pub(crate) struct Core {
     machine: AgentMachine,
     interpreter: Interpreter<Effect>,
     outlets: Outlets,
-    identity: Option<Identity>,
     link: Option<mpsc::Sender<AgentMessage>>,
     engines: HashMap<(ReplicationId, Epochs), EngineHandle>,
     inventory: (Vec<StorageReport>, Vec<VolumeReport>),
@@ -61,12 +54,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(machine: AgentMachine, mutations: Mutations, identity: Identity, outlets: Outlets) -> Self {
+    pub(crate) fn new(machine: AgentMachine, mutations: Mutations, outlets: Outlets) -> Self {
         Self {
             machine,
             interpreter: Interpreter::new(mutations),
             outlets,
-            identity: Some(identity),
             link: None,
             engines: HashMap::new(),
             inventory: (Vec::new(), Vec::new()),
@@ -107,8 +99,9 @@ impl Core {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up(outbox) => {
+            LinkEvent::Up { outbox, shown } => {
                 self.link = Some(outbox);
+                self.outlets.renewal.linked(shown);
                 let (storage, volumes) = self.inventory.clone();
                 self.feed(Input::Connected { storage, volumes });
             }
@@ -156,20 +149,10 @@ impl Core {
         if self.ticks.is_multiple_of(INVENTORY_EVERY_TICKS) {
             tokio::spawn(self.outlets.watcher.clone().inventory(self.outlets.seen.clone()));
         }
-        if self.ticks.is_multiple_of(CERTIFICATE_EVERY_TICKS) {
-            self.renew_if_due();
+        if let Some(request) = self.outlets.renewal.request_if_due(clock::now()) {
+            self.say(request);
         }
         self.ticks = self.ticks.wrapping_add(1);
-    }
-
-    fn renew_if_due(&mut self) {
-        let Some(identity) = self.identity.as_ref().filter(|identity| identity.renew_due(clock::wall())) else {
-            return;
-        };
-        match identity.key().certificate_request() {
-            Ok(csr_pem) => self.say(AgentMessage::RenewCertificate { csr_pem }),
-            Err(error) => tracing::error!(%error, "the renewal of the certificate cannot be asked for"),
-        }
     }
 
     fn feed(&mut self, input: Input) {
@@ -201,7 +184,7 @@ impl Core {
                 });
             }
             Effect::Remember { replication, epochs } => self.outlets.ledger.remember(replication, epochs),
-            Effect::InstallCertificate { pem } => self.install_certificate(pem),
+            Effect::InstallCertificate { pem } => self.outlets.renewal.install(pem, clock::wall()),
             Effect::Refused { reason } => tracing::error!(reason, "the server refuses this agent; trying again"),
             Effect::Exit => self.done = true,
         }
@@ -232,23 +215,6 @@ impl Core {
         }
         if let Some(engine) = self.engines.get(&(replication, epochs)) {
             engine.command(command);
-        }
-    }
-
-    fn install_certificate(&mut self, pem: String) {
-        let Some(identity) = self.identity.take() else { return };
-        match identity.renewed(pem) {
-            Ok(renewed) => {
-                if let Err(error) = renewed.save(&self.outlets.folder) {
-                    tracing::error!(%error, "the renewed certificate cannot be saved; it is asked for again");
-                }
-                self.outlets.live.replace(&renewed);
-                self.identity = Some(renewed);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the renewed certificate does not fit; the present one is kept");
-                self.identity = Identity::load(&self.outlets.folder).ok();
-            }
         }
     }
 }

@@ -6,10 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tanist_model::id::{Epochs, ReplicationId};
+use tanist_protocol::agent::GRANTS_REMEMBERED;
 use tanist_wire::file::{self, Readers};
-
-/// Grants remembered of each replication; the oldest are forgotten, the highest never.
-const REMEMBERED_EACH: usize = 16;
 
 type Granted = BTreeMap<ReplicationId, Vec<Epochs>>;
 
@@ -39,7 +37,7 @@ impl Ledger {
     pub(crate) fn remember(&mut self, replication: ReplicationId, epochs: Epochs) {
         let list = self.granted.entry(replication).or_default();
         list.push(epochs);
-        let surplus = list.len().saturating_sub(REMEMBERED_EACH);
+        let surplus = list.len().saturating_sub(GRANTS_REMEMBERED);
         list.drain(..surplus);
         let written = serde_json::to_vec(&self.granted)
             .map_err(|e| e.to_string())
@@ -70,7 +68,7 @@ mod tests {
         let again = Ledger::open(folder.path()).unwrap().granted();
         assert!(again.contains(&(ReplicationId(1), epochs(7))));
         assert!(again.contains(&(ReplicationId(2), epochs(99))));
-        assert_eq!(again.len(), 1 + REMEMBERED_EACH);
+        assert_eq!(again.len(), 1 + GRANTS_REMEMBERED);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod ledger;
 mod link;
 mod peers;
 mod reads;
+mod renewal;
 #[cfg(feature = "mutations")]
 mod resume;
 mod run;

@@ -19,8 +19,9 @@ use crate::config::{AgentConfig, ConfigError};
 use crate::core::{Core, Inlets, Outlets};
 use crate::host;
 use crate::ledger::Ledger;
-use crate::link;
+use crate::link::Link;
 use crate::peers::{self, Pinger};
+use crate::renewal::Renewal;
 #[cfg(feature = "mutations")]
 use crate::resume::Resumption;
 use crate::storages::Storages;
@@ -133,6 +134,7 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
     let (reports, engine_reports) = mpsc::unbounded_channel();
     let (seen_by, seen) = mpsc::channel(64);
     let (targets, assigned) = watch::channel(Targets::default());
+    let (renewal, serial) = Renewal::new(identity, folder.to_owned(), live.clone());
     let outlets = Outlets {
         reports,
         seen: seen_by.clone(),
@@ -140,13 +142,12 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
         watcher: watcher.clone(),
         storages,
         ledger,
-        live: live.clone(),
-        folder: folder.to_owned(),
+        renewal,
         #[cfg(feature = "mutations")]
         resumption,
     };
-    let core = Core::new(machine, mutations, identity, outlets);
-    let mut keeper = tokio::spawn(link::keep(config.server, client, link_events));
+    let core = Core::new(machine, mutations, outlets);
+    let mut keeper = tokio::spawn(Link::new(config.server, client, serial).keep(link_events));
     let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
     let ended = tokio::select! {
         () = core.run(Inlets { link, reports: engine_reports, seen }, leave) => Ok(()),

@@ -267,6 +267,9 @@ pub struct ReplicationView {
     pub acting: Option<AgentName>,
     pub sides: Vec<SideView>,
     pub lag_seconds: Option<u64>,
+    /// Whether the last recovery point, or without one the replication itself, is older than its RPO allows.
+    #[serde(default)]
+    pub rpo_missed: bool,
     pub last_recovery_point: Option<RecoveryPointView>,
     /// Whether the target equals a recovery point now.
     pub target_dirty: bool,
@@ -323,8 +326,15 @@ pub struct StorageAgentView {
 pub struct VolumeView {
     pub report: VolumeReport,
     pub agents: Vec<AgentName>,
-    /// The replication that uses it and on which side.
-    pub used_by: Option<(ReplicationName, Side)>,
+    pub used_by: Option<VolumeUse>,
+}
+
+/// The replication that uses a volume, and as which of its sides.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VolumeUse {
+    pub replication: ReplicationName,
+    pub side: Side,
 }
 
 /// `GET /status`: only what needs a human.

@@ -8,6 +8,7 @@ use crate::id::{
     VolumeAddress,
 };
 use crate::policy::Policy;
+use crate::takeover::Vacancy;
 use crate::time::Timestamp;
 
 /// Source or target.
@@ -63,6 +64,16 @@ pub struct Holder {
     pub granted_at: Timestamp,
     /// When its activation was committed; `None` until it answered with what its fence proved.
     pub activated_at: Option<Timestamp>,
+}
+
+/// A planned change of the acting agent, wanted and not yet done.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Handover {
+    /// Who is to act next; named at the start, because once the holder has drained it is as eligible as any.
+    pub to: Option<AgentName>,
+    pub by: String,
+    pub started_at: Timestamp,
 }
 
 /// An epoch that has been granted on the target and not been proven quiet.
@@ -135,6 +146,10 @@ pub struct ReplicationRecord {
     /// The highest epochs ever granted.
     pub epochs: Epochs,
     pub holder: Option<Holder>,
+    /// Why nobody holds it, if somebody did.
+    pub vacancy: Option<Vacancy>,
+    /// The holder is to hand over.
+    pub handover: Option<Handover>,
     /// Every epoch of the target granted and not proven quiet, the holder's own included.
     pub unproven: Vec<UnprovenEpoch>,
     /// The run that first wrote to the target since the last publication: the target equals no recovery point.

@@ -34,6 +34,37 @@ pub enum Evidence {
     Removed,
 }
 
+impl Evidence {
+    /// The evidence in words, of the agent that was replaced: "its connection ended: ...".
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::FirstActivation => "nobody acted before".to_owned(),
+            Self::ConnectionEnded { reason } => format!("its connection ended: {reason}"),
+            Self::ReportedUnfit { reason } => format!("it reported itself unfit: {reason}"),
+            Self::BeatsMissed { silent_ms } => format!("it was silent for {silent_ms} ms"),
+            Self::Restarted => "its process was restarted".to_owned(),
+            Self::ActivationTimeout => "it did not activate in time".to_owned(),
+            Self::Declined { reason } => format!("it declined: {reason}"),
+            Self::Handover { by } => format!("handover wanted by {by}"),
+            Self::HandoverOverdue => "the handover took too long".to_owned(),
+            Self::Removed => "the agent was removed".to_owned(),
+        }
+    }
+}
+
+/// Why the place of the acting agent is vacant: stored until it is filled, so that the successor's record tells the truth whatever
+/// happens to the server meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Vacancy {
+    pub evidence: Evidence,
+    pub since: Timestamp,
+    pub left_by: Option<AgentName>,
+    /// Who is to act next, if the handover named one.
+    pub successor: Option<AgentName>,
+}
+
 /// What a peer found when it probed the suspect directly.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -103,7 +134,10 @@ pub struct TakeoverRecord {
     /// The run that was in progress, if any, and where the successor took it up.
     pub run: Option<RunId>,
     pub resumed_seq: u64,
+    /// How far the predecessor had written by its last word, if it gave one: what lies between is certainly copied again.
+    pub reported_seq: Option<u64>,
     pub first_durable_write_at: Option<Timestamp>,
-    /// Bytes that the predecessor may have copied past the checkpoint and that the successor copied again, at most.
+    /// What the predecessor may have written past the checkpoint and the successor copied again, at most: the window in which a
+    /// writer stalls, or the rest of the volume.
     pub copied_again_bytes: Option<u64>,
 }

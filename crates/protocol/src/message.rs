@@ -97,7 +97,6 @@ pub struct Hello {
 /// A beat: I live, this is what I do, this is what I can reach.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Heartbeat {
-    pub sequence: u64,
     pub roles: Vec<RoleReport>,
     pub canaries: Vec<CanaryReport>,
     pub peers: Vec<PeerReport>,
@@ -230,6 +229,32 @@ pub enum AgentMessage {
     RenewCertificate {
         csr_pem: String,
     },
+}
+
+impl AgentMessage {
+    /// The replication that a message is about.
+    #[must_use]
+    pub fn replication(&self) -> Option<ReplicationId> {
+        match self {
+            Self::Unfit { replication, .. }
+            | Self::GrantRequest { replication, .. }
+            | Self::Activated { replication, .. }
+            | Self::NotEligible { replication, .. }
+            | Self::ProofOfQuiet { replication, .. }
+            | Self::BindSnapshot { replication, .. }
+            | Self::Checkpoint { replication, .. }
+            | Self::RunComplete { replication, .. }
+            | Self::RunFailed { replication, .. }
+            | Self::Drained { replication, .. }
+            | Self::NewerEpochSeen { replication, .. }
+            | Self::Quarantined { replication, .. } => Some(*replication),
+            Self::Hello(_)
+            | Self::Heartbeat(_)
+            | Self::Inventory { .. }
+            | Self::Surveyed { .. }
+            | Self::RenewCertificate { .. } => None,
+        }
+    }
 }
 
 /// What a command is about. Compared with what the agent has seen before anything else.

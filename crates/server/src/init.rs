@@ -14,7 +14,7 @@ use tanist_wire::certificate::CaHash;
 use tanist_wire::file::create_private_folder;
 use tanist_wire::token::OperatorSecret;
 
-use crate::authority::issue_identity;
+use crate::authority::{issue_identity, of_this_build};
 use crate::config::{Layout, ServerConfig, host_of, likely_address};
 use crate::{ServerError, clock, random};
 
@@ -51,7 +51,7 @@ pub async fn init(options: InitOptions) -> Result<Initialised, ServerError> {
     let config = configuration(&options)?;
     let building = Building::beside(&options.dir)?;
     let layout = Layout::new(&building.0);
-    let authority = CertificateAuthority::create(config.cluster, clock::wall())?;
+    let authority = of_this_build(CertificateAuthority::create(config.cluster, clock::wall())?);
     authority.save(&layout.authority())?;
     issue_identity(&authority, &config)?.save(&layout.identity())?;
     config.save(&layout)?;

@@ -26,8 +26,12 @@ use crate::core::Core;
 use crate::metrics::Metrics;
 use crate::{ServerError, api, clock, random};
 
-/// Time between two looks at what grows old: the server's certificate, the histograms.
+/// Time between two looks at the histograms.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// Time between two looks at the age of the server's certificate; a look costs nothing.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
+/// After a failed renewal: what is wrong then is the disk or the configuration.
+const CERTIFICATE_RETRY: Duration = Duration::from_mins(1);
 
 /// Serves the installation in `dir` until `shutdown` completes. Needs a multi-threaded runtime: the loop must not wait for
 /// handshakes.
@@ -117,7 +121,8 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         deciding.spawn(core.run());
         accepting.spawn(connections::accept(self.listener, door, stopped));
-        housekeeping.spawn(keep_house(self.authority, metrics));
+        housekeeping.spawn(keep_house(metrics));
+        housekeeping.spawn(keep_young(self.authority));
         tracing::info!(address = %self.address, "the server listens");
         let ended = tokio::select! {
             () = shutdown => Ok(()),
@@ -156,13 +161,24 @@ fn mutations() -> Result<Mutations, ServerError> {
     Ok(Mutations::NONE)
 }
 
-async fn keep_house(authority: Arc<Authority>, metrics: Metrics) {
+async fn keep_house(metrics: Metrics) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;
         metrics.keep_up();
-        if let Err(error) = authority.renew_if_due() {
-            tracing::error!(%error, hint = error.hint(), "the server's certificate cannot be renewed");
-        }
+    }
+}
+
+/// Looks at the clock instead of sleeping until the day: clocks are set, and hosts are suspended.
+async fn keep_young(authority: Arc<Authority>) {
+    loop {
+        let pause = match authority.renew_if_due() {
+            Ok(()) => CERTIFICATE_LOOK,
+            Err(error) => {
+                tracing::error!(%error, hint = error.hint(), "the server's certificate cannot be renewed");
+                CERTIFICATE_RETRY
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }

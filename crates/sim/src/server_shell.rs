@@ -159,11 +159,6 @@ impl World {
             }
             Effect::Close { connection, .. } => self.close_connection(connection.0),
             Effect::Answer { command, answer } => self.answered(command, *answer),
-            Effect::Deposed { reason } => {
-                self.note("deposed", pid, || reason);
-                self.coverage.deposed += 1;
-                self.kill_server(pid, "deposed by an agent's word");
-            }
         }
     }
 

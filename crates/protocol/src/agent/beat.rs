@@ -12,7 +12,6 @@ use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, OrderNumber, 
 /// When the next beat is due, and what it carries.
 #[derive(Debug, Default)]
 pub(super) struct Beat {
-    sequence: u64,
     last: Option<Monotonic>,
     failover: bool,
     watching: OrderNumber,
@@ -94,13 +93,11 @@ impl AgentMachine {
             return;
         }
         self.beat.last = Some(now);
-        self.beat.sequence += 1;
         let age_ms = |at: Monotonic| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         let canaries =
             self.beat.canaries.values().map(|(c, at)| CanaryReport { age_ms: c.age_ms + age_ms(*at), ..c.clone() });
         let peers = self.beat.peers.values().map(|(p, at)| PeerReport { age_ms: p.age_ms + age_ms(*at), ..p.clone() });
         let heartbeat = Heartbeat {
-            sequence: self.beat.sequence,
             roles: self.roles.iter().map(|(id, role)| role.report(*id)).collect(),
             canaries: canaries.collect(),
             peers: peers.collect(),

@@ -100,6 +100,20 @@ pub struct AgentIdentity {
     pub granted: Vec<(ReplicationId, Epochs)>,
 }
 
+/// Grants remembered of each replication; the oldest are forgotten, the highest never.
+pub const GRANTS_REMEMBERED: usize = 16;
+
+impl AgentIdentity {
+    fn remember(&mut self, replication: ReplicationId, epochs: Epochs) {
+        self.granted.push((replication, epochs));
+        if self.granted.iter().filter(|(id, _)| *id == replication).count() > GRANTS_REMEMBERED
+            && let Some(oldest) = self.granted.iter().position(|(id, _)| *id == replication)
+        {
+            self.granted.remove(oldest);
+        }
+    }
+}
+
 /// The agent's machine.
 #[derive(Debug)]
 pub struct AgentMachine {

@@ -255,7 +255,7 @@ impl AgentMachine {
         let epochs = role.epochs;
         self.assignments.insert(id, assignment.clone());
         self.out.perform(Effect::Remember { replication: id, epochs });
-        self.identity.granted.push((id, epochs));
+        self.identity.remember(id, epochs);
         if self.open.contains_key(&id) {
             let since = self.now.monotonic;
             if let Some(role) = self.roles.get_mut(&id) {

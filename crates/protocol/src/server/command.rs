@@ -395,7 +395,7 @@ impl ServerMachine {
             return self.refuse_command(id, refusal);
         }
         self.supervision_mut(record.id).order_sent = None;
-        self.begin_handover(&record, &holder, to.clone(), actor, false);
+        self.begin_handover(&record, &holder, to.clone(), actor);
         let to = to.map_or_else(|| "the next eligible agent".to_owned(), |to| to.to_string());
         let answer = Answer::done(id, format!("{} hands {name} over to {to}", holder.agent))
             .next(format!("tanist replication why {name}"));

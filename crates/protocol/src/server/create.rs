@@ -45,6 +45,8 @@ impl ServerMachine {
             created_at: self.now.wall,
             epochs: Epochs::default(),
             holder: None,
+            vacancy: None,
+            handover: None,
             unproven: Vec::new(),
             target_dirty: None,
             run: None,

@@ -120,7 +120,9 @@ impl ServerMachine {
             return self.refuse_command(id, refusal);
         };
         let mut renewed = record.clone();
-        renewed.previous_serial = Some(std::mem::replace(&mut renewed.certificate_serial, issued.serial));
+        // An agent shows a certificate before it asks for the next: one it never showed is one it may never have got.
+        let replaced = std::mem::replace(&mut renewed.certificate_serial, issued.serial);
+        renewed.previous_serial.get_or_insert(replaced);
         renewed.certificate_expires_at = issued.expires_at;
         let message = format!("the certificate of agent {agent} was renewed until {}", issued.expires_at);
         let mut event = self.event(EventCode::CertificateRenewed, message.clone());

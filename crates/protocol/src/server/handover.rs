@@ -1,15 +1,15 @@
 //! Planned changes: handover, draining a host, an agent that stops, the end of a replication.
 
+use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::AgentName;
 use tanist_model::policy::SourceMode;
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{Holder, ReplicationRecord};
+use tanist_model::replication::{Handover, Holder, ReplicationRecord};
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
 
 use super::ServerMachine;
-use super::supervise::Handover;
 use crate::message::{OrderNumber, Release, ServerMessage};
 
 impl ServerMachine {
@@ -27,14 +27,13 @@ impl ServerMachine {
 
     /// Starts the handover as soon as somebody can take it. An agent that stops is drained whether or not there is one.
     pub(super) fn begin_moving_away(&mut self, record: &ReplicationRecord, holder: &Holder) {
-        let unconditional = self.is_leaving(&holder.agent);
-        let successor = self.successor_of(record, holder);
-        if successor.is_none() && !unconditional {
+        let stops = self.is_leaving(&holder.agent);
+        if self.successor_of(record, holder).is_none() && !stops {
             self.drive_run(record, holder);
             return;
         }
-        let by = if unconditional { "the agent's stop" } else { "maintenance" };
-        self.begin_handover(record, holder, None, by.to_owned(), unconditional);
+        let by = if stops { "the agent's stop" } else { "maintenance" };
+        self.begin_handover(record, holder, None, by.to_owned());
     }
 
     /// Who would act if the holder did not.
@@ -49,27 +48,29 @@ impl ServerMachine {
         holder: &Holder,
         to: Option<AgentName>,
         by: String,
-        unconditional: bool,
     ) {
         // Named now: once the holder has drained, it is as eligible as any.
         let to = to.or_else(|| self.successor_of(record, holder));
-        let handover =
-            Handover { to, by: by.clone(), started_at: self.now.wall, since: self.now.monotonic, unconditional };
-        self.supervision_mut(record.id).handover = Some(handover);
         let message = format!("agent {} hands over, wanted by {by}", holder.agent);
         let event = self.event_of(record, Some(&holder.agent), EventCode::HandoverStarted, message);
-        self.commit_current(record, vec![event], Vec::new());
+        let handover = Some(Handover { to, by, started_at: self.now.wall });
+        let next = ReplicationRecord { handover, ..record.clone() };
+        self.commit_current(record, vec![event, Change::PutReplication(Box::new(next))], Vec::new());
+        let now = self.now.monotonic;
+        self.supervision_mut(record.id).handover_since = Some(now);
         self.send_drain(record, holder, None);
     }
 
-    pub(super) fn drive_handover(&mut self, record: &ReplicationRecord, holder: &Holder) {
-        let Some(handover) = self.supervisions.get(&record.id).and_then(|s| s.handover.clone()) else { return };
-        if self.now.monotonic.since(handover.since) < self.timers.handover {
+    pub(super) fn drive_handover(&mut self, record: &ReplicationRecord, holder: &Holder, handover: &Handover) {
+        let (now, limit) = (self.now.monotonic, self.timers.handover);
+        let since = *self.supervision_mut(record.id).handover_since.get_or_insert(now);
+        if now.since(since) < limit {
             self.send_drain(record, holder, None);
             return;
         }
-        if self.successor_of(record, holder).is_none() && !handover.unconditional {
-            self.supervision_mut(record.id).handover = None;
+        if self.successor_of(record, holder).is_none() && !self.is_leaving(&holder.agent) {
+            let next = ReplicationRecord { handover: None, ..record.clone() };
+            self.commit_current(record, vec![Change::PutReplication(Box::new(next))], Vec::new());
             return;
         }
         let message = format!("agent {} did not drain in time; its epoch is superseded", holder.agent);

@@ -3,7 +3,7 @@
 use tanist_model::agent::AgentRecord;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId};
+use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, Term};
 use tanist_model::replication::ReplicationRecord;
 
 use super::session::{ConnectionId, Declined, Session};
@@ -13,11 +13,7 @@ use crate::message::{AgentMessage, Heartbeat, Hello, OrderNumber, PeerAddress, R
 impl ServerMachine {
     pub(super) fn handle_hello(&mut self, agent: &AgentName, connection: ConnectionId, serial: &str, hello: Hello) {
         if hello.highest_term > self.state.term {
-            let reason = format!(
-                "agent {agent} has obeyed term {}, this server is in term {}: a newer server leads",
-                hello.highest_term, self.state.term
-            );
-            self.out.perform(Effect::Deposed { reason });
+            self.refuse_follower_of_newer(agent, connection, hello.highest_term);
             return;
         }
         if self.sessions.get(agent).is_some_and(|s| s.connection > connection) {
@@ -66,6 +62,17 @@ impl ServerMachine {
         } else {
             Err(format!("this certificate of agent {agent} is revoked; a newer one was issued"))
         }
+    }
+
+    /// An agent that has obeyed a higher term obeys nothing of this server. It is not believed that another server leads: the
+    /// store is asked, with the commit of the refusal, and if it says the same this server ends.
+    pub(super) fn refuse_follower_of_newer(&mut self, agent: &AgentName, connection: ConnectionId, obeyed: Term) {
+        let reason = format!(
+            "agent {agent} has obeyed term {obeyed} and this server is in term {}: another server has led it; if that one is gone, \
+             start the agent anew",
+            self.state.term
+        );
+        self.refuse(agent, connection, reason);
     }
 
     fn refuse(&mut self, agent: &AgentName, connection: ConnectionId, reason: String) {
@@ -192,8 +199,22 @@ impl ServerMachine {
             }
             // A second Hello on a connection, and certificates, are the transport's business.
             AgentMessage::Hello(_) | AgentMessage::RenewCertificate { .. } => {}
-            other => self.handle_role_message(agent, other),
+            other => match self.foreign_replication(agent, &other) {
+                Some(record) => {
+                    let reason = format!("agent {agent} spoke for replication {}, which is not its", record.name);
+                    self.refuse(agent, connection, reason);
+                }
+                None => self.handle_role_message(agent, other),
+            },
         }
+    }
+
+    /// The replication that a message is about and that the agent has nothing to do with. That something ended may be said of any:
+    /// a restored store can have forgotten who was granted it.
+    fn foreign_replication(&self, agent: &AgentName, message: &AgentMessage) -> Option<&ReplicationRecord> {
+        let ends = matches!(message, AgentMessage::Drained { .. } | AgentMessage::NewerEpochSeen { .. });
+        let record = self.state.replications.get(&message.replication()?)?;
+        (!ends && !self.has_to_do_with(agent, record)).then_some(record)
     }
 
     fn handle_heartbeat(&mut self, agent: &AgentName, beat: &Heartbeat) {
@@ -251,7 +272,9 @@ impl ServerMachine {
         while_acting: bool,
     ) {
         let at = self.now.monotonic;
-        if let Some(session) = self.sessions.get_mut(agent) {
+        if let Some(session) =
+            self.sessions.get_mut(agent).filter(|_| self.state.replications.contains_key(&replication))
+        {
             session.declined.insert(replication, Declined { epochs, reason, at, while_acting });
         }
         self.touched.insert(replication);

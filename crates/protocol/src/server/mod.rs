@@ -75,24 +75,9 @@ pub enum Input {
 /// What the server does to the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    Send {
-        agent: AgentName,
-        connection: ConnectionId,
-        message: ServerMessage,
-    },
-    Close {
-        agent: AgentName,
-        connection: ConnectionId,
-        reason: String,
-    },
-    Answer {
-        command: CommandId,
-        answer: Box<Result<Answer, Refusal>>,
-    },
-    /// A newer leader exists: this server must stop acting at once.
-    Deposed {
-        reason: String,
-    },
+    Send { agent: AgentName, connection: ConnectionId, message: ServerMessage },
+    Close { agent: AgentName, connection: ConnectionId, reason: String },
+    Answer { command: CommandId, answer: Box<Result<Answer, Refusal>> },
 }
 
 /// The server's machine.

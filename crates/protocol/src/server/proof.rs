@@ -5,9 +5,8 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, ReplicationId};
 use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, UnprovenEpoch};
 use tanist_model::run::RunState;
-use tanist_model::takeover::{Evidence, ProvenEpoch};
+use tanist_model::takeover::{Evidence, ProvenEpoch, Vacancy};
 
-use super::supervise::Vacancy;
 use super::{Effect, ServerMachine};
 use crate::message::{FenceReport, ServerMessage, Stamp};
 use crate::mutation::Mutation;
@@ -171,13 +170,15 @@ impl ServerMachine {
         let proven = self.take_proven(&mut next, ProofKind::Drained, is_its);
         if self.is_current(agent, id, epochs) {
             next.holder = None;
-            self.note_vacancy(&record, agent);
+            next.handover = None;
+            next.vacancy = Some(self.vacancy_left_by(&record, agent));
+            self.supervision_mut(id).suspicion = None;
         }
         self.commit_proven(&record, next, proven, noted.into_iter().collect());
     }
 
-    /// Remembers why the acting agent left, so that its successor's record tells the truth.
-    fn note_vacancy(&mut self, record: &ReplicationRecord, agent: &AgentName) {
+    /// Why the acting agent left.
+    fn vacancy_left_by(&self, record: &ReplicationRecord, agent: &AgentName) -> Vacancy {
         let wall = self.now.wall;
         let session = self.sessions.get(agent);
         let leaving = session.is_some_and(|s| s.leaving);
@@ -185,15 +186,14 @@ impl ServerMachine {
             .and_then(|s| s.declined.get(&record.id))
             .filter(|d| d.epochs == record.epochs)
             .map(|d| Evidence::ReportedUnfit { reason: d.reason.clone() });
-        let supervision = self.supervision_mut(record.id);
-        let (evidence, since) = match (&supervision.handover, unfit) {
+        let (evidence, since) = match (&record.handover, unfit) {
             (Some(handover), _) => (Evidence::Handover { by: handover.by.clone() }, handover.started_at),
             (None, Some(unfit)) => (unfit, wall),
             (None, None) if leaving => (Evidence::Handover { by: "the agent's stop".to_owned() }, wall),
             (None, None) => (Evidence::ReportedUnfit { reason: "it drained by itself".to_owned() }, wall),
         };
-        supervision.vacancy = Some(Vacancy { evidence, since, left_by: Some(agent.clone()) });
-        supervision.suspicion = None;
+        let successor = record.handover.as_ref().and_then(|handover| handover.to.clone());
+        Vacancy { evidence, since, left_by: Some(agent.clone()), successor }
     }
 
     fn out_perform(&mut self, effect: Option<Effect>) {

@@ -6,10 +6,9 @@ use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{ReplicationRecord, UnprovenEpoch};
 use tanist_model::run::{RunRecord, RunState};
-use tanist_model::takeover::Evidence;
+use tanist_model::takeover::{Evidence, Vacancy};
 
-use super::supervise::Vacancy;
-use super::{Effect, ServerMachine};
+use super::ServerMachine;
 use crate::mutation::Mutation;
 
 impl ServerMachine {
@@ -49,6 +48,8 @@ impl ServerMachine {
                 target: record.epochs.target.max(shown.target),
             };
             next.holder = None;
+            next.handover = None;
+            next.vacancy = Some(self.vacancy_of_lost_epoch());
         }
         if !known {
             let (epoch, agent, granted_at) = (shown.target, agent.clone(), self.now.wall);
@@ -57,10 +58,12 @@ impl ServerMachine {
         let message = format!("agent {agent} shows epoch {shown}; the store knew {}", record.epochs);
         let event = self.event_of(&record, Some(agent), EventCode::EpochBurnt, message);
         self.commit_current(&record, vec![event, Change::PutReplication(Box::new(next))], Vec::new());
-        let wall = self.now.wall;
-        let evidence = Evidence::ReportedUnfit { reason: "its epoch was lost with the restored store".to_owned() };
-        self.supervision_mut(id).vacancy = Some(Vacancy { evidence, since: wall, left_by: None });
         self.touched.insert(id);
+    }
+
+    fn vacancy_of_lost_epoch(&self) -> Vacancy {
+        let evidence = Evidence::ReportedUnfit { reason: "its epoch was lost with the restored store".to_owned() };
+        Vacancy { evidence, since: self.now.wall, left_by: None, successor: None }
     }
 
     /// The store knows of this grant: what it says of it, proven or not, is true.
@@ -70,7 +73,7 @@ impl ServerMachine {
     }
 
     /// An agent has a word only on replications that it is, or was, an agent of.
-    fn has_to_do_with(&self, agent: &AgentName, record: &ReplicationRecord) -> bool {
+    pub(super) fn has_to_do_with(&self, agent: &AgentName, record: &ReplicationRecord) -> bool {
         let stands = record.source.hierarchy.contains(agent) || record.target.hierarchy.contains(agent);
         let held = record.unproven.iter().any(|u| u.agent == *agent);
         let known = self.state.takeovers.range((record.id, 0)..=(record.id, u32::MAX)).any(|(_, t)| t.to == *agent);
@@ -131,12 +134,13 @@ impl ServerMachine {
     }
 
     pub(super) fn handle_newer_seen(&mut self, agent: &AgentName, id: ReplicationId, epochs: Epochs, term: Term) {
+        let Some((connection, incarnation)) = self.sessions.get(agent).map(|s| (s.connection, s.incarnation)) else {
+            return;
+        };
         if term > self.state.term {
-            let reason = format!("agent {agent} has obeyed term {term}; this server is in term {}", self.state.term);
-            self.out.perform(Effect::Deposed { reason });
+            self.refuse_follower_of_newer(agent, connection, term);
             return;
         }
-        let Some(incarnation) = self.sessions.get(agent).map(|s| s.incarnation) else { return };
         if self.newer_than_stored(id, epochs) {
             self.raise_above(agent, id, epochs, incarnation);
         }

@@ -8,6 +8,11 @@ use tanist_model::volume::{StorageReport, VolumeReport};
 
 use crate::message::{CanaryReport, Heartbeat, Hello, OrderNumber, PeerReport, RoleReport};
 
+/// A report of an agent that names more than this is not kept whole: it would be a broken agent, or one that means harm.
+const MOST_VOLUMES: usize = 10_000;
+/// Slots of agents end here.
+const MOST_PEERS: usize = 255;
+
 /// One connection, numbered by the transport; never reused within a server process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnectionId(pub u64);
@@ -100,23 +105,30 @@ impl Session {
     pub(super) fn note_canaries(&mut self, canaries: &[CanaryReport], at: Monotonic) {
         for canary in canaries {
             if let Ok(report) = &canary.result {
-                self.inventory.insert(canary.address.clone(), report.clone());
+                keep(&mut self.inventory, MOST_VOLUMES, &canary.address, report.clone());
             }
             let seen = Seen { value: canary.clone(), at: back(at, canary.age_ms) };
-            self.canaries.insert(canary.address.clone(), seen);
+            keep(&mut self.canaries, MOST_VOLUMES, &canary.address, seen);
         }
     }
 
     pub(super) fn note_peers(&mut self, peers: &[PeerReport], at: Monotonic) {
         for peer in peers {
             let seen = Seen { value: peer.clone(), at: back(at, peer.age_ms) };
-            self.peers.insert(peer.peer.clone(), seen);
+            keep(&mut self.peers, MOST_PEERS, &peer.peer, seen);
         }
     }
 
     pub(super) fn note_inventory(&mut self, storage: Vec<StorageReport>, volumes: Vec<VolumeReport>) {
         self.storage = storage;
         self.inventory = volumes.into_iter().map(|v| (v.address.clone(), v)).collect();
+    }
+}
+
+/// The names are the agent's own words: new ones are taken up to a limit.
+fn keep<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, most: usize, key: &K, value: V) {
+    if map.len() < most || map.contains_key(key) {
+        map.insert(key.clone(), value);
     }
 }
 

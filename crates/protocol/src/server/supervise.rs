@@ -60,32 +60,12 @@ pub struct Suspicion {
     pub(super) partition_noted: bool,
 }
 
-/// A planned change of the acting agent.
-#[derive(Clone, Debug)]
-pub struct Handover {
-    pub to: Option<AgentName>,
-    pub by: String,
-    pub started_at: Timestamp,
-    pub(super) since: Monotonic,
-    /// The agent leaves whether or not there is a successor.
-    pub(super) unconditional: bool,
-}
-
-/// Why the place of the acting agent is vacant.
-#[derive(Clone, Debug)]
-pub struct Vacancy {
-    pub(super) evidence: Evidence,
-    pub(super) since: Timestamp,
-    pub(super) left_by: Option<AgentName>,
-}
-
 /// What this server process knows of a replication beyond its record.
 #[derive(Clone, Debug, Default)]
 pub struct Supervision {
     pub suspicion: Option<Suspicion>,
-    pub handover: Option<Handover>,
-    /// Kept until the place is filled.
-    pub(super) vacancy: Option<Vacancy>,
+    /// Since when this process waits for a handover.
+    pub(super) handover_since: Option<Monotonic>,
     pub(super) exhausted: bool,
     pub(super) proof_announced: bool,
     pub(super) delete_announced: bool,
@@ -129,7 +109,7 @@ impl ServerMachine {
             Some(_) => return Phase::Probing,
             None => {}
         }
-        if supervision.is_some_and(|s| s.handover.is_some()) {
+        if record.handover.is_some() {
             return Phase::HandingOver;
         }
         if holder.activated_at.is_none() {
@@ -166,12 +146,10 @@ impl ServerMachine {
             return;
         }
         let wall = self.now.wall;
-        let supervision = self.supervision_mut(record.id);
-        let vacancy = supervision.vacancy.clone();
-        let (evidence, since) = vacancy.map_or((Evidence::FirstActivation, wall), |v| (v.evidence, v.since));
-        let planned = matches!(evidence, Evidence::Handover { .. });
-        let wanted = supervision.handover.as_ref().filter(|_| planned).and_then(|h| h.to.clone());
-        self.take_over(record, evidence, since, Vec::new(), wanted.as_ref());
+        match record.vacancy.clone() {
+            None => self.take_over(record, Evidence::FirstActivation, wall, Vec::new(), None),
+            Some(left) => self.take_over(record, left.evidence, left.since, Vec::new(), left.successor.as_ref()),
+        }
     }
 
     fn standing(&self, record: &ReplicationRecord, holder: &Holder) -> Standing {
@@ -305,8 +283,8 @@ impl ServerMachine {
     fn drive_holder(&mut self, record: &ReplicationRecord, holder: &Holder) {
         if holder.activated_at.is_none() {
             self.resend_activate(record, holder);
-        } else if self.supervisions.get(&record.id).is_some_and(|s| s.handover.is_some()) {
-            self.drive_handover(record, holder);
+        } else if let Some(handover) = &record.handover {
+            self.drive_handover(record, holder, handover);
         } else if self.wants_away(record, holder) {
             self.begin_moving_away(record, holder);
         } else if record.intent == Intent::Deleting {

@@ -9,7 +9,6 @@ use tanist_model::takeover::{Candidate, Evidence, ProbeVerdict, TakeoverRecord};
 use tanist_model::time::Timestamp;
 
 use super::eligibility::passed_over_in_words;
-use super::supervise::Vacancy;
 use super::{Effect, ServerMachine};
 use crate::message::{Assignment, FenceReport, ServerMessage, Stamp};
 use crate::mutation::Mutation;
@@ -28,7 +27,7 @@ impl ServerMachine {
         let preferred =
             prefer.filter(|p| candidates.iter().any(|c| c.agent == **p && c.passed_over.is_none())).cloned();
         let Some(successor) = preferred.or_else(|| self.pick(&candidates)) else {
-            self.note_exhausted(record, evidence, suspected_at, &candidates);
+            self.note_exhausted(record, &candidates);
             return;
         };
         let Some(epochs) = record.epochs.next() else {
@@ -53,10 +52,19 @@ impl ServerMachine {
             unproven: Vec::new(),
             run: record.run,
             resumed_seq: self.state.current_run(record).map_or(0, |r| r.checkpoint.seq),
+            reported_seq: self.reported_seq(record),
             first_durable_write_at: None,
             copied_again_bytes: None,
         };
         self.commit_takeover(record, takeover);
+    }
+
+    /// How far the holder had written in the present run, by its last beat.
+    fn reported_seq(&self, record: &ReplicationRecord) -> Option<u64> {
+        let (_, session) = self.holder_session(record)?;
+        let role =
+            session.roles.get(&record.id).filter(|role| role.epochs == record.epochs && role.run == record.run)?;
+        role.progress.as_ref().map(|progress| progress.passed_bytes.min(record.size_bytes))
     }
 
     /// In one commit: the new epoch and its holder, the predecessor's place among the unproven, the record of the takeover. Only
@@ -77,6 +85,8 @@ impl ServerMachine {
             granted_at: self.now.wall,
             activated_at: None,
         });
+        next.vacancy = None;
+        next.handover = None;
         next.unproven.push(UnprovenEpoch {
             epoch: takeover.epochs.target,
             agent: takeover.to.clone(),
@@ -137,13 +147,13 @@ impl ServerMachine {
         }
         let from = takeover.from.as_ref().map_or(String::new(), |from| format!(" from {from}"));
         let message =
-            format!("epoch {} granted to {}{from}: {}", takeover.epochs, takeover.to, describe(&takeover.evidence));
+            format!("epoch {} granted to {}{from}: {}", takeover.epochs, takeover.to, takeover.evidence.in_words());
         Some(self.event_of(record, Some(&takeover.to), EventCode::TakeoverCommitted, message))
     }
 
     /// The agent that acts no more: the holder, or who left the place before.
     fn who_left(&self, record: &ReplicationRecord) -> Option<AgentName> {
-        let left = || self.supervisions.get(&record.id)?.vacancy.as_ref()?.left_by.clone();
+        let left = || record.vacancy.as_ref()?.left_by.clone();
         record.holder.as_ref().map(|h| h.agent.clone()).or_else(left)
     }
 
@@ -190,16 +200,8 @@ impl ServerMachine {
     }
 
     /// Nobody is eligible: the epoch stays, a live holder is left alone, and every change is a reason to look again.
-    fn note_exhausted(
-        &mut self,
-        record: &ReplicationRecord,
-        evidence: Evidence,
-        suspected_at: Timestamp,
-        candidates: &[Candidate],
-    ) {
-        let supervision = self.supervision_mut(record.id);
-        supervision.vacancy.get_or_insert(Vacancy { evidence, since: suspected_at, left_by: None });
-        if std::mem::replace(&mut supervision.exhausted, true) {
+    fn note_exhausted(&mut self, record: &ReplicationRecord, candidates: &[Candidate]) {
+        if std::mem::replace(&mut self.supervision_mut(record.id).exhausted, true) {
             return;
         }
         let message = format!("no agent is eligible; {}", passed_over_in_words(candidates));
@@ -356,22 +358,5 @@ impl ServerMachine {
         self.commit_current(record, vec![event, Change::DeleteReplication(record.id)], Vec::new());
         self.supervisions.remove(&record.id);
         self.send_watches();
-    }
-}
-
-/// Evidence in words.
-#[must_use]
-pub fn describe(evidence: &Evidence) -> String {
-    match evidence {
-        Evidence::FirstActivation => "nobody acted before".to_owned(),
-        Evidence::ConnectionEnded { reason } => format!("its connection ended: {reason}"),
-        Evidence::ReportedUnfit { reason } => format!("it reported itself unfit: {reason}"),
-        Evidence::BeatsMissed { silent_ms } => format!("it was silent for {silent_ms} ms"),
-        Evidence::Restarted => "its process was restarted".to_owned(),
-        Evidence::ActivationTimeout => "it did not activate in time".to_owned(),
-        Evidence::Declined { reason } => format!("it declined: {reason}"),
-        Evidence::Handover { by } => format!("handover wanted by {by}"),
-        Evidence::HandoverOverdue => "the handover took too long".to_owned(),
-        Evidence::Removed => "the agent was removed".to_owned(),
     }
 }

@@ -64,7 +64,8 @@ fn judge(state: &State, peer: &PeerIdentity) -> Result<(), Refusal> {
 }
 
 async fn converse(control: Control, from: SocketAddr, door: &Door) {
-    let Some(agent) = control.peer.agent().cloned() else { return };
+    let peer = control.peer;
+    let Some(agent) = peer.agent().cloned() else { return };
     let (mut receiver, sender) = control.connection.split();
     let hello = match timeout(STEP_LIMIT, receiver.recv()).await {
         Ok(Ok(Some(AgentMessage::Hello(hello)))) => hello,
@@ -75,11 +76,12 @@ async fn converse(control: Control, from: SocketAddr, door: &Door) {
     };
     let connection = door.number();
     let (outbox, outgoing) = Outbox::new();
-    let certificate_serial = control.peer.serial_hex;
+    let certificate_serial = peer.serial_hex.clone();
     let input = Input::Connected { agent: agent.clone(), connection, certificate_serial, hello };
     door.core.connected(input, connection, outbox).await;
+    let speaker = Speaker { agent: &agent, peer: &peer, from, connection };
     let reason = tokio::select! {
-        reason = listen(&mut receiver, &agent, connection, door) => reason,
+        reason = listen(&mut receiver, &speaker, door) => reason,
         reason = speak(sender, outgoing.messages) => reason,
         () = outgoing.severed.notified() => "it did not read what it was sent".to_owned(),
     };
@@ -87,13 +89,17 @@ async fn converse(control: Control, from: SocketAddr, door: &Door) {
     door.core.input(Input::Disconnected { agent, connection, reason }).await;
 }
 
-/// Hands on what the agent says; returns why it ended.
-async fn listen(
-    receiver: &mut Receiver<AgentMessage>,
-    agent: &AgentName,
+/// Who is on a connection, and by which certificate.
+struct Speaker<'a> {
+    agent: &'a AgentName,
+    peer: &'a PeerIdentity,
+    from: SocketAddr,
     connection: ConnectionId,
-    door: &Door,
-) -> String {
+}
+
+/// Hands on what the agent says; returns why it ended.
+async fn listen(receiver: &mut Receiver<AgentMessage>, speaker: &Speaker<'_>, door: &Door) -> String {
+    let (agent, connection) = (speaker.agent, speaker.connection);
     loop {
         let message = match timeout(SILENCE, receiver.recv()).await {
             Ok(Ok(Some(message))) => message,
@@ -102,7 +108,11 @@ async fn listen(
             Err(_) => return format!("it was silent for {} s", SILENCE.as_secs()),
         };
         match message {
-            AgentMessage::RenewCertificate { csr_pem } => renew(agent, &csr_pem, door).await,
+            AgentMessage::RenewCertificate { csr_pem } => {
+                if let Err(refusal) = renew(speaker, &csr_pem, door).await {
+                    return refusal.message;
+                }
+            }
             message => door.core.input(Input::Message { agent: agent.clone(), connection, message }).await,
         }
     }
@@ -122,17 +132,29 @@ async fn speak(mut sender: Sender<ServerMessage>, mut messages: mpsc::Receiver<S
     "the server closed it".to_owned()
 }
 
-async fn renew(agent: &AgentName, csr_pem: &str, door: &Door) {
+/// Issues a new certificate for the one shown on this connection, which must still be in force: a connection can outlive what
+/// it was admitted by, and a host whose name was given to another must not get a certificate for it.
+///
+/// # Errors
+/// The [`Refusal`] for which the connection has to end; what merely failed is asked for again by the agent.
+async fn renew(speaker: &Speaker<'_>, csr_pem: &str, door: &Door) -> Result<(), Refusal> {
+    let Speaker { agent, peer, from, .. } = *speaker;
+    if let Err(refusal) = standing(Some(peer.clone()), door).await {
+        let error = WireError::TurnedAway { address: from.to_string(), refusal: refusal.clone() };
+        door.refusals.failed(&door.core, from, Some(agent.clone()), &error);
+        return Err(refusal);
+    }
     let issued = match door.authority.issue_agent(csr_pem, agent) {
         Ok(issued) => issued,
         Err(error) => {
             tracing::warn!(%agent, %error, "a certificate is not renewed");
-            return;
+            return Ok(());
         }
     };
-    let Ok(id) = random::command_id() else { return };
+    let Ok(id) = random::command_id() else { return Ok(()) };
     let command = Command::RenewCertificate { agent: agent.clone(), issued };
     if let Err(refusal) = door.core.command(id, agent.as_str(), command).await {
         tracing::warn!(%agent, %refusal, "a certificate is not renewed");
     }
+    Ok(())
 }

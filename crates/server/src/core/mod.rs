@@ -186,7 +186,7 @@ impl Core {
         while let Some(step) = self.interpreter.next_step() {
             match step {
                 Step::Commit(transaction) => failure = self.commit(&transaction).await?,
-                Step::Perform(effect) => self.perform(effect)?,
+                Step::Perform(effect) => self.perform(effect),
             }
         }
         let refusal = failure.as_ref().map_or_else(outdated, unavailable);
@@ -221,7 +221,7 @@ impl Core {
         }
     }
 
-    fn perform(&mut self, effect: Effect) -> Result<(), ServerError> {
+    fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send { agent, connection, message } => {
                 if let Some(reason) = self.outboxes.send(connection, message) {
@@ -235,9 +235,7 @@ impl Core {
                 self.outboxes.remove(connection);
             }
             Effect::Answer { command, answer } => self.waiting.answer(command, *answer),
-            Effect::Deposed { reason } => return Err(ServerError::Deposed { reason }),
         }
-        Ok(())
     }
 
     /// A group was refused: the mirror is not the store's state.

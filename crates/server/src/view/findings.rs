@@ -46,8 +46,10 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
     .into_iter()
     .flatten()
     .collect();
-    findings.extend(missed_rpo(machine, record));
-    findings.extend(redundancy(machine, record));
+    if record.intent != Intent::Deleting {
+        findings.extend(missed_rpo(machine, record));
+        findings.extend(redundancy(machine, record));
+    }
     // Stable: the order above stays within one health.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.health));
     findings
@@ -93,7 +95,8 @@ fn transition(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
 fn proof(record: &ReplicationRecord) -> Option<Finding> {
     let words = waiting::proof_in_words(record)?;
     // Look first: to confirm a living agent dead is the one dangerous way out, and the words name it last.
-    Some(Finding::degraded(format!("the next snapshot needs {words}"), "tanist agent list"))
+    let what = if record.intent == Intent::Deleting { "the removal" } else { "the next snapshot" };
+    Some(Finding::degraded(format!("{what} needs {words}"), "tanist agent list"))
 }
 
 /// The run in progress fails at the storage, and has made no checkpoint since.
@@ -119,27 +122,27 @@ fn lost_data(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Find
     })
 }
 
+/// To be removed as asked for is no trouble: what holds a removal up is a finding of its own.
 fn intent(record: &ReplicationRecord) -> Option<Finding> {
-    match record.intent {
-        Intent::Enabled => None,
-        Intent::Paused => {
-            Some(Finding::degraded("paused by an operator", format!("tanist replication resume {}", record.name)))
-        }
-        Intent::Deleting => Some(Finding::passing("being removed; the data stays")),
-    }
+    (record.intent == Intent::Paused)
+        .then(|| Finding::degraded("paused by an operator", format!("tanist replication resume {}", record.name)))
+}
+
+/// How old the data is that could be restored, if that is more than the RPO allows: seconds. A replication without a recovery
+/// point yet has as much time for the first one as for every other.
+#[must_use]
+pub fn age_beyond_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<u64> {
+    let rpo = record.policy.rpo_seconds?;
+    let since = last_point(machine, record).map_or(record.created_at, |point| point.source_time);
+    Some(machine.now().wall.since(since).as_secs()).filter(|age| *age > rpo)
 }
 
 fn missed_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let age = age_beyond_rpo(machine, record)?;
     let rpo = record.policy.rpo_seconds?;
-    let point = last_point(machine, record);
-    let since = point.map_or(record.created_at, |point| point.source_time);
-    let age = machine.now().wall.since(since).as_secs();
-    if age <= rpo {
-        return None;
-    }
     let next = if record.run.is_some() { "show" } else { "sync" };
     Some(Finding::degraded(
-        if point.is_some() {
+        if last_point(machine, record).is_some() {
             format!("RPO missed: the last recovery point is {age} s old, {rpo} s are allowed")
         } else {
             format!("RPO missed: there has been no recovery point for {age} s, {rpo} s are allowed")

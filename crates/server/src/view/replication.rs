@@ -4,10 +4,10 @@ use tanist_model::api::{Health, RankedAgent, ReplicationView, SideView};
 use tanist_model::hierarchy::Rank;
 use tanist_model::id::AgentName;
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{FencingTier, ReplicationRecord, Side};
+use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
 use tanist_protocol::server::ServerMachine;
 
-use super::findings::{Finding, findings, last_point};
+use super::findings::{Finding, age_beyond_rpo, findings, last_point};
 use super::{history, run, waiting};
 
 /// Everything about a replication that a person asks for.
@@ -31,6 +31,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         acting: acting(record).cloned(),
         sides: vec![side(machine, record, Side::Source), side(machine, record, Side::Target)],
         lag_seconds: point.map(|point| machine.now().wall.since(point.source_time).as_secs()),
+        rpo_missed: age_beyond_rpo(machine, record).is_some(),
         last_recovery_point: point.map(history::recovery_point),
         target_dirty: record.target_dirty.is_some(),
         run: run::current(machine, record),
@@ -49,6 +50,9 @@ pub fn verdict(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
 }
 
 fn well(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
+    if record.intent == Intent::Deleting {
+        return Finding { health: Health::Ok, summary: "being removed; the data stays".to_owned(), next: None };
+    }
     let point = last_point(machine, record);
     let (summary, next) = match (point, record.run) {
         (Some(point), None) => (format!("the target equals the source as of {}", point.source_time), None),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tanist_model::api::{StorageAgentView, StorageView, VolumeView};
-use tanist_model::id::{AgentName, ReplicationName, VolumeAddress};
+use tanist_model::api::{StorageAgentView, StorageView, VolumeUse, VolumeView};
+use tanist_model::id::{AgentName, VolumeAddress};
 use tanist_model::replication::Side;
 use tanist_model::volume::VolumeReport;
 use tanist_protocol::server::{ServerMachine, Session};
@@ -44,8 +44,8 @@ fn connected(machine: &ServerMachine) -> impl Iterator<Item = (&AgentName, &Sess
     agents.filter_map(|agent| Some((agent, machine.session(agent)?))).filter(|(_, session)| session.is_connected())
 }
 
-fn user(machine: &ServerMachine, volume: &VolumeReport) -> Option<(ReplicationName, Side)> {
+fn user(machine: &ServerMachine, volume: &VolumeReport) -> Option<VolumeUse> {
     let used = machine.state().replications.values().flat_map(|r| [(r, Side::Source), (r, Side::Target)]);
     let mut used = used.filter(|(record, side)| record.side(*side).volume == volume.address);
-    used.next().map(|(record, side)| (record.name.clone(), side))
+    used.next().map(|(record, side)| VolumeUse { replication: record.name.clone(), side })
 }

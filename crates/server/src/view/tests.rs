@@ -85,6 +85,8 @@ fn record() -> ReplicationRecord {
         size_bytes: SIZE,
         created_at: NOON,
         epochs: Epochs { source: Epoch(1), target: Epoch(1) },
+        vacancy: None,
+        handover: None,
         holder: Some(holder),
         unproven: vec![unproven(1, "h1")],
         target_dirty: None,
@@ -266,13 +268,13 @@ fn what_an_operator_must_know_is_said_with_the_command_to_type() {
             "tanist replication sync db",
         ),
         (
-            ReplicationRecord { policy: Policy { rpo_seconds: Some(5), ..record().policy }, ..record() },
+            ReplicationRecord { policy: rpo(5), ..record() },
             Health::Degraded,
             "RPO missed: the last recovery point is 10 s old, 5 s are allowed",
             "tanist replication sync db",
         ),
         (
-            ReplicationRecord { published: None, ..record() },
+            ReplicationRecord { published: None, policy: rpo(10), ..record() },
             Health::Ok,
             "no run has been made yet",
             "tanist replication sync db",
@@ -283,6 +285,35 @@ fn what_an_operator_must_know_is_said_with_the_command_to_type() {
         assert_eq!((found.0, found.2.as_deref()), (health, Some(next)), "{}", found.1);
         assert!(found.1.contains(summary), "{}", found.1);
     }
+}
+
+fn rpo(seconds: u64) -> Policy {
+    Policy { rpo_seconds: Some(seconds), ..record().policy }
+}
+
+#[test]
+fn show_and_status_agree_on_when_an_rpo_is_missed() {
+    // Created ten seconds ago, with a recovery point of that moment and without one.
+    for published in [None, Some(RunId(4))] {
+        for (allowed, missed) in [(9, true), (10, false)] {
+            let machine = machine(state(ReplicationRecord { published, policy: rpo(allowed), ..record() }));
+            let view = replication(&machine, &machine.state().replications[&ID]);
+            assert_eq!(view.rpo_missed, missed, "{allowed} {published:?}");
+            assert_eq!(view.health == Health::Degraded, missed, "{}", view.summary);
+        }
+    }
+}
+
+#[test]
+fn a_transfer_that_is_done_and_being_removed_needs_nobody() {
+    let mut removing = ReplicationRecord { intent: Intent::Deleting, once: true, policy: rpo(5), ..record() };
+    let found = health_of(removing.clone());
+    assert_eq!((found.0, found.1.as_str(), found.2), (Health::Ok, "being removed; the data stays", None));
+
+    removing.unproven.insert(0, unproven(0, "h2"));
+    let found = health_of(removing);
+    assert_eq!(found.0, Health::Degraded);
+    assert!(found.1.starts_with("the removal needs proof: epoch 0 of agent h2 is"), "{}", found.1);
 }
 
 #[test]
@@ -349,7 +380,9 @@ fn agents_volumes_and_history_are_listed() {
     let volumes = storage::volumes(&machine);
     assert_eq!(volumes.len(), 2);
     assert_eq!(volumes[0].agents, [name("h1"), name("h2")]);
-    assert!(volumes.iter().all(|volume| volume.used_by.is_some()));
+    let users = volumes.iter().filter_map(|volume| volume.used_by.as_ref());
+    let users: Vec<String> = users.map(|user| format!("{} {}", user.replication, user.side)).collect();
+    assert_eq!(users, ["db source", "db target"]);
     let points = history::recovery_points(&machine, &machine.state().replications[&ID]);
     assert_eq!(points.len(), 1);
 }

@@ -1,6 +1,8 @@
 //! What a replication waits for, in plain words.
 
 use tanist_model::api::AwaitedProof;
+use tanist_model::id::AgentName;
+use tanist_model::quantity::inflect;
 use tanist_model::replication::{Intent, ReplicationRecord, UnprovenEpoch};
 use tanist_protocol::server::{Phase, ServerMachine};
 
@@ -44,9 +46,10 @@ pub fn proof_in_words(record: &ReplicationRecord) -> Option<String> {
     let awaited: Vec<&UnprovenEpoch> = record.awaited().collect();
     let first = awaited.first()?;
     let list: Vec<String> = awaited.iter().map(|u| format!("epoch {} of agent {}", u.epoch, u.agent)).collect();
-    let verb = if list.len() == 1 { "is" } else { "are" };
+    let one_agent = awaited.iter().all(|epoch| epoch.agent == first.agent);
+    let (verb, hosts) = (if list.len() == 1 { "is" } else { "are" }, if one_agent { "that host" } else { "each host" });
     Some(format!(
-        "proof: {} {verb} not proven quiet; start that host's agent again, or if the host is dead: {}",
+        "proof: {} {verb} not proven quiet; start {hosts}'s agent again, or if the host is dead: {}",
         list.join(", "),
         confirm(first)
     ))
@@ -61,6 +64,8 @@ pub fn confirm(epoch: &UnprovenEpoch) -> String {
 /// Whom a restored store waits for.
 #[must_use]
 pub fn owing(machine: &ServerMachine) -> String {
-    let owing: Vec<&str> = machine.owing_agents().into_iter().map(tanist_model::id::AgentName::as_str).collect();
-    format!("the agents {} to show their epochs after the restore of the store", owing.join(", "))
+    let owing: Vec<&str> = machine.owing_agents().into_iter().map(AgentName::as_str).collect();
+    let whose = if owing.len() == 1 { "its" } else { "their" };
+    let noun = inflect(owing.len() as u64, "agent");
+    format!("{noun} {} to show {whose} epochs after the restore of the store", owing.join(", "))
 }

@@ -75,6 +75,8 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         size_bytes: 1 << 30,
         created_at: Timestamp(2),
         epochs: epochs(epoch),
+        vacancy: None,
+        handover: None,
         holder: incarnation.map(holder),
         unproven: Vec::new(),
         target_dirty: None,
@@ -138,6 +140,7 @@ pub fn takeover(replication: u64, epoch: u32) -> TakeoverRecord {
         unproven: vec![Epoch(epoch)],
         run: None,
         resumed_seq: 4096,
+        reported_seq: None,
         first_durable_write_at: None,
         copied_again_bytes: None,
     }

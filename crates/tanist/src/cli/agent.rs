@@ -25,15 +25,23 @@ pub enum AgentCommand {
     /// End a maintenance: the agent is available again.
     Undrain(AgentNameArgs),
     /// Revoke the agent's certificate at once. What it may still write stays unproven until it is proven quiet.
-    Remove(AgentNameArgs),
-    /// State that the agent's host is off and that nothing of it can reach the storage any more.
+    Remove {
+        /// The agent.
+        name: AgentName,
+        /// Do not ask. Only somebody at a terminal is asked; a script's command is carried out.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Vouch that nothing of the agent can write any more: its process is gone, or its host is powered off.
     ///
-    /// This counts as proof of quiet. If it is wrong, a late write can damage the target. It is recorded under your name
-    /// and refused while any peer still reaches the agent.
+    /// It counts as proof of quiet, and the server cannot check it: a process that is only stopped, hung or cut off from
+    /// the network looks just as dead, and writes when it wakes. If it writes after this, the target is corrupted. Look at
+    /// the host itself first. What you say is recorded under your name, and refused while the server or a peer still
+    /// reaches the agent.
     ConfirmDead {
         /// The agent.
         name: AgentName,
-        /// Do not ask.
+        /// Do not ask. Needed where there is no terminal to ask on.
         #[arg(long, short)]
         yes: bool,
     },

@@ -1,6 +1,7 @@
 //! What can be typed: the command tree, frozen by a test. Nothing here acts.
 
 pub mod agent;
+mod moment;
 pub mod replication;
 pub mod server;
 pub mod values;

@@ -8,6 +8,7 @@ use tanist_model::policy::{Policy, SourceMode, VerifyMode};
 use tanist_model::replication::Side;
 use tanist_model::time::Timestamp;
 
+use super::moment::moment;
 use super::values::{Bandwidth, Rpo};
 
 #[derive(Subcommand, Debug)]
@@ -31,7 +32,7 @@ pub enum ReplicationCommand {
     /// End a pause.
     Resume(NameArgs),
     /// Remove a replication. The data of both volumes stays; what tanist made is removed.
-    Delete(NameArgs),
+    Delete(DeleteArgs),
     /// Show who reaches what, by real round trips and reads; exits 1 if an agent could not act.
     Check(NameArgs),
     /// Show or change the order of agents on a side. A change of rank never moves work by itself.
@@ -50,8 +51,9 @@ pub enum ReplicationCommand {
     Why {
         /// The replication.
         name: ReplicationName,
-        /// The takeover at this time (RFC 3339, as in 2026-11-22T14:03:22Z); otherwise the last one.
-        #[arg(long, value_name = "TIME", value_parser = Timestamp::parse)]
+        /// The takeover nearest to this time: 14:03 (by this machine's clock), 14:03Z (UTC), '5m ago', or
+        /// 2026-11-22T14:03:22Z; otherwise the last one.
+        #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
         at: Option<Timestamp>,
     },
 }
@@ -60,6 +62,15 @@ pub enum ReplicationCommand {
 pub struct NameArgs {
     /// The replication.
     pub name: ReplicationName,
+}
+
+#[derive(Args, Debug)]
+pub struct DeleteArgs {
+    /// The replication.
+    pub name: ReplicationName,
+    /// Do not ask. Only somebody at a terminal is asked; a script's command is carried out.
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Args, Debug)]
@@ -120,10 +131,10 @@ pub struct WhatArgs {
     /// Upper limit of what a run reads a second, as in 100MiB/s.
     #[arg(long, value_name = "RATE")]
     pub limit: Option<Bandwidth>,
-    /// You know that the target holds data, and want it overwritten.
+    /// You know that the target holds data, and want it overwritten. In a script this alone is your consent.
     #[arg(long)]
     pub overwrite_target: bool,
-    /// Do not ask before data is overwritten.
+    /// Do not ask before data is overwritten. Only somebody at a terminal is asked.
     #[arg(long, short)]
     pub yes: bool,
 }

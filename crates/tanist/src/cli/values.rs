@@ -14,6 +14,11 @@ pub enum ValueError {
     Rate(String),
     #[error("'{0}' is not a time span: write a number and s, m, h or d, as in 15m")]
     Span(String),
+    #[error(
+        "'{0}' is not a time: write when, as in 14:03, 14:03:22 or 14:03Z (UTC), or how long ago, as in '5m ago' or 2h, or a \
+         whole time, as in 2026-11-22T14:03:22Z"
+    )]
+    Moment(String),
     #[error("it must be more than zero")]
     Zero,
     #[error("'{0}' is not an address: write HOST:PORT, as in 10.0.0.5:7420")]

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use tanist_agent::AgentError;
-use tanist_model::api::{Refusal, RefusalCode};
-use tanist_model::id::AgentName;
+use tanist_model::api::{AgentView, Refusal, RefusalCode};
+use tanist_model::id::{AgentName, ReplicationName};
 
 use super::session::Session;
 use super::{Outcome, ask, confirm, join, service};
@@ -19,7 +19,7 @@ pub fn run(command: AgentCommand, session: &Session<'_>) -> Outcome {
         AgentCommand::List => ask(list(session)),
         AgentCommand::Drain(args) => ask(async { session.done(&session.client()?.drain_agent(&args.name).await?) }),
         AgentCommand::Undrain(args) => ask(async { session.done(&session.client()?.undrain_agent(&args.name).await?) }),
-        AgentCommand::Remove(args) => ask(async { session.done(&session.client()?.remove_agent(&args.name).await?) }),
+        AgentCommand::Remove { name, yes } => ask(remove(&name, yes, session)),
         AgentCommand::ConfirmDead { name, yes } => ask(confirm_dead(&name, yes, session)),
     }
 }
@@ -43,6 +43,40 @@ async fn list(session: &Session<'_>) -> Outcome {
 
 async fn confirm_dead(name: &AgentName, yes: bool, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let client = session.client()?;
-    confirm::require(&format!("is {name}'s host off, so that nothing of it can still write?"), yes)?;
+    confirm::require(&vow(name), yes)?;
     session.done(&client.confirm_agent_dead(name).await?)
+}
+
+/// What is vouched for, in the words that count afterwards.
+fn vow(name: &AgentName) -> String {
+    format!(
+        "You vouch that the process of agent {name} is gone or its host is powered off. A process that is stopped or hung is \
+         not gone:\nif it writes later, the target is corrupted, and nobody will notice. Did you look at the host itself?"
+    )
+}
+
+async fn remove(name: &AgentName, yes: bool, session: &Session<'_>) -> Outcome {
+    let client = session.client()?;
+    if confirm::is_wanted(yes, session.screen) {
+        // One that the server does not know is refused by it.
+        if let Some(agent) = client.agents().await?.into_iter().find(|agent| agent.name == *name) {
+            confirm::ask(&removal(&agent))?;
+        }
+    }
+    session.done(&client.remove_agent(name).await?)
+}
+
+fn removal(agent: &AgentView) -> String {
+    format!(
+        "agent {}: acts for {}, stands by for {}. Its certificate is revoked at once, and to come back it has to join anew.\n\
+         Remove it?",
+        agent.name,
+        listed(&agent.acting_for),
+        listed(&agent.failover_for)
+    )
+}
+
+fn listed(names: &[ReplicationName]) -> String {
+    let names: Vec<&str> = names.iter().map(ReplicationName::as_str).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -5,11 +5,18 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use tanist_model::api::{Refusal, RefusalCode};
 
 use crate::failure::Failure;
+use crate::output::Screen;
 
-/// True if somebody is there to answer.
+/// True if a person is to be asked. A script is never made to wait: it said what it wants, and whoever asks for JSON is one.
 #[must_use]
-pub fn somebody_is_there() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+pub fn is_wanted(yes: bool, screen: &Screen) -> bool {
+    !yes && !screen.is_json() && somebody_is_there()
+}
+
+/// True if somebody is there to answer: the question is read on standard error, and an answer that goes elsewhere belongs to
+/// a script.
+fn somebody_is_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && std::io::stderr().is_terminal()
 }
 
 /// Asks, and refuses unless the answer is yes.

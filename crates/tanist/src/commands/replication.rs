@@ -8,13 +8,13 @@ use tanist_model::id::ReplicationName;
 use super::session::Session;
 use super::wait::{Awaited, Ending, last_event, wait};
 use super::{Outcome, confirm};
-use crate::cli::replication::{CreateArgs, HierarchyArgs, ReplicationCommand, WhatArgs};
+use crate::cli::replication::{CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, WhatArgs};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::lists::render_replications;
 use crate::output::matrix::render_check;
 use crate::output::plan::render_plan;
-use crate::output::show::{render_hierarchies, render_show};
+use crate::output::show::{percent, render_hierarchies, render_show};
 use crate::output::why::render_why;
 
 pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome {
@@ -27,7 +27,7 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Sync { name, wait: false } => session.done(&client.sync(&name).await?),
         ReplicationCommand::Pause(args) => session.done(&client.pause(&args.name).await?),
         ReplicationCommand::Resume(args) => session.done(&client.resume(&args.name).await?),
-        ReplicationCommand::Delete(args) => session.done(&client.delete_replication(&args.name).await?),
+        ReplicationCommand::Delete(args) => delete(&client, &args, session).await,
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
@@ -55,10 +55,34 @@ pub fn agree(plan: &Plan, what: &WhatArgs, session: &Session<'_>) -> Result<(), 
     if !session.screen.is_json() {
         session.screen.text(&(render_plan(plan, session.screen.style()) + "\n"))?;
     }
-    if what.overwrite_target && !what.yes && !session.screen.is_json() && confirm::somebody_is_there() {
-        confirm::ask(&format!("overwrite {} ({})?", plan.target, plan.overwrites))?;
+    if what.overwrite_target && confirm::is_wanted(what.yes, session.screen) {
+        confirm::ask(&format!("Overwrite {} ({})? What stands there is lost.", plan.target, plan.overwrites))?;
     }
     Ok(())
+}
+
+async fn delete(client: &Client, args: &DeleteArgs, session: &Session<'_>) -> Outcome {
+    if confirm::is_wanted(args.yes, session.screen) {
+        confirm::ask(&removal(&client.replication(&args.name).await?))?;
+    }
+    session.done(&client.delete_replication(&args.name).await?)
+}
+
+/// What goes and what stays.
+fn removal(view: &ReplicationView) -> String {
+    let volumes: Vec<String> = view.sides.iter().map(|side| side.volume.to_string()).collect();
+    let run = match &view.run {
+        Some(run) => format!(
+            "\nThe run in progress ({} %) is given up, and the target is then neither the old state nor the new.",
+            percent(run)
+        ),
+        None => String::new(),
+    };
+    format!(
+        "replication {}: {}. Both volumes keep their data; the snapshots that tanist made go.{run}\nRemove it?",
+        view.name,
+        volumes.join(" to ")
+    )
 }
 
 async fn list(client: &Client, session: &Session<'_>) -> Outcome {
@@ -111,17 +135,20 @@ fn no_run(name: &ReplicationName, message: &str) -> Refusal {
 }
 
 /// Waits for the run and tells how it ended.
-pub async fn finish(client: &Client, awaited: &Awaited, session: &Session<'_>) -> Outcome {
+async fn finish(client: &Client, awaited: &Awaited, session: &Session<'_>) -> Outcome {
     match wait(client, awaited, session.screen).await? {
         Ending::Published => tell_published(client, awaited, session).await,
-        Ending::Abandoned { why } => Err(abandoned(awaited, why).into()),
+        Ending::Abandoned { why } => {
+            let show = format!("`tanist replication show {}` and `tanist explain T504`", awaited.name);
+            Err(abandoned(awaited, why).hint(show).into())
+        }
     }
 }
 
 async fn tell_published(client: &Client, awaited: &Awaited, session: &Session<'_>) -> Outcome {
     match client.replication(&awaited.name).await {
         Ok(view) => session.screen.answer(&view, render_show)?,
-        // A transfer is gone by now, and that is how it should be.
+        // Removed meanwhile: what was asked for is done all the same.
         Err(error) if error.is_not_found() => return session.done(&published(awaited)),
         Err(error) => return Err(error.into()),
     }
@@ -129,7 +156,7 @@ async fn tell_published(client: &Client, awaited: &Awaited, session: &Session<'_
 }
 
 /// The answer to the command that started the run, now that it is carried out.
-fn published(awaited: &Awaited) -> Done {
+pub fn published(awaited: &Awaited) -> Done {
     let message = format!(
         "run {} of {} is published: the target equals the source as of its snapshot",
         awaited.run, awaited.name
@@ -137,8 +164,6 @@ fn published(awaited: &Awaited) -> Done {
     Done { message, next: None, ..awaited.done.clone() }
 }
 
-fn abandoned(awaited: &Awaited, why: String) -> Refusal {
-    Refusal::new(RefusalCode::Conflict, format!("run {} of {} was abandoned", awaited.run, awaited.name))
-        .cause(why)
-        .hint(format!("`tanist replication show {}` and `tanist explain T504`", awaited.name))
+pub fn abandoned(awaited: &Awaited, why: String) -> Refusal {
+    Refusal::new(RefusalCode::Conflict, format!("run {} of {} was abandoned", awaited.run, awaited.name)).cause(why)
 }

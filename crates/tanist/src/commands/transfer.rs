@@ -4,9 +4,9 @@ use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::id::ReplicationName;
 
 use super::Outcome;
-use super::replication::{agree, finish, start};
+use super::replication::{abandoned, agree, published, start};
 use super::session::Session;
-use super::wait::Awaited;
+use super::wait::{Awaited, Ending, until_removed, wait};
 use crate::cli::replication::TransferArgs;
 use crate::client::{Client, ClientError};
 use crate::failure::Failure;
@@ -21,7 +21,15 @@ pub async fn run(args: TransferArgs, session: &Session<'_>) -> Outcome {
         .screen
         .note(&format!("transfer {name}; if this is interrupted, it goes on: tanist replication show {name}"));
     let awaited = start_or_remove(&client, &name).await?;
-    finish(&client, &awaited, session).await
+    let ending = wait(&client, &awaited, session.screen).await?;
+    // Only then the target is free for the next one.
+    until_removed(&client, &name, session.screen).await?;
+    match ending {
+        Ending::Published => session.done(&published(&awaited)),
+        Ending::Abandoned { why } => {
+            Err(abandoned(&awaited, why).hint(format!("`tanist events --replication {name}`")).into())
+        }
+    }
 }
 
 /// A transfer whose run is refused must not stay behind as a replication.

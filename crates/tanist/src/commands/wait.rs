@@ -7,6 +7,8 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{EventSeq, ReplicationName, RunId};
 use tanist_model::run::RunState;
 
+use tokio::time::Instant;
+
 use crate::client::{Client, ClientError, EventQuery};
 use crate::failure::Failure;
 use crate::output::Screen;
@@ -14,6 +16,8 @@ use crate::output::progress::Progress;
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
+/// The removal of a transfer that nothing holds up takes some milliseconds.
+const REMOVAL_TAKES_AT_MOST: Duration = Duration::from_secs(10);
 /// A run that no view shows and no event ends is looked for so many times before the command gives up.
 const LOOKS_FOR_A_LOST_RUN: u32 = 20;
 const EVENTS_OF_A_RUN: u32 = 500;
@@ -75,6 +79,27 @@ pub async fn wait(client: &Client, awaited: &Awaited, screen: &Screen) -> Result
     }
     progress.end();
     Err(lost_run(awaited).into())
+}
+
+/// Waits until a transfer that has ended is removed, which takes a moment: as long as it is there it owns its target. One whose
+/// removal needs something is left to itself, and the operator is told.
+pub async fn until_removed(client: &Client, name: &ReplicationName, screen: &Screen) -> Result<(), Failure> {
+    let deadline = Instant::now() + REMOVAL_TAKES_AT_MOST;
+    let mut seen = None;
+    while Instant::now() < deadline {
+        match client.replication(name).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) if !error.is_passing() => return Err(error.into()),
+            Err(_) => {}
+            Ok(view) => seen = view.waits_for,
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let waits = seen.map(|what| format!(": it waits for {what}")).unwrap_or_default();
+    screen.note(&format!(
+        "transfer {name} has ended and is not removed yet{waits}\nuntil then its target cannot be used again: tanist replication show {name}"
+    ));
+    Ok(())
 }
 
 /// What could not be seen.

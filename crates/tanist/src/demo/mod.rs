@@ -11,6 +11,7 @@ mod volumes;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use tanist_model::quantity::count;
 use tanist_model::takeover::TakeoverRecord;
 
 use crate::cli::server::DemoArgs;
@@ -62,9 +63,9 @@ fn render(report: &Report, style: Style) -> String {
         .crash_to_first_durable_write_ms
         .map_or(String::new(), |ms| format!("process killed to the successor's first durable write: {ms} ms\n"));
     format!(
-        "\n{verdict}\n{} runs published, {} changes of the acting agent, {:.1} s\n{crash}",
-        report.runs_published,
-        report.takeovers.len(),
+        "\n{verdict}\n{} published, {} of the acting agent, {:.1} s\n{crash}",
+        count(report.runs_published.into(), "run"),
+        count(report.takeovers.len() as u64, "change"),
         report.seconds
     )
 }

@@ -108,7 +108,7 @@ fn volume_state(view: &VolumeView, style: Style) -> String {
 }
 
 fn used_by(view: &VolumeView) -> String {
-    view.used_by.as_ref().map_or_else(dash, |(name, side)| format!("{name} ({side})"))
+    view.used_by.as_ref().map_or_else(dash, |user| format!("{} ({})", user.replication, user.side))
 }
 
 #[must_use]

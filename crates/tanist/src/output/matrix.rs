@@ -1,6 +1,7 @@
 //! The check matrix: each cell a real round trip or read, with its age.
 
 use tanist_model::api::{CheckCell, CheckRow, Plan};
+use tanist_model::quantity::count;
 
 use super::table::Rows;
 use super::{Style, Tone, units};
@@ -12,7 +13,7 @@ pub fn render_check(plan: &Plan, style: Style) -> String {
     let verdict = match bad {
         0 => style.paint(Tone::Good, "every agent can act"),
         n if n == plan.matrix.len() => style.paint(Tone::Bad, "no agent can act"),
-        n => style.paint(Tone::Warning, &format!("{} cannot act", units::count(n as u64, "agent"))),
+        n => style.paint(Tone::Warning, &format!("{} cannot act", count(n as u64, "agent"))),
     };
     let mut text = format!("{}: {verdict}\n\n{}", plan.name, render_matrix(&plan.matrix, style));
     for remark in &plan.remarks {

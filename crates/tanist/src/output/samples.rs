@@ -5,7 +5,7 @@ use std::time::Duration;
 use tanist_model::api::{
     AgentView, AwaitedProof, CheckCell, CheckRow, Concern, Done, EventPage, Health, Plan, RankedAgent,
     RecoveryPointView, ReplicationView, RunView, SideView, StatusView, StorageAgentView, StorageView, TokenCreated,
-    VolumeView, WhoAmI, WhyView,
+    VolumeUse, VolumeView, WhoAmI, WhyView,
 };
 use tanist_model::event::{Event, EventCode};
 use tanist_model::hierarchy::Rank;
@@ -130,6 +130,7 @@ pub fn takeover() -> TakeoverRecord {
         unproven: vec![],
         run: Some(RunId(0x3f2a_9c01_0000_0001)),
         resumed_seq: 128 * MIB,
+        reported_seq: Some(136 * MIB),
         first_durable_write_at: Some(at(50_180)),
         copied_again_bytes: Some(16 * MIB),
     }
@@ -152,6 +153,7 @@ pub fn replication() -> ReplicationView {
         acting: Some(agent("h2")),
         sides: vec![side(Side::Source, "san-a/vol1"), side(Side::Target, "san-b/vol9")],
         lag_seconds: Some(60),
+        rpo_missed: false,
         last_recovery_point: Some(RecoveryPointView { place: RecoveryPointPlace::Gone, ..recovery_point() }),
         target_dirty: true,
         run: Some(run()),
@@ -308,7 +310,11 @@ pub fn volumes() -> Vec<VolumeView> {
         ..report.clone()
     };
     vec![
-        VolumeView { report, agents: vec![agent("h1"), agent("h2")], used_by: Some((name(), Side::Source)) },
+        VolumeView {
+            report,
+            agents: vec![agent("h1"), agent("h2")],
+            used_by: Some(VolumeUse { replication: name(), side: Side::Source }),
+        },
         VolumeView { report: busy, agents: vec![agent("h1")], used_by: None },
     ]
 }

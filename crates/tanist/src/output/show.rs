@@ -1,6 +1,7 @@
 //! `replication show`: is my data safe, what happened, what do I do. The verdict comes first, the next command last.
 
 use tanist_model::api::{AwaitedProof, Health, RankedAgent, RecoveryPointView, ReplicationView, RunView, SideView};
+use tanist_model::quantity::count;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::Intent;
 use tanist_model::takeover::TakeoverRecord;
@@ -73,17 +74,15 @@ fn when(point: &RecoveryPointView, style: Style) -> String {
 }
 
 fn lag(view: &ReplicationView, style: Style) -> String {
-    let rpo = view.policy.rpo_seconds;
     let text = match view.lag_seconds {
         Some(lag) => units::seconds(lag),
         None => "unknown until a first run has ended".to_owned(),
     };
-    match rpo {
+    match view.policy.rpo_seconds.map(units::seconds) {
         None => format!("{text} (no RPO is set)"),
-        Some(rpo) if view.lag_seconds.is_none_or(|lag| lag > rpo) => {
-            style.paint(Tone::Warning, &format!("{text}, RPO {} MISSED", units::seconds(rpo)))
-        }
-        Some(rpo) => format!("{text}, RPO {} kept", units::seconds(rpo)),
+        Some(rpo) if view.rpo_missed => style.paint(Tone::Warning, &format!("{text}, RPO {rpo} MISSED")),
+        Some(rpo) if view.lag_seconds.is_none() => format!("{text}, RPO {rpo} not yet due"),
+        Some(rpo) => format!("{text}, RPO {rpo} kept"),
     }
 }
 
@@ -157,11 +156,7 @@ pub fn percent(run: &RunView) -> u64 {
 }
 
 fn troubles(run: &RunView) -> String {
-    format!(
-        "{}, {}",
-        units::count(u64::from(run.takeovers), "takeover"),
-        units::count(u64::from(run.repairs), "repair")
-    )
+    format!("{}, {}", count(run.takeovers.into(), "takeover"), count(run.repairs.into(), "repair"))
 }
 
 fn last_run(view: &ReplicationView, style: Style) -> Option<String> {

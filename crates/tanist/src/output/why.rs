@@ -2,6 +2,7 @@
 
 use tanist_model::api::WhyView;
 use tanist_model::hierarchy::Rank;
+use tanist_model::quantity::inflect;
 use tanist_model::takeover::{Candidate, Evidence, ProvenEpoch, TakeoverRecord};
 use tanist_model::time::Timestamp;
 
@@ -43,8 +44,7 @@ pub fn summary_of_takeover(takeover: &TakeoverRecord) -> String {
         Some(at) => format!("; first durable write after {} ms", millis(takeover.suspected_at, at)),
         None => String::new(),
     };
-    let again = takeover.copied_again_bytes.map(|b| format!(", at most {} copied again", units::bytes(b)));
-    format!("{from} -> {}: {why}{cost}{}", takeover.to, again.unwrap_or_default())
+    format!("{from} -> {}: {why}{cost}{}", takeover.to, copied_again(takeover))
 }
 
 /// One moment of a takeover.
@@ -134,6 +134,17 @@ fn signed_millis(start: Timestamp, at: Timestamp) -> i64 {
     at.0.saturating_sub(start.0) / 1000
 }
 
+/// Between what the predecessor reported past the checkpoint and what it may have written there at most.
+fn copied_again(takeover: &TakeoverRecord) -> String {
+    let Some(most) = takeover.copied_again_bytes else { return String::new() };
+    let reported = takeover.reported_seq.map_or(0, |seq| seq.saturating_sub(takeover.resumed_seq));
+    match (reported, most) {
+        (_, 0) => ", nothing copied again".to_owned(),
+        (0, most) => format!(", at most {} copied again", units::bytes(most)),
+        (least, most) => format!(", {} copied again, at most {}", units::bytes(least), units::bytes(most)),
+    }
+}
+
 fn millis(start: Timestamp, at: Timestamp) -> u128 {
     at.since(start).as_millis()
 }
@@ -143,12 +154,12 @@ fn outcome(takeover: &TakeoverRecord) -> String {
         Some(run) => format!("run {} taken up at {}", units::short(&run), units::bytes(takeover.resumed_seq)),
         None => "no run was in progress".to_owned(),
     };
-    let again = takeover.copied_again_bytes.map(|b| format!(", at most {} copied again", units::bytes(b)));
-    let mut lines = vec![format!("{run}{}", again.unwrap_or_default())];
+    let mut lines = vec![format!("{run}{}", copied_again(takeover))];
     if !takeover.unproven.is_empty() {
+        let noun = inflect(takeover.unproven.len() as u64, "epoch");
         let epochs = takeover.unproven.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         lines.push(format!(
-            "not proven quiet when the successor began: epoch {epochs}; the next snapshot waits for that"
+            "not proven quiet when the successor began: {noun} {epochs}; the next snapshot waits for that"
         ));
     }
     lines.join("\n") + "\n"

@@ -63,13 +63,6 @@ impl Progress {
         let busy = |stage: &Stage| self.busy[*stage as usize].saturating_sub(earlier.busy[*stage as usize]);
         Stage::ALL.into_iter().max_by_key(busy).filter(|stage| !busy(stage).is_zero())
     }
-
-    /// Bytes per second that became durable since `earlier`, holes included.
-    #[must_use]
-    pub fn durable_bytes_per_second(&self, earlier: &Self, elapsed: Duration) -> f64 {
-        let bytes = self.durable_seq.saturating_sub(earlier.durable_seq);
-        if elapsed.is_zero() { 0.0 } else { bytes as f64 / elapsed.as_secs_f64() }
-    }
 }
 
 /// The counters behind [`Progress`].

@@ -72,8 +72,11 @@ impl ServerMachine {
         next.checkpoint_epochs = epochs;
         next.checkpoint_at = Some(self.now.wall);
         next.agent = Some(agent.clone());
-        let whole = checkpoint.seq == record.size_bytes && record.policy.verify == VerifyMode::Full;
-        next.state = if whole { RunState::Verifying } else { RunState::Copying };
+        next.state = match record.policy.verify {
+            _ if checkpoint.seq < record.size_bytes => RunState::Copying,
+            VerifyMode::Full => RunState::Verifying,
+            _ => RunState::Flushed,
+        };
         let mut changes = self.first_write_changes(agent, record, run, durable_at);
         changes.push(Change::PutRun(Box::new(next)));
         changes

@@ -259,6 +259,10 @@ impl ServerMachine {
     }
 
     fn abandon(&mut self, record: &ReplicationRecord, mut run: RunRecord, code: EventCode, reason: String) {
+        if run.snapshot.is_none() {
+            // Made or not, it was not bound: it is removed with the next release.
+            run.dead_attempts.push(run.attempt);
+        }
         run.state = RunState::Abandoned;
         run.failure = Some(reason.clone());
         run.finished_at = Some(self.now.wall);

@@ -24,7 +24,8 @@ use crate::identity::PrivateKey;
 pub const MEMBER_LIFETIME: Duration = Duration::from_hours(24 * 90);
 /// Life of the authority's own certificate.
 pub const AUTHORITY_LIFETIME: Duration = Duration::from_hours(24 * 3652);
-/// A certificate is valid this long before it was made, for hosts whose clock is behind.
+/// A certificate is valid this long before it was made, for hosts whose clock is behind; a short life has a tenth of it at most,
+/// so that a certificate is never due for renewal when it is new.
 pub const CLOCK_SKEW: Duration = Duration::from_hours(1);
 /// More than any honest request of one P-256 key needs, bytes.
 const REQUEST_LIMIT: usize = 16 << 10;
@@ -234,8 +235,9 @@ fn dated(now: Timestamp, lifetime: Duration) -> CertificateParams {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let bounded = |seconds: u64| Duration::from_secs(seconds.min(LAST_SECOND));
     let now = whole_seconds(now);
+    let skew = CLOCK_SKEW.min(lifetime / 10);
     let mut params = CertificateParams::default();
-    params.not_before = epoch + bounded(now.saturating_sub(CLOCK_SKEW).as_secs());
+    params.not_before = epoch + bounded(now.saturating_sub(skew).as_secs());
     params.not_after = epoch + bounded(now.saturating_add(lifetime).as_secs());
     params
 }
@@ -295,6 +297,16 @@ mod tests {
         );
         assert_eq!(issued.not_after, from_seconds(1_795_342_800).plus(MEMBER_LIFETIME));
         assert_eq!(holder.not_before.plus(CLOCK_SKEW), from_seconds(1_795_342_800));
+    }
+
+    #[test]
+    fn a_short_life_is_renewed_at_two_thirds_too() {
+        let authority = authority().with_lifetime(Duration::from_secs(30));
+        let request = PrivateKey::generate().unwrap().certificate_request().unwrap();
+        let issued = authority.issue_agent(&request, &h1(), NOW).unwrap();
+        let holder = PeerIdentity::from_pem(&issued.certificate_pem).unwrap();
+        assert!(!holder.renew_due(NOW.plus(Duration::from_secs(15))));
+        assert!(holder.renew_due(NOW.plus(Duration::from_secs(20))));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tanist_model::id::ClusterId;
 use tanist_model::time::Timestamp;
 use zeroize::Zeroizing;
 
-use crate::certificate::{CertificateProblem, PeerIdentity, TrustAnchor, der_of};
+use crate::certificate::{CertificateProblem, PeerIdentity, Role, TrustAnchor, der_of};
 use crate::file::{self, FileError, Readers};
 use crate::tls::provider;
 
@@ -33,6 +33,10 @@ pub enum IdentityError {
     ForeignKey(rustls::Error),
     #[error("the certificate is of cluster {certificate}, its authority of cluster {authority}")]
     Clusters { certificate: ClusterId, authority: ClusterId },
+    #[error("the renewed certificate is {found}'s, and this is {own}")]
+    OtherHolder { own: Role, found: Role },
+    #[error("the renewed certificate is valid from {not_before} to {not_after}, and here it is {now}")]
+    NotInForce { not_before: Timestamp, not_after: Timestamp, now: Timestamp },
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -43,6 +47,12 @@ impl IdentityError {
     pub fn hint(&self) -> String {
         match self {
             Self::File(error) => error.hint(),
+            Self::OtherHolder { .. } => {
+                "the present certificate is kept; look at the server: it signs for another name".to_owned()
+            }
+            Self::NotInForce { .. } => {
+                "the present certificate is kept; compare this host's clock with the server's".to_owned()
+            }
             Self::Key(_) | Self::Certificate(_) | Self::Authority(_) | Self::ForeignKey(_) | Self::Clusters { .. } => {
                 format!(
                     "{KEY_FILE}, {CERTIFICATE_FILE} and {AUTHORITY_FILE} belong together; if one is lost or mixed up, join again \
@@ -124,7 +134,7 @@ impl PrivateKey {
 /// Key, certificate and authority of one process.
 #[derive(Debug)]
 pub struct Identity {
-    key: PrivateKey,
+    key: Arc<PrivateKey>,
     certificate_pem: String,
     authority_pem: String,
     anchor: TrustAnchor,
@@ -136,6 +146,10 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`] if the three parts do not belong together.
     pub fn new(key: PrivateKey, certificate_pem: String, authority_pem: String) -> Result<Self, IdentityError> {
+        Self::of(Arc::new(key), certificate_pem, authority_pem)
+    }
+
+    fn of(key: Arc<PrivateKey>, certificate_pem: String, authority_pem: String) -> Result<Self, IdentityError> {
         let anchor = TrustAnchor::from_pem(&authority_pem).map_err(IdentityError::Authority)?;
         let certificate = der_of(&certificate_pem).map_err(IdentityError::Certificate)?;
         let holder = PeerIdentity::from_der(&certificate).map_err(IdentityError::Certificate)?;
@@ -148,12 +162,21 @@ impl Identity {
         Ok(Self { key, certificate_pem, authority_pem, anchor, holder, certified: Arc::new(certified) })
     }
 
-    /// The same key with a new certificate.
+    /// The same key with a new certificate, which has to be for the same holder and in force by this host's clock: one that is
+    /// not would end every connection and lock this process out.
     ///
     /// # Errors
-    /// [`IdentityError`] if the certificate is not for this key.
-    pub fn renewed(self, certificate_pem: String) -> Result<Self, IdentityError> {
-        Self::new(self.key, certificate_pem, self.authority_pem)
+    /// [`IdentityError`]; the present identity is then the one to keep.
+    pub fn renewed(&self, certificate_pem: String, now: Timestamp) -> Result<Self, IdentityError> {
+        let renewed = Self::of(Arc::clone(&self.key), certificate_pem, self.authority_pem.clone())?;
+        let PeerIdentity { role, not_before, not_after, .. } = &renewed.holder;
+        if *role != self.holder.role {
+            return Err(IdentityError::OtherHolder { own: self.holder.role.clone(), found: role.clone() });
+        }
+        if now < *not_before || *not_after <= now {
+            return Err(IdentityError::NotInForce { not_before: *not_before, not_after: *not_after, now });
+        }
+        Ok(renewed)
     }
 
     /// Reads `key.pem`, `certificate.pem` and `ca.pem`.
@@ -175,8 +198,15 @@ impl Identity {
         file::create_private_folder(folder)?;
         file::replace(&folder.join(KEY_FILE), self.key.to_pem().as_bytes(), Readers::Owner)?;
         file::replace(&folder.join(AUTHORITY_FILE), self.authority_pem.as_bytes(), Readers::Everyone)?;
-        file::replace(&folder.join(CERTIFICATE_FILE), self.certificate_pem.as_bytes(), Readers::Everyone)?;
-        Ok(())
+        self.save_certificate(folder)
+    }
+
+    /// Writes the certificate alone, after a renewal: the other two files are what they were.
+    ///
+    /// # Errors
+    /// [`IdentityError::File`]; the old certificate is untouched then.
+    pub fn save_certificate(&self, folder: &Path) -> Result<(), IdentityError> {
+        Ok(file::replace(&folder.join(CERTIFICATE_FILE), self.certificate_pem.as_bytes(), Readers::Everyone)?)
     }
 
     /// Who this process is.
@@ -213,7 +243,7 @@ impl Identity {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::time::Duration;
 
     use tanist_model::id::AgentName;
@@ -257,9 +287,41 @@ mod tests {
         let later = NOW.plus(Duration::from_hours(24 * 61));
         assert!(!first.renew_due(NOW) && first.renew_due(later));
         let renewed_pem = certificate(&authority, first.key(), later);
-        let second = first.renewed(renewed_pem).unwrap();
+        let second = first.renewed(renewed_pem, later).unwrap();
         assert_eq!(second.key().public_key_raw(), public_key);
         assert!(!second.renew_due(later));
+    }
+
+    #[test]
+    fn a_renewal_touches_no_file_but_the_certificate() {
+        let (authority, folder) = (authority(), tempfile::tempdir().unwrap());
+        let first = identity(&authority);
+        first.save(folder.path()).unwrap();
+        let kept = || [KEY_FILE, AUTHORITY_FILE].map(|name| std::fs::metadata(folder.path().join(name)).unwrap().ino());
+        let before = kept();
+        let second = first.renewed(certificate(&authority, first.key(), NOW), NOW).unwrap();
+        assert_ne!(second.holder().serial_hex, first.holder().serial_hex);
+        second.save_certificate(folder.path()).unwrap();
+        assert_eq!(kept(), before);
+        // What a crash in the middle of it leaves does not count.
+        std::fs::write(folder.path().join("certificate.pem.new"), "half a certi").unwrap();
+        assert_eq!(Identity::load(folder.path()).unwrap().holder(), second.holder());
+    }
+
+    #[test]
+    fn a_renewal_for_somebody_else_or_another_time_is_not_taken() {
+        let authority = authority();
+        let own = identity(&authority);
+        let request = own.key().certificate_request().unwrap();
+        let others = authority.issue_agent(&request, &AgentName::new("h2").unwrap(), NOW).unwrap();
+        assert!(matches!(own.renewed(others.certificate_pem, NOW), Err(IdentityError::OtherHolder { .. })));
+        let pem = certificate(&authority, own.key(), NOW);
+        let year = Duration::from_hours(24 * 365);
+        let before = Timestamp(NOW.0 - i64::try_from(year.as_micros()).unwrap());
+        for now in [before, NOW.plus(year)] {
+            let error = own.renewed(pem.clone(), now).unwrap_err();
+            assert!(matches!(error, IdentityError::NotInForce { .. }) && error.hint().contains("clock"), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a failed TLS handshake means in words an operator can act on. The library says which rule was broken; this says what
 //! that means here, on the side that refused as well as on the side that only got an alert.
 
+use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, OtherError};
@@ -54,6 +55,15 @@ impl TlsFailure {
     #[must_use]
     pub fn in_io(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref::<rustls::Error>().map(Self::of)
+    }
+
+    /// The failure anywhere in an error's causes: HTTP libraries wrap it more than once, and put it into words that are of no
+    /// use to an operator.
+    #[must_use]
+    pub fn in_causes(error: &(dyn Error + 'static)) -> Option<Self> {
+        std::iter::successors(Some(error), |&error| beneath(error))
+            .find_map(|error| error.downcast_ref::<rustls::Error>())
+            .map(Self::of)
     }
 
     /// What the operator can do.
@@ -140,6 +150,12 @@ impl PeerVerdict {
     }
 }
 
+/// What an error wraps. An I/O error does not name the error inside it as its source, only that one's source.
+fn beneath<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source())
+}
+
 /// How the verifiers hand a failure of ours through the TLS library.
 impl From<TlsFailure> for rustls::Error {
     fn from(failure: TlsFailure) -> Self {
@@ -149,4 +165,22 @@ impl From<TlsFailure> for rustls::Error {
 
 fn timestamp(time: UnixTime) -> Timestamp {
     from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the request failed")]
+    struct Wrapped(#[source] io::Error);
+
+    #[test]
+    fn a_failure_is_found_however_deep_it_is_wrapped() {
+        let expected = "0".repeat(64).parse::<CaHash>().unwrap();
+        let inner = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::from(TlsFailure::Pin { expected }));
+        let error = Wrapped(io::Error::other(Wrapped(inner)));
+        assert_eq!(TlsFailure::in_causes(&error), Some(TlsFailure::Pin { expected }));
+        assert_eq!(TlsFailure::in_causes(&Wrapped(io::Error::other("refused"))), None);
+    }
 }

@@ -104,7 +104,10 @@ fn is_secret(digits: &str) -> bool {
 
 /// What a host sends to join.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JoinRequest {
+    /// The one-time token, as `tanist token create` printed it: `tjt_` and 64 hexadecimal digits.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub token: JoinSecret,
     /// The name that the host believes it was given, if it was told one. The token's own decides, and they have to agree.
     #[serde(default)]
@@ -117,6 +120,7 @@ pub struct JoinRequest {
 
 /// What a host gets that may join.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct JoinResponse {
     pub certificate_pem: String,
     pub ca_pem: String,

@@ -378,7 +378,7 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
 
     let request = first.key().certificate_request().unwrap();
     let issued = authority.issue_agent(&request, &name("h1"), now()).unwrap();
-    live.replace(&first.renewed(issued.certificate_pem).unwrap());
+    live.replace(&first.renewed(issued.certificate_pem, now()).unwrap());
     assert_eq!(serial(meet(client, config).await), issued.serial_hex);
 }
 

@@ -16,10 +16,9 @@ use super::refusal::{Refused, Reply};
 use crate::clock;
 use crate::connections::ClientAddress;
 
-/// Joins a host under its token's name: uses the token up and signs the host's key. The body is
-/// `{token, agent?, csr_pem, wall}`, the answer `{certificate_pem, ca_pem, cluster, server_address}`.
-#[utoipa::path(post, path = "/join", tag = "agents", security(()), request_body = serde_json::Value,
-    responses((status = 200, body = serde_json::Value), (status = "default", description = "refused", body = Refusal)))]
+/// Joins a host under its token's name: uses the token up and signs the host's key.
+#[utoipa::path(post, path = "/join", tag = "agents", security(()), request_body = JoinRequest,
+    responses((status = 200, body = JoinResponse), (status = "default", description = "refused", body = Refusal)))]
 pub async fn join(
     State(api): State<Api>,
     Extension(from): Extension<ClientAddress>,

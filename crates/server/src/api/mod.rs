@@ -225,6 +225,9 @@ mod tests {
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
         assert_eq!(count, 30, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
+        let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
+        assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));
+        assert_eq!(*joins[1], serde_json::json!(["certificate_pem", "ca_pem", "cluster", "server_address"]));
         assert!(document["components"]["securitySchemes"]["credential"].is_object());
     }
 }

@@ -2,6 +2,7 @@
 
 mod joining;
 mod puppet;
+mod renewing;
 mod replicating;
 mod serving;
 mod store;

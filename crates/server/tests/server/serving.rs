@@ -93,7 +93,7 @@ async fn a_backup_brings_the_server_back() {
     tanist_server::restore(&world.dir(), &file).await.unwrap();
     world.run().await;
     let status = world.status().await;
-    assert!(status.concerns[0].summary.contains("agents h1 to show their epochs"), "{:?}", status.concerns);
+    assert!(status.concerns[0].summary.contains("agent h1 to show its epochs"), "{:?}", status.concerns);
 }
 
 #[tokio::test(flavor = "multi_thread")]

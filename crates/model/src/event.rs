@@ -92,6 +92,9 @@ event_codes! {
     EpochBurnt "T416" Warning "an epoch was granted to a process that is gone";
     Activated "T417" Info "an agent acts for the replication";
     PartitionSuspected "T418" Warning "the server cannot reach the acting agent, but a peer can";
+    ReaderGranted "T419" Info "another agent reads the source";
+    ReaderSuspected "T420" Warning "the agent that reads the source is suspected";
+    SourceExhausted "T421" Alarm "no agent can read the source";
     // 5xx: runs
     RunRequested "T501" Info "a run was requested";
     SnapshotBound "T502" Info "a source snapshot was bound to a run";

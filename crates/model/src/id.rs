@@ -153,6 +153,12 @@ impl Epochs {
         Some(Self { source: self.source.next()?, target: self.target.next()? })
     }
 
+    /// The same grant of the target's side. In the networked form the source's epoch changes under its holder.
+    #[must_use]
+    pub fn same_holder(self, other: Self) -> bool {
+        self.target == other.target
+    }
+
     /// True if either side is below the other's: such a command is from the past.
     #[must_use]
     pub fn is_older_than(self, other: Self) -> bool {

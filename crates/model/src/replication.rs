@@ -66,6 +66,16 @@ pub struct Holder {
     pub activated_at: Option<Timestamp>,
 }
 
+/// The process that reads the source for a holder that does not: the networked form, under the source's epoch. It writes nothing,
+/// so it needs no fence; what it sends is admitted by the gate at the target.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Reader {
+    pub agent: AgentName,
+    pub incarnation: Incarnation,
+    pub granted_at: Timestamp,
+}
+
 /// A planned change of the acting agent, wanted and not yet done.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -146,6 +156,8 @@ pub struct ReplicationRecord {
     /// The highest epochs ever granted.
     pub epochs: Epochs,
     pub holder: Option<Holder>,
+    /// Who reads the source for the holder; `None` in the direct form, in which it reads for itself.
+    pub reader: Option<Reader>,
     /// Why nobody holds it, if somebody did.
     pub vacancy: Option<Vacancy>,
     /// The holder is to hand over.

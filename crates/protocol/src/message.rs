@@ -8,6 +8,7 @@ use tanist_model::id::{
     SnapshotId, Term, VolumeAddress,
 };
 use tanist_model::policy::{SourceMode, VerifyMode};
+use tanist_model::replication::Side;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::time::Timestamp;
@@ -68,13 +69,27 @@ pub struct RunProgress {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RoleReport {
     pub replication: ReplicationId,
+    /// The source's side is reported by a reader of the networked form.
+    pub side: Side,
     pub epochs: Epochs,
     pub state: RoleState,
     /// What its fence holds now.
     pub fence: FenceReport,
     /// The run it works on.
     pub run: Option<RunId>,
+    /// The stream that it waits for or works on.
+    pub stream: Option<StreamKey>,
     pub progress: Option<RunProgress>,
+}
+
+/// One stream of blocks from a reader to a holder. The gate admits what carries exactly this and the open run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct StreamKey {
+    pub epochs: Epochs,
+    /// Drawn by the holder for each opening.
+    pub generation: u64,
+    /// Byte offset at which the stream begins: the checkpoint that the holder resumes from.
+    pub from: u64,
 }
 
 /// The first message of an agent on a connection.
@@ -125,6 +140,8 @@ pub enum RunFailureKind {
     Snapshot,
     /// The bound snapshot is gone or is another one.
     SnapshotGone,
+    /// The streams between reader and holder broke.
+    Link,
 }
 
 /// What an agent's fence found, as it reports it.
@@ -187,6 +204,27 @@ pub enum AgentMessage {
         /// The target snapshot that keeps the last recovery point, by its storage's identity, where the target makes snapshots.
         kept: Option<String>,
     },
+    /// The holder of the networked form has kept the last recovery point; the identity of the target snapshot, if there was anything
+    /// to keep and the target makes snapshots.
+    Kept {
+        replication: ReplicationId,
+        epochs: Epochs,
+        run: RunId,
+        uid: Option<String>,
+    },
+    /// A reader cannot go on with a run.
+    ReadFailed {
+        replication: ReplicationId,
+        epochs: Epochs,
+        run: RunId,
+        kind: RunFailureKind,
+        reason: String,
+    },
+    /// A reader has ended and removed what it was to release.
+    ReadEnded {
+        replication: ReplicationId,
+        epochs: Epochs,
+    },
     Checkpoint {
         replication: ReplicationId,
         epochs: Epochs,
@@ -242,6 +280,9 @@ impl AgentMessage {
             | Self::NotEligible { replication, .. }
             | Self::ProofOfQuiet { replication, .. }
             | Self::BindSnapshot { replication, .. }
+            | Self::Kept { replication, .. }
+            | Self::ReadFailed { replication, .. }
+            | Self::ReadEnded { replication, .. }
             | Self::Checkpoint { replication, .. }
             | Self::RunComplete { replication, .. }
             | Self::RunFailed { replication, .. }
@@ -297,14 +338,61 @@ pub enum RunOrder {
     /// it bound before a byte is copied.
     Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
     /// Copy the bound snapshot from the last committed checkpoint.
-    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64 },
+    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64, source: SourceAccess },
+    /// Only make the target snapshot of the last recovery point: a reader makes the source's.
+    Keep { run: RunId, keep: Option<SnapshotId> },
+}
+
+/// How a holder gets at the bytes of the source.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceAccess {
+    /// It reads the source itself: the direct form.
+    Local,
+    /// A reader sends them: the networked form.
+    Remote { reader: AgentName, incarnation: Incarnation, epochs: Epochs },
+}
+
+impl SourceAccess {
+    /// The process that sends, in the networked form.
+    #[must_use]
+    pub fn reader(self) -> Option<(AgentName, Incarnation)> {
+        match self {
+            Self::Local => None,
+            Self::Remote { reader, incarnation, .. } => Some((reader, incarnation)),
+        }
+    }
+}
+
+/// What a reader needs to know of a replication. It has no grant of its own: what it sends is admitted at the gate.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReadAssignment {
+    pub name: ReplicationName,
+    pub source: VolumeAddress,
+    pub source_identity: String,
+    pub size_bytes: u64,
+    pub bandwidth_bytes_per_second: Option<u64>,
+}
+
+/// What a reader is to do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReadOrder {
+    /// Make the source snapshot under this id, and have it bound.
+    Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode },
+    /// Send the bound snapshot to the holder.
+    Send { run: RunId, snapshot: BoundSnapshot, holder: PeerAddress, stream: StreamKey },
+    /// Stop sending; remove what nobody needs.
+    Rest { release: Vec<SnapshotId> },
+    /// The replication ends, or another reader takes its place: stop, remove these, and say [`AgentMessage::ReadEnded`].
+    End { release: Vec<SnapshotId> },
 }
 
 impl RunOrder {
     #[must_use]
     pub fn run(&self) -> RunId {
         match self {
-            Self::Prepare { run, .. } | Self::Copy { run, .. } => *run,
+            Self::Prepare { run, .. } | Self::Copy { run, .. } | Self::Keep { run, .. } => *run,
         }
     }
 }
@@ -368,6 +456,13 @@ pub enum ServerMessage {
         number: OrderNumber,
         order: Box<RunOrder>,
     },
+    /// To a reader, under the source's epoch.
+    Read {
+        stamp: Stamp,
+        number: OrderNumber,
+        assignment: Box<ReadAssignment>,
+        order: Box<ReadOrder>,
+    },
     SnapshotBound {
         stamp: Stamp,
         run: RunId,
@@ -395,6 +490,10 @@ pub enum ServerMessage {
     },
     /// These epochs are superseded: stop writing at once, close, say [`AgentMessage::Drained`].
     StepDown {
+        stamp: Stamp,
+    },
+    /// This reading is nobody's wish any more: stop and close.
+    EndRead {
         stamp: Stamp,
     },
     /// [`AgentMessage::Drained`] is on record and need not be said again.

@@ -41,6 +41,10 @@ pub enum Mutation {
     RestoreWithoutRaise,
     /// A failed flush is simply tried again.
     FailedFlushRetried,
+    /// The gate admits frames of a higher, unequal pair of epochs.
+    GateAdmitsHigherPair,
+    /// The gate admits frames of an earlier stream or run.
+    GateAdmitsOldStream,
 }
 
 impl Mutation {
@@ -63,6 +67,8 @@ impl Mutation {
         Self::RefusedAsProof,
         Self::RestoreWithoutRaise,
         Self::FailedFlushRetried,
+        Self::GateAdmitsHigherPair,
+        Self::GateAdmitsOldStream,
     ];
 }
 

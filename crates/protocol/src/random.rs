@@ -36,6 +36,10 @@ impl IdSource {
         CommandId(self.wide())
     }
 
+    pub fn generation(&mut self) -> u64 {
+        self.narrow()
+    }
+
     pub fn nonce(&mut self) -> Nonce {
         Nonce(self.wide())
     }

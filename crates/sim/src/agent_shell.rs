@@ -38,6 +38,7 @@ impl World {
             pending: None,
             connection: None,
             engines: std::collections::BTreeMap::new(),
+            readers: std::collections::BTreeMap::new(),
             watch: (Vec::new(), Vec::new()),
             granted: Vec::new(),
             drained: Vec::new(),
@@ -81,6 +82,9 @@ impl World {
         self.note("kill", pid, || format!("h{} dies (process {pid})", agent + 1));
         self.coverage.kills += 1;
         self.end_connections_of(pid, silently);
+        if !silently {
+            self.end_streams_of(&process);
+        }
         self.release_held_writes(pid);
         self.disks.end_process(pid);
         if self.broken == Some(Mutation::EpochResumed) && !silently {
@@ -152,6 +156,9 @@ impl World {
             Effect::Engine { replication, epochs, command } => {
                 self.command_engine(agent, (replication, epochs), command)
             }
+            Effect::Reader { replication, epochs, command } => {
+                self.command_reader(agent, (replication, epochs), command);
+            }
             Effect::Watch { peers, volumes } => {
                 if let Some(process) = self.agents[agent].process.as_mut() {
                     process.watch = (peers, volumes);
@@ -195,7 +202,10 @@ impl World {
                 error: self.agents[agent].path_lost.then(|| "path lost".to_owned()),
             })
         };
-        [report("san-a", true), report("san-b", self.scenario.target_snapshots)].into_iter().flatten().collect()
+        let (source, target) = self.scenario.reach[agent];
+        let source = source.then(|| report("san-a", true)).flatten();
+        let target = target.then(|| report("san-b", self.scenario.target_snapshots)).flatten();
+        [source, target].into_iter().flatten().collect()
     }
 
     fn volume_reports(&self, agent: usize) -> Vec<VolumeReport> {
@@ -204,8 +214,8 @@ impl World {
     }
 
     fn read_volume(&self, agent: usize, address: &VolumeAddress) -> Result<VolumeReport, String> {
-        if self.agents[agent].path_lost {
-            return Err("the path is lost".to_owned());
+        if self.agents[agent].path_lost || !self.reaches(agent, address) {
+            return Err("there is no path".to_owned());
         }
         Ok(VolumeReport {
             address: address.clone(),
@@ -216,6 +226,11 @@ impl World {
             content: VolumeContent::Blank,
             error: None,
         })
+    }
+
+    fn reaches(&self, agent: usize, address: &VolumeAddress) -> bool {
+        let (source, target) = self.scenario.reach[agent];
+        if address.system.as_str() == "san-a" { source } else { target }
     }
 
     pub fn look_as_usual(&mut self, pid: Pid) {
@@ -249,7 +264,7 @@ impl World {
         PeerReport { peer: peer.agent.clone(), verdict, took_us: 100, age_ms: 0 }
     }
 
-    fn reach(&self, from: usize, to: usize) -> PeerVerdict {
+    pub fn reach(&self, from: usize, to: usize) -> PeerVerdict {
         let (a, b) = (&self.agents[from], &self.agents[to]);
         if a.cut_from_peers || b.cut_from_peers || !self.hosts[b.host].up {
             return PeerVerdict::Unreachable;

@@ -27,6 +27,8 @@ use crate::world::World;
 struct Ledger {
     volume: usize,
     holders: BTreeMap<Epoch, Process>,
+    /// Who reads the source, by source epoch.
+    readers: BTreeMap<Epoch, Process>,
     writers: BTreeMap<Epoch, Pid>,
     /// Epochs that left the unproven set.
     quiet: BTreeSet<Epoch>,
@@ -108,6 +110,7 @@ impl Checker {
             ledger.last_point = None;
             ledger.last_publication = 0;
             ledger.quiet.clear();
+            ledger.readers.clear();
             ledger.holders.retain(|epoch, _| granted.contains(&(*id, *epoch)));
             ledger.published.clear();
             ledger.restored = self.state.replications.get(id).and_then(|r| self.state.current_run(r)?.snapshot.clone());
@@ -266,6 +269,11 @@ impl World {
             let process = (holder.agent.clone(), holder.incarnation);
             let first = ledger.holders.entry(record.epochs.target).or_insert_with(|| process.clone()).clone();
             verdicts.push(properties::one_process_per_epoch(record.epochs.target, &first, &process));
+        }
+        if let Some(reader) = &record.reader {
+            let process = (reader.agent.clone(), reader.incarnation);
+            let first = ledger.readers.entry(record.epochs.source).or_insert_with(|| process.clone()).clone();
+            verdicts.push(properties::one_process_per_epoch(record.epochs.source, &first, &process));
         }
         if let Some(before) = &before {
             verdicts.push(properties::epochs_grow(before.epochs, record.epochs));

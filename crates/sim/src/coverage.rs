@@ -36,7 +36,7 @@ coverage! {
     proofs_drained, proofs_kernel_lock, proofs_new_boot, proofs_operator,
     publications, published_without_proof, abandoned, repairs, quarantines, exhausted, exhausted_ended, partitions,
     awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points,
-    rebooted_for_proof,
+    rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken,
 }
 
 impl Coverage {
@@ -45,6 +45,7 @@ impl Coverage {
             RunFailureKind::Flush => self.flush_failures += 1,
             RunFailureKind::Io => self.io_failures += 1,
             RunFailureKind::Mismatch | RunFailureKind::FullMismatch => self.mismatches += 1,
+            RunFailureKind::Link => self.streams_broken += 1,
             _ => self.snapshot_failures += 1,
         }
     }
@@ -67,6 +68,8 @@ impl Coverage {
             EventCode::Exhausted => self.exhausted += 1,
             EventCode::ExhaustedEnded => self.exhausted_ended += 1,
             EventCode::PartitionSuspected => self.partitions += 1,
+            EventCode::ReaderGranted => self.readers_granted += 1,
+            EventCode::SourceExhausted => self.source_exhausted += 1,
             EventCode::AwaitingProof => self.awaiting_proof += 1,
             _ => {}
         }

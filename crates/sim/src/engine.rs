@@ -1,11 +1,13 @@
 //! The block engine's model: it opens, locks, prepares, copies block by block, flushes, and says what it did. Slower and
 //! clumsier than the real one on purpose: between any two of its steps its process can be stopped or killed.
 
+use std::collections::BTreeMap;
+
 use tanist_model::id::{ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
-use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
-use tanist_protocol::message::{FenceReport, RunFailureKind};
+use tanist_protocol::agent::{EngineCommand, EngineEvent, EngineSource, Input, Phase, Work};
+use tanist_protocol::message::{FenceReport, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
 use crate::disk::{Boot, DescriptorId, Write, WriteId};
@@ -16,6 +18,8 @@ use crate::world::{Event, World};
 /// How many blocks a writer may be ahead of its last committed checkpoint.
 const WINDOW_BLOCKS: usize = 6;
 const QUEUE_DEPTH: usize = 3;
+/// A stream from which nothing comes for so long is broken.
+const STREAM_SILENCE_US: u64 = 3_000_000;
 
 /// What an engine was waiting for.
 #[derive(Clone, Debug)]
@@ -38,14 +42,18 @@ pub struct Job {
     pub run: RunId,
     pub snapshot: BoundSnapshot,
     /// Blocks submitted, flushed, committed.
-    next: usize,
+    pub next: usize,
     durable: usize,
     committed: usize,
     in_flight: usize,
     stride: usize,
     flushing: bool,
     verifying: bool,
-    failed: Option<RunFailureKind>,
+    pub failed: Option<RunFailureKind>,
+    /// The stream that it copies from, in the networked form, what has come of it, and when.
+    pub stream: Option<StreamKey>,
+    pub received: BTreeMap<usize, u64>,
+    pub heard: u64,
 }
 
 /// The engine of one replication and epochs in one process.
@@ -79,7 +87,7 @@ impl World {
         self.agents[agent].process.as_mut()?.engines.get_mut(&key)
     }
 
-    fn pid_of(&self, agent: usize) -> Pid {
+    pub fn pid_of(&self, agent: usize) -> Pid {
         self.agents[agent].process.as_ref().map_or(0, |p| p.shell.pid)
     }
 
@@ -115,9 +123,14 @@ impl World {
                 let wait = self.rng.between(500, 30_000);
                 self.after(agent, key, generation, wait, EngineEventKind::Prepared { run, attempt, mode, keep });
             }
-            EngineCommand::Copy { run, snapshot, from, committed } => {
-                self.start_copy(agent, key, run, snapshot, (from, committed));
+            EngineCommand::Copy { run, snapshot, from, committed, source } => {
+                let stream = match source {
+                    EngineSource::Local => None,
+                    EngineSource::Stream { stream, .. } => Some(stream),
+                };
+                self.start_copy(agent, key, run, snapshot, (from, committed), stream);
             }
+            EngineCommand::Keep { run, keep } => self.keep(agent, key, run, keep),
             EngineCommand::Committed { run, seq } => {
                 if let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()).filter(|j| j.run == run) {
                     job.committed = job.committed.max(blocks(seq));
@@ -237,6 +250,11 @@ impl World {
             return self.report(agent, key, EngineEvent::RunFailed { run, kind: RunFailureKind::Snapshot, reason });
         }
         let kept = keep.filter(|_| self.scenario.target_snapshots).map(|id| self.keep_target(volume, id));
+        let snapshot = self.make_snapshot(volume, attempt, mode);
+        self.report(agent, key, EngineEvent::SnapshotMade { run, snapshot, kept });
+    }
+
+    pub fn make_snapshot(&mut self, volume: usize, attempt: SnapshotId, mode: SourceMode) -> BoundSnapshot {
         let source = &mut self.disks.sources[volume];
         let uid = match mode {
             SourceMode::Snapshot => {
@@ -248,8 +266,13 @@ impl World {
             SourceMode::Live => format!("live-{attempt}"),
         };
         let size_bytes = source.blocks.len() as u64 * BLOCK_BYTES;
-        let snapshot = BoundSnapshot { id: attempt, uid, mode, size_bytes };
-        self.report(agent, key, EngineEvent::SnapshotMade { run, snapshot, kept });
+        BoundSnapshot { id: attempt, uid, mode, size_bytes }
+    }
+
+    fn keep(&mut self, agent: usize, key: EngineKey, run: RunId, keep: Option<SnapshotId>) {
+        let Some(volume) = self.engine_mut(agent, key).map(|e| e.volume) else { return };
+        let uid = keep.filter(|_| self.scenario.target_snapshots).map(|id| self.keep_target(volume, id));
+        self.report(agent, key, EngineEvent::Kept { run, uid });
     }
 
     fn keep_target(&mut self, volume: usize, id: SnapshotId) -> String {
@@ -266,7 +289,9 @@ impl World {
         run: RunId,
         snapshot: BoundSnapshot,
         (from, committed): (Checkpoint, u64),
+        stream: Option<StreamKey>,
     ) {
+        let now = self.now;
         let id = self.rng.draw();
         let stride = 1 + self.rng.index(4);
         let Some(engine) = self.engine_mut(agent, key) else { return };
@@ -283,6 +308,9 @@ impl World {
             flushing: false,
             verifying: false,
             failed: None,
+            stream,
+            received: BTreeMap::new(),
+            heard: now,
         });
         self.coverage.copies += 1;
         self.after(agent, key, id, 100, EngineEventKind::Pump);
@@ -322,7 +350,7 @@ impl World {
     }
 
     /// Takes the next step of whatever the engine is doing.
-    fn pump(&mut self, agent: usize, key: EngineKey) {
+    pub fn pump(&mut self, agent: usize, key: EngineKey) {
         let (total, now) = (self.scenario.blocks, self.now);
         let Some(engine) = self.engine_mut(agent, key).filter(|e| e.opened) else { return };
         let busy = engine.job.as_ref().is_some_and(|j| j.in_flight > 0 || j.flushing);
@@ -379,12 +407,20 @@ impl World {
         let Some(engine) = self.engine_mut(agent, key) else { return };
         let (volume, descriptor) = (engine.volume, engine.descriptor);
         let (Some(job), Some(descriptor)) = (engine.job.clone(), descriptor) else { return };
-        let read =
-            if broken_path { Err(RunFailureKind::Io) } else { self.read_source(volume, &job.snapshot, job.next) };
+        let read = match job.stream {
+            _ if broken_path => Err(RunFailureKind::Io),
+            None => self.read_source(volume, &job.snapshot, job.next),
+            Some(_) => match job.received.get(&job.next) {
+                Some(content) => Ok(*content),
+                None if self.now >= job.heard + STREAM_SILENCE_US => Err(RunFailureKind::Link),
+                None => return self.after(agent, key, job.id, 100_000, EngineEventKind::Pump),
+            },
+        };
         let Some(own) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()) else { return };
         match read {
             Err(kind) => own.failed = Some(kind),
             Ok(content) => {
+                own.received.remove(&job.next);
                 own.next += 1;
                 own.in_flight += 1;
                 let write = Write {
@@ -412,7 +448,7 @@ impl World {
         self.after(agent, key, job.id, wait, EngineEventKind::Pump);
     }
 
-    fn read_source(&self, volume: usize, snapshot: &BoundSnapshot, block: usize) -> Result<u64, RunFailureKind> {
+    pub fn read_source(&self, volume: usize, snapshot: &BoundSnapshot, block: usize) -> Result<u64, RunFailureKind> {
         let source = &self.disks.sources[volume];
         match snapshot.mode {
             SourceMode::Snapshot => match source.snapshots.get(&snapshot.id) {
@@ -520,7 +556,7 @@ impl World {
         self.report(agent, key, EngineEvent::Closed);
     }
 
-    fn remove_source_snapshots(&mut self, replication: ReplicationId, snapshots: &[SnapshotId]) {
+    pub fn remove_source_snapshots(&mut self, replication: ReplicationId, snapshots: &[SnapshotId]) {
         self.checker.snapshots_released(replication, snapshots);
         for source in &mut self.disks.sources {
             source.snapshots.retain(|id, _| !snapshots.contains(id));
@@ -561,7 +597,7 @@ impl World {
             }
             self.open_engine(agent, key, volume);
             self.opened(agent, key);
-            self.start_copy(agent, key, run, snapshot, (from, from.seq));
+            self.start_copy(agent, key, run, snapshot, (from, from.seq), None);
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod liveness;
 pub mod network;
 pub mod operator;
 pub mod process;
+mod reader;
 pub mod rng;
 pub mod scenario;
 pub mod server_shell;

@@ -78,7 +78,8 @@ impl World {
     }
 
     fn new_hierarchy(&mut self, name: ReplicationName) -> Command {
-        let mut agents = self.names.clone();
+        let reaches = |n: &usize| self.scenario.reach[*n].1;
+        let mut agents: Vec<_> = (0..self.names.len()).filter(reaches).map(|n| self.names[n].clone()).collect();
         for n in (1..agents.len()).rev() {
             agents.swap(n, self.rng.index(n + 1));
         }

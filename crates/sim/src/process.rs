@@ -9,12 +9,15 @@ use tanist_protocol::message::PeerAddress;
 use tanist_protocol::server::{self, ServerMachine};
 
 use crate::engine::Engine;
+use crate::reader::ReaderEngine;
 use crate::world::Event;
 
 pub type Pid = u64;
 
 /// One engine per replication and epochs, as in the product.
 pub type EngineKey = (ReplicationId, Epochs);
+/// One reader's engine per replication and source epoch.
+pub type ReaderKey = (ReplicationId, Epochs);
 
 /// What a process has read and not handled yet.
 #[derive(Debug)]
@@ -53,6 +56,7 @@ pub struct AgentProcess {
     pub pending: Option<u64>,
     pub connection: Option<u64>,
     pub engines: BTreeMap<EngineKey, Engine>,
+    pub readers: BTreeMap<ReaderKey, ReaderEngine>,
     pub watch: (Vec<PeerAddress>, Vec<VolumeAddress>),
     /// What this process was granted and what it has drained, as the checker saw it.
     pub granted: Vec<EngineKey>,

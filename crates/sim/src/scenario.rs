@@ -22,6 +22,8 @@ pub struct Scenario {
     pub agents: usize,
     /// The host of each agent.
     pub hosts: Vec<usize>,
+    /// The storage that each agent reaches: source, target.
+    pub reach: Vec<(bool, bool)>,
     /// The hosts are clones of one image: one machine id, and only their boot ids differ.
     pub cloned_hosts: bool,
     pub replications: usize,
@@ -47,14 +49,11 @@ impl Scenario {
     /// The scenario of a seed.
     #[must_use]
     pub fn of(rng: &mut Rng) -> Self {
-        let hosts = match rng.below(4) {
-            0 => vec![0, 0, 0],
-            1 => vec![0, 0, 1],
-            _ => vec![0, 1, 2],
-        };
+        let (hosts, reach) = if rng.chance(350) { networked(rng) } else { direct(rng) };
         Self {
-            agents: 3,
+            agents: hosts.len(),
             hosts,
+            reach,
             cloned_hosts: rng.chance(250),
             replications: 1 + usize::from(rng.chance(250)),
             blocks: 6 + rng.index(12),
@@ -73,6 +72,12 @@ impl Scenario {
         }
     }
 
+    /// Whether some agent reaches only one of the two storage systems.
+    #[must_use]
+    pub fn is_networked(&self) -> bool {
+        self.reach.iter().any(|reach| *reach != (true, true))
+    }
+
     /// The same world without faults and without an operator who interferes.
     #[must_use]
     pub fn calm(mut self) -> Self {
@@ -80,4 +85,24 @@ impl Scenario {
         (self.rival_servers, self.faults_end_us) = (false, 60_000_000);
         self
     }
+}
+
+/// Every agent reaches both storage systems.
+fn direct(rng: &mut Rng) -> (Vec<usize>, Vec<(bool, bool)>) {
+    let hosts = match rng.below(4) {
+        0 => vec![0, 0, 0],
+        1 => vec![0, 0, 1],
+        _ => vec![0, 1, 2],
+    };
+    (hosts, vec![(true, true); 3])
+}
+
+/// Two agents on each side; sometimes one of them reaches both.
+fn networked(rng: &mut Rng) -> (Vec<usize>, Vec<(bool, bool)>) {
+    let hosts = if rng.chance(300) { vec![0, 0, 1, 1] } else { vec![0, 1, 2, 3] };
+    let mut reach = vec![(true, false), (true, false), (false, true), (false, true)];
+    if rng.chance(400) {
+        reach[rng.index(4)] = (true, true);
+    }
+    (hosts, reach)
 }

@@ -17,7 +17,8 @@ use crate::engine::EngineEventKind;
 use crate::faults::Fault;
 use crate::network::{Connection, Payload};
 use crate::operator::Operator;
-use crate::process::{AgentSlot, EngineKey, Host, Item, Pid, ServerProcess};
+use crate::process::{AgentSlot, EngineKey, Host, Item, Pid, ReaderKey, ServerProcess};
+use crate::reader::{Frame, ReaderEventKind};
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::server_shell::Commits;
@@ -54,6 +55,17 @@ pub enum Event {
         key: EngineKey,
         generation: u64,
         kind: EngineEventKind,
+    },
+    Reader {
+        pid: Pid,
+        key: ReaderKey,
+        generation: u64,
+        kind: ReaderEventKind,
+    },
+    /// Something of a stream arrives at the holder's process.
+    Frame {
+        pid: Pid,
+        frame: Frame,
     },
     WriteLands(WriteId),
     Fault,
@@ -223,6 +235,8 @@ impl World {
             Event::Look(pid) => self.look_as_usual(pid),
             Event::Looked { pid, survey, canaries, peers } => self.looked(pid, survey, canaries, peers),
             Event::Engine { pid, key, generation, kind } => self.on_engine(pid, key, generation, kind),
+            Event::Reader { pid, key, generation, kind } => self.on_reader(pid, key, generation, kind),
+            Event::Frame { pid, frame } => self.frame_arrives(pid, &frame),
             Event::WriteLands(id) => self.write_lands(id),
             Event::Fault => self.fault(),
             Event::Undo(fault) => self.undo(&fault),
@@ -334,7 +348,9 @@ fn target_of(event: &Event) -> Option<Pid> {
         | Event::Connect(pid)
         | Event::Look(pid)
         | Event::Looked { pid, .. }
-        | Event::Engine { pid, .. } => Some(*pid),
+        | Event::Engine { pid, .. }
+        | Event::Reader { pid, .. }
+        | Event::Frame { pid, .. } => Some(*pid),
         _ => None,
     }
 }

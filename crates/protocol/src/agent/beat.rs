@@ -7,7 +7,7 @@ use tanist_model::time::Monotonic;
 use tanist_model::volume::{StorageReport, VolumeReport};
 
 use super::AgentMachine;
-use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, OrderNumber, PeerReport};
+use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, OrderNumber, PeerReport, RoleReport};
 
 /// When the next beat is due, and what it carries.
 #[derive(Debug, Default)]
@@ -67,16 +67,22 @@ impl AgentMachine {
             highest_term: self.highest_term,
             storage,
             volumes,
-            roles: self.roles.iter().map(|(id, role)| role.report(*id)).collect(),
+            roles: self.role_reports(),
             granted: self.identity.granted.clone(),
         };
         self.send(AgentMessage::Hello(Box::new(hello)));
         self.beat.hurry();
     }
 
+    fn role_reports(&self) -> Vec<RoleReport> {
+        let held = self.roles.iter().map(|(id, role)| role.report(*id));
+        let read = self.readings.iter().map(|(id, reading)| reading.report(*id));
+        held.chain(read).collect()
+    }
+
     /// The pace of the busiest role.
     fn pace(&self) -> std::time::Duration {
-        if self.roles.values().any(super::Role::is_acting) {
+        if self.roles.values().any(super::Role::is_acting) || !self.readings.is_empty() {
             self.timers.beat_acting
         } else if self.beat.failover {
             self.timers.beat_failover
@@ -98,7 +104,7 @@ impl AgentMachine {
             self.beat.canaries.values().map(|(c, at)| CanaryReport { age_ms: c.age_ms + age_ms(*at), ..c.clone() });
         let peers = self.beat.peers.values().map(|(p, at)| PeerReport { age_ms: p.age_ms + age_ms(*at), ..p.clone() });
         let heartbeat = Heartbeat {
-            roles: self.roles.iter().map(|(id, role)| role.report(*id)).collect(),
+            roles: self.role_reports(),
             canaries: canaries.collect(),
             peers: peers.collect(),
             watching: self.beat.watching,

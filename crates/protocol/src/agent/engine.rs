@@ -1,11 +1,13 @@
 //! What the agent's machine asks of the block engine, and what the engine answers. One engine a replication and epochs.
 
-use tanist_model::id::{RunId, SnapshotId};
+use tanist_model::id::{AgentName, Incarnation, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::time::Timestamp;
 
-use crate::message::{Assignment, FenceReport, Release, RunFailureKind, RunProgress};
+use crate::message::{
+    Assignment, FenceReport, PeerAddress, ReadAssignment, Release, RunFailureKind, RunProgress, StreamKey,
+};
 
 /// A command to the engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +19,9 @@ pub enum EngineCommand {
     /// Make the target snapshot that keeps the last recovery point, then the source snapshot.
     Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
     /// Copy from a checkpoint; everything after it is written again, whatever the target holds.
-    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64 },
+    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64, source: EngineSource },
+    /// Make the target snapshot that keeps the last recovery point, and nothing else.
+    Keep { run: RunId, keep: Option<SnapshotId> },
     /// The server has committed a checkpoint.
     Committed { run: RunId, seq: u64 },
     /// Stop at a checkpoint; volumes stay open.
@@ -26,6 +30,61 @@ pub enum EngineCommand {
     Release { snapshots: Vec<SnapshotId> },
     /// Stop, end all I/O, close. `graceful`: with a last checkpoint. `release`: remove these snapshots before closing.
     Close { graceful: bool, release: Option<Release> },
+}
+
+/// Where the engine of a holder gets the source's bytes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EngineSource {
+    /// The volume itself.
+    Local,
+    /// What this process sends, admitted only with exactly this key.
+    Stream { stream: StreamKey, reader: (AgentName, Incarnation) },
+}
+
+/// A command to the engine of a reader. One engine a replication and source epoch; it begins with its first command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReaderCommand {
+    Prepare {
+        assignment: Box<ReadAssignment>,
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+    },
+    /// Send; an earlier sending is ended first.
+    Send {
+        assignment: Box<ReadAssignment>,
+        run: RunId,
+        snapshot: BoundSnapshot,
+        holder: PeerAddress,
+        stream: StreamKey,
+    },
+    /// Stop sending.
+    Rest,
+    Release {
+        assignment: Box<ReadAssignment>,
+        snapshots: Vec<SnapshotId>,
+    },
+    Close,
+}
+
+/// A report of the engine of a reader.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReaderEvent {
+    SnapshotMade {
+        run: RunId,
+        snapshot: BoundSnapshot,
+    },
+    Failed {
+        run: RunId,
+        kind: RunFailureKind,
+        reason: String,
+    },
+    Progress {
+        run: RunId,
+        progress: RunProgress,
+    },
+    /// All is released and closed.
+    Closed,
 }
 
 /// A report of the engine.
@@ -64,6 +123,10 @@ pub enum EngineEvent {
     },
     Halted {
         run: RunId,
+    },
+    Kept {
+        run: RunId,
+        uid: Option<String>,
     },
     Progress {
         run: RunId,

@@ -6,6 +6,7 @@
 mod beat;
 mod engine;
 mod order;
+mod read;
 mod role;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,8 @@ use crate::mutation::Mutations;
 use crate::random::IdSource;
 use crate::timers::Timers;
 
-pub use engine::{EngineCommand, EngineEvent};
+pub use engine::{EngineCommand, EngineEvent, EngineSource, ReaderCommand, ReaderEvent};
+pub use read::{ReadWork, Reading};
 pub use role::{Phase, Role, Work};
 
 /// What can happen to an agent.
@@ -38,6 +40,12 @@ pub enum Input {
         replication: ReplicationId,
         epochs: Epochs,
         event: EngineEvent,
+    },
+    /// The engine of a reader reports.
+    Reader {
+        replication: ReplicationId,
+        epochs: Epochs,
+        event: ReaderEvent,
     },
     /// Results of canary reads and pings.
     Seen {
@@ -59,6 +67,11 @@ pub enum Effect {
         replication: ReplicationId,
         epochs: Epochs,
         command: EngineCommand,
+    },
+    Reader {
+        replication: ReplicationId,
+        epochs: Epochs,
+        command: ReaderCommand,
     },
     /// Read these volumes and ping these peers from now on.
     Watch {
@@ -126,6 +139,8 @@ pub struct AgentMachine {
     highest_term: Term,
     connected: bool,
     roles: BTreeMap<ReplicationId, Role>,
+    /// What it reads for holders elsewhere.
+    readings: BTreeMap<ReplicationId, Reading>,
     /// Engines of this process that hold descriptors, also those of superseded epochs.
     open: BTreeMap<ReplicationId, Vec<Epochs>>,
     /// Ended epochs under a later role whose end the server has not on record: when that was last said.
@@ -154,6 +169,7 @@ impl AgentMachine {
             highest_term: Term(0),
             connected: false,
             roles: BTreeMap::new(),
+            readings: BTreeMap::new(),
             open: BTreeMap::new(),
             owed: BTreeMap::new(),
             assignments: BTreeMap::new(),
@@ -171,6 +187,7 @@ impl AgentMachine {
             Input::Disconnected => self.connected = false,
             Input::Message(message) => self.handle_message(message),
             Input::Engine { replication, epochs, event } => self.handle_engine(replication, epochs, event),
+            Input::Reader { replication, epochs, event } => self.handle_reader(replication, epochs, event),
             Input::Seen { canaries, peers } => {
                 self.judge_own_reads(&canaries);
                 self.beat.note(canaries, peers, now.monotonic);
@@ -210,6 +227,11 @@ impl AgentMachine {
         if self.connected {
             self.out.perform(Effect::Send(message));
         }
+    }
+
+    #[must_use]
+    pub fn readings(&self) -> &BTreeMap<ReplicationId, Reading> {
+        &self.readings
     }
 
     fn engine(&mut self, replication: ReplicationId, epochs: Epochs, command: EngineCommand) {
@@ -282,6 +304,7 @@ impl AgentMachine {
             .filter(|(id, role)| matches!(role.phase, Phase::Active { .. }) && uses(id))
             .map(|(id, role)| (*id, role.epochs))
             .collect();
+        self.fail_readings_of(volume, reason);
         for (replication, epochs) in concerned {
             let reason = format!("it cannot read {volume}: {reason}");
             self.send(AgentMessage::Unfit { replication, epochs, reason });
@@ -291,6 +314,7 @@ impl AgentMachine {
 
     fn on_tick(&mut self) {
         self.resend();
+        self.resend_readings();
         self.expire_local_drain();
         self.retry_locks();
         self.beat_if_due();
@@ -310,7 +334,11 @@ impl AgentMachine {
     fn finish_leaving(&mut self) {
         let Some(since) = self.leaving else { return };
         let owes = self.connected && !self.owed.is_empty();
-        if self.open.is_empty() && !owes && self.roles.values().all(|role| !role.owes_word(self.connected)) {
+        if self.open.is_empty()
+            && self.readings.is_empty()
+            && !owes
+            && self.roles.values().all(|role| !role.owes_word(self.connected))
+        {
             self.out.perform(Effect::Exit);
             return;
         }
@@ -319,6 +347,7 @@ impl AgentMachine {
             self.out.perform(Effect::Exit);
             return;
         }
+        self.end_readings();
         let patience = if self.connected { self.timers.handover } else { std::time::Duration::ZERO };
         if self.now.monotonic.since(since) >= patience {
             self.end_roles(true);
@@ -327,6 +356,7 @@ impl AgentMachine {
 
     fn end_all_roles(&mut self) {
         self.end_roles(false);
+        self.end_readings();
     }
 
     fn end_roles(&mut self, graceful: bool) {

@@ -4,8 +4,8 @@ use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::run::Checkpoint;
 
 use super::role::{Phase, Role, Work};
-use super::{AgentMachine, EngineCommand, EngineEvent};
-use crate::message::{AgentMessage, OrderNumber, RunEnd, RunOrder, ServerMessage, Stamp};
+use super::{AgentMachine, EngineCommand, EngineEvent, EngineSource};
+use crate::message::{AgentMessage, OrderNumber, RunEnd, RunOrder, ServerMessage, SourceAccess, Stamp, StreamKey};
 use crate::mutation::Mutation;
 
 impl AgentMachine {
@@ -49,16 +49,41 @@ impl AgentMachine {
                 *work = Work::Preparing { run };
                 self.engine(id, epochs, EngineCommand::Prepare { run, attempt, mode, keep });
             }
-            RunOrder::Copy { run, snapshot, from, committed } => {
-                let bound = matches!(work, Work::AwaitBound { run: waiting, .. } if *waiting == run);
-                if idle || bound {
-                    *work = Work::Copying { run, unacknowledged: None, sent: now };
-                    self.engine(id, epochs, EngineCommand::Copy { run, snapshot, from, committed });
+            // A snapshot that it has made itself, before there was a reader, is nobody's any more.
+            RunOrder::Keep { run, keep } if idle || matches!(work, Work::AwaitBound { .. }) => {
+                *work = Work::Keeping { run };
+                self.engine(id, epochs, EngineCommand::Keep { run, keep });
+            }
+            RunOrder::Copy { run, snapshot, from, committed, source } => {
+                let waits = matches!(work, Work::AwaitBound { run: waiting, .. } | Work::Keeping { run: waiting } if *waiting == run);
+                if idle || waits {
+                    let stream = self.stream_from(&source, from.seq);
+                    self.begin_copy(stamp, Work::Copying { run, stream, unacknowledged: None, sent: now });
+                    let source = stream
+                        .zip(source.reader())
+                        .map_or(EngineSource::Local, |(stream, reader)| EngineSource::Stream { stream, reader });
+                    self.engine(id, epochs, EngineCommand::Copy { run, snapshot, from, committed, source });
                 }
             }
-            RunOrder::Prepare { .. } => {}
+            RunOrder::Prepare { .. } | RunOrder::Keep { .. } => {}
         }
         self.beat.hurry();
+    }
+
+    fn begin_copy(&mut self, stamp: &Stamp, copying: Work) {
+        if let Some(work) = self.active(stamp) {
+            *work = copying;
+        }
+    }
+
+    /// Each opening has a generation of its own: frames of an earlier one are not admitted.
+    fn stream_from(&mut self, source: &SourceAccess, from: u64) -> Option<StreamKey> {
+        match source {
+            SourceAccess::Local => None,
+            SourceAccess::Remote { epochs, .. } => {
+                Some(StreamKey { epochs: *epochs, generation: self.ids.generation(), from })
+            }
+        }
     }
 
     fn handle_bound(&mut self, stamp: &Stamp, run: RunId, bound: SnapshotId) {
@@ -69,8 +94,9 @@ impl AgentMachine {
             return;
         }
         let snapshot = snapshot.clone();
-        *work = Work::Copying { run, unacknowledged: None, sent: now };
-        let command = EngineCommand::Copy { run, snapshot, from: Checkpoint::START, committed: 0 };
+        *work = Work::Copying { run, stream: None, unacknowledged: None, sent: now };
+        let (from, source) = (Checkpoint::START, EngineSource::Local);
+        let command = EngineCommand::Copy { run, snapshot, from, committed: 0, source };
         self.engine(stamp.replication, stamp.epochs, command);
     }
 
@@ -149,9 +175,16 @@ impl AgentMachine {
                     kept,
                 });
                 if unbound_allowed {
-                    let command = EngineCommand::Copy { run, snapshot, from: Checkpoint::START, committed: 0 };
+                    let (from, source) = (Checkpoint::START, EngineSource::Local);
+                    let command = EngineCommand::Copy { run, snapshot, from, committed: 0, source };
                     self.engine(id, epochs, command);
                 }
+            }
+            EngineEvent::Kept { run, uid } => {
+                let Some(work) = working_on(role, run) else { return };
+                // Should this word be lost, the order is repeated, and keeping twice is keeping once.
+                *work = Work::Idle;
+                self.send(AgentMessage::Kept { replication: id, epochs, run, uid });
             }
             EngineEvent::Durable { run, checkpoint, at } => {
                 if let Some(Work::Copying { unacknowledged, sent, .. }) = working_on(role, run) {
@@ -164,7 +197,7 @@ impl AgentMachine {
             }
             EngineEvent::CopyDone { run, checkpoint, verified } => {
                 let Some(work) = working_on(role, run) else { return };
-                *work = Work::AwaitPublish { run, checkpoint, verified, sent: now };
+                *work = Work::AwaitPublish { run, stream: work.stream(), checkpoint, verified, sent: now };
                 self.send(AgentMessage::RunComplete { replication: id, epochs, run, checkpoint, verified });
             }
             EngineEvent::RunFailed { run, kind, reason } => {
@@ -277,7 +310,7 @@ fn unanswered(
             let (run, snapshot, kept) = (*run, snapshot.clone(), kept.clone());
             AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept }
         }),
-        Phase::Active { work: Work::Copying { run, unacknowledged: Some((checkpoint, at)), sent } } => due(sent)
+        Phase::Active { work: Work::Copying { run, unacknowledged: Some((checkpoint, at)), sent, .. } } => due(sent)
             .then_some(AgentMessage::Checkpoint {
                 replication,
                 epochs,
@@ -285,7 +318,7 @@ fn unanswered(
                 checkpoint: *checkpoint,
                 durable_at: *at,
             }),
-        Phase::Active { work: Work::AwaitPublish { run, checkpoint, verified, sent } } => {
+        Phase::Active { work: Work::AwaitPublish { run, checkpoint, verified, sent, .. } } => {
             due(sent).then_some(AgentMessage::RunComplete {
                 replication,
                 epochs,

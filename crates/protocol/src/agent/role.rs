@@ -1,13 +1,14 @@
 //! A role: one replication, one pair of epochs, and how far this process is with them.
 
 use tanist_model::id::{CommandId, Epochs, Nonce, ReplicationId, RunId};
+use tanist_model::replication::Side;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::time::{Monotonic, Timestamp};
 
 use super::{AgentMachine, Effect, EngineCommand};
 use crate::message::{
     AgentMessage, Assignment, FenceReport, OrderNumber, Release, RoleReport, RoleState, RunProgress, ServerMessage,
-    Stamp,
+    Stamp, StreamKey,
 };
 use crate::mutation::Mutation;
 
@@ -28,11 +29,18 @@ pub enum Work {
     /// `unacknowledged` is the newest checkpoint that the server has not confirmed.
     Copying {
         run: RunId,
+        /// What it receives, in the networked form.
+        stream: Option<StreamKey>,
         unacknowledged: Option<(Checkpoint, Timestamp)>,
         sent: Monotonic,
     },
+    /// The last recovery point is being kept, or is kept and the server has not said that it knows.
+    Keeping {
+        run: RunId,
+    },
     AwaitPublish {
         run: RunId,
+        stream: Option<StreamKey>,
         checkpoint: Checkpoint,
         verified: bool,
         sent: Monotonic,
@@ -44,10 +52,19 @@ pub enum Work {
 
 impl Work {
     #[must_use]
+    pub fn stream(&self) -> Option<StreamKey> {
+        match self {
+            Self::Copying { stream, .. } | Self::AwaitPublish { stream, .. } => *stream,
+            _ => None,
+        }
+    }
+
+    #[must_use]
     pub fn run(&self) -> Option<RunId> {
         match self {
             Self::Idle => None,
             Self::Preparing { run }
+            | Self::Keeping { run }
             | Self::AwaitBound { run, .. }
             | Self::Copying { run, .. }
             | Self::AwaitPublish { run, .. }
@@ -145,6 +162,8 @@ impl Role {
         let run = self.work().and_then(Work::run);
         RoleReport {
             replication,
+            side: Side::Target,
+            stream: self.work().and_then(Work::stream),
             epochs: self.epochs,
             state: self.state(),
             fence: self.fence.clone(),
@@ -155,7 +174,14 @@ impl Role {
 }
 
 impl AgentMachine {
-    pub(super) fn handle_command(&mut self, message: ServerMessage) {
+    pub(super) fn handle_command(&mut self, mut message: ServerMessage) {
+        if let ServerMessage::Read { stamp, number, assignment, order } = message {
+            return self.handle_read(&stamp, number, *assignment, *order);
+        }
+        if let ServerMessage::EndRead { stamp } = message {
+            return self.end_reading(&stamp);
+        }
+        self.take_under_own_epochs(&mut message);
         let Some(stamp) = message.stamp() else { return };
         let older = self.roles.get(&stamp.replication).is_some_and(|role| stamp.epochs.is_older_than(role.epochs));
         // The end of an epoch is said and noted whatever came after it.
@@ -172,6 +198,14 @@ impl AgentMachine {
             ServerMessage::StepDown { stamp } => self.end_role(stamp.replication, stamp.epochs, None, false),
             ServerMessage::DrainedNoted { stamp } => self.note_drained(stamp),
             order => self.handle_order(order),
+        }
+    }
+
+    /// The source's epoch rises under a holder of the networked form; it stays who it was granted to be.
+    fn take_under_own_epochs(&self, message: &mut ServerMessage) {
+        let Some(stamp) = message.stamp_mut() else { return };
+        if let Some(role) = self.roles.get(&stamp.replication).filter(|r| r.epochs.same_holder(stamp.epochs)) {
+            stamp.epochs = role.epochs;
         }
     }
 
@@ -411,6 +445,8 @@ impl ServerMessage {
             Self::Activate { stamp, .. }
             | Self::Grant { stamp, .. }
             | Self::OpenRun { stamp, .. }
+            | Self::Read { stamp, .. }
+            | Self::EndRead { stamp }
             | Self::SnapshotBound { stamp, .. }
             | Self::CheckpointAck { stamp, .. }
             | Self::CloseRun { stamp, .. }
@@ -422,6 +458,21 @@ impl ServerMessage {
             | Self::Watch { .. }
             | Self::Survey { .. }
             | Self::CertificateIssued { .. } => None,
+        }
+    }
+
+    fn stamp_mut(&mut self) -> Option<&mut Stamp> {
+        match self {
+            Self::Activate { stamp, .. }
+            | Self::Grant { stamp, .. }
+            | Self::OpenRun { stamp, .. }
+            | Self::SnapshotBound { stamp, .. }
+            | Self::CheckpointAck { stamp, .. }
+            | Self::CloseRun { stamp, .. }
+            | Self::Drain { stamp, .. }
+            | Self::StepDown { stamp }
+            | Self::DrainedNoted { stamp } => Some(stamp),
+            _ => None,
         }
     }
 }

@@ -69,7 +69,8 @@ impl ServerMachine {
         let mut next = run.clone();
         next.checkpoint = checkpoint;
         next.failure = None;
-        next.checkpoint_epochs = epochs;
+        // The holder is who it was granted to be; which reader sent the bytes, it may not know yet.
+        next.checkpoint_epochs = Epochs { source: record.epochs.source, target: epochs.target };
         next.checkpoint_at = Some(self.now.wall);
         next.agent = Some(agent.clone());
         next.state = match record.policy.verify {

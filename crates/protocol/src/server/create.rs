@@ -45,6 +45,7 @@ impl ServerMachine {
             created_at: self.now.wall,
             epochs: Epochs::default(),
             holder: None,
+            reader: None,
             vacancy: None,
             handover: None,
             unproven: Vec::new(),

@@ -13,16 +13,22 @@ use crate::mutation::Mutation;
 impl ServerMachine {
     /// The agents of a replication by rank, each with the reason it is passed over, if there is one.
     ///
-    /// In the direct form one agent acts for both sides: the target's order counts, and the agent must stand in both.
+    /// For the target's side: the holder writes. Whether it reads the source itself is settled when it has work.
     #[must_use]
     pub fn candidates(&self, replication: &ReplicationRecord) -> Vec<Candidate> {
-        let order = replication.target.hierarchy.iter().enumerate();
+        self.candidates_of(replication, Side::Target)
+    }
+
+    /// The agents of one side by rank, each with the reason it is passed over, if there is one.
+    #[must_use]
+    pub fn candidates_of(&self, replication: &ReplicationRecord, side: Side) -> Vec<Candidate> {
+        let order = replication.side(side).hierarchy.iter().enumerate();
         order
             .map(|(position, agent)| Candidate {
                 agent: agent.clone(),
                 rank: Rank(u8::try_from(position + 1).unwrap_or(u8::MAX)),
                 damped: self.is_damped(agent),
-                passed_over: self.why_ineligible(replication, agent),
+                passed_over: self.why_ineligible_for(replication, agent, side),
             })
             .collect()
     }
@@ -45,19 +51,25 @@ impl ServerMachine {
         self.state.agents.get(agent).is_some_and(|a| a.penalty.is_damped(self.now.wall))
     }
 
-    /// Why an agent cannot act for a replication now; `None` if it can.
+    /// Why an agent can act for no side of a replication now; `None` if it can.
     #[must_use]
     pub fn why_ineligible(&self, replication: &ReplicationRecord, agent: &AgentName) -> Option<String> {
+        let stands =
+            [Side::Target, Side::Source].into_iter().filter(|s| replication.side(*s).hierarchy.contains(agent));
+        let mut reasons = stands.map(|side| self.why_ineligible_for(replication, agent, side));
+        let first = reasons.next()?;
+        if first.is_none() || reasons.any(|r| r.is_none()) { None } else { first }
+    }
+
+    /// Why an agent cannot act for one side of a replication now; `None` if it can.
+    #[must_use]
+    pub fn why_ineligible_for(&self, replication: &ReplicationRecord, agent: &AgentName, side: Side) -> Option<String> {
         let session = match self.live_session(agent) {
             Ok(session) => session,
             Err(reason) => return Some(reason),
         };
-        if !replication.source.hierarchy.contains(agent) {
-            return Some("it is not in the source's hierarchy; the direct form needs both sides".to_owned());
-        }
-        self.why_declined(replication, session)
-            .or_else(|| self.why_unreadable(session, Side::Source, &replication.source))
-            .or_else(|| self.why_unreadable(session, Side::Target, &replication.target))
+        self.why_declined(replication, session, side)
+            .or_else(|| self.why_unreadable(session, side, replication.side(side)))
             .or_else(|| self.why_isolated(replication, agent, session))
     }
 
@@ -90,8 +102,8 @@ impl ServerMachine {
         Ok(session)
     }
 
-    fn why_declined(&self, replication: &ReplicationRecord, session: &Session) -> Option<String> {
-        let declined = session.declined.get(&replication.id)?;
+    fn why_declined(&self, replication: &ReplicationRecord, session: &Session, side: Side) -> Option<String> {
+        let declined = session.declined.get(&(replication.id, side))?;
         // Whatever the epoch is by now: agents that decline one after the other must not keep the next one from its turn.
         let still = self.now.monotonic.since(declined.at) < self.timers.decline;
         still.then(|| format!("it declined: {}", declined.reason))
@@ -119,8 +131,9 @@ impl ServerMachine {
 
     /// Peers that are themselves in touch with the server must be reached: an agent cut off from them is half dead.
     fn why_isolated(&self, replication: &ReplicationRecord, agent: &AgentName, session: &Session) -> Option<String> {
-        let others = replication.target.hierarchy.iter().filter(|other| *other != agent);
-        others.filter(|other| self.beats_at_once(other)).find_map(|other| {
+        let others = replication.target.hierarchy.iter().chain(replication.source.hierarchy.iter());
+        let mut others = others.filter(|other| *other != agent);
+        others.by_ref().filter(|other| self.beats_at_once(other)).find_map(|other| {
             let Some(seen) = session.peers.get(other) else {
                 return Some(format!("it has not reached its peer {other} yet"));
             };

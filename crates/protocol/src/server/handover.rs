@@ -5,7 +5,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::AgentName;
 use tanist_model::policy::SourceMode;
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{Handover, Holder, ReplicationRecord};
+use tanist_model::replication::{Handover, Holder, ReplicationRecord, Side};
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
 
@@ -16,8 +16,7 @@ impl ServerMachine {
     /// The holder should not act any more although it is well.
     pub(super) fn wants_away(&self, record: &ReplicationRecord, holder: &Holder) -> bool {
         let drained = self.state.agents.get(&holder.agent).is_some_and(|a| a.drained);
-        let outside =
-            !record.target.hierarchy.contains(&holder.agent) || !record.source.hierarchy.contains(&holder.agent);
+        let outside = !record.target.hierarchy.contains(&holder.agent);
         drained || outside || self.is_leaving(&holder.agent)
     }
 
@@ -82,7 +81,14 @@ impl ServerMachine {
     /// Removing a replication releases its target: a fence point. Then the holder removes what tanist made, and drains.
     pub(super) fn drive_delete(&mut self, record: &ReplicationRecord, holder: &Holder) {
         if self.may_advance(record) {
+            if !self.source_is_released(record, holder) {
+                return;
+            }
             let mut release = self.release_of(record);
+            if self.why_ineligible_for(record, &holder.agent, Side::Source).is_some() {
+                // What a reader made, the reader has removed.
+                release.source_snapshots.clear();
+            }
             // The last recovery point may have been kept for a run that was then never bound.
             release.target_snapshots.extend(record.published.map(super::run::target_snapshot_id));
             self.supervision_mut(record.id).release_ordered = true;
@@ -106,7 +112,7 @@ impl ServerMachine {
         ordered || nobody || self.release_of(record) == Release::default()
     }
 
-    fn release_of(&self, record: &ReplicationRecord) -> Release {
+    pub(super) fn release_of(&self, record: &ReplicationRecord) -> Release {
         let runs = self.state.runs.values().filter(|r| r.replication == record.id);
         let mut release = Release::default();
         for run in runs {

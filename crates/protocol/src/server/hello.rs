@@ -4,7 +4,7 @@ use tanist_model::agent::AgentRecord;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, Term};
-use tanist_model::replication::ReplicationRecord;
+use tanist_model::replication::{ReplicationRecord, Side};
 
 use super::session::{ConnectionId, Declined, Session};
 use super::{Effect, ServerMachine};
@@ -137,8 +137,12 @@ impl ServerMachine {
             epochs,
             incarnation,
         }));
+        let ended = self.stale_readings(agent, session);
         for stamp in stale {
             self.send(agent, ServerMessage::StepDown { stamp });
+        }
+        for stamp in ended {
+            self.send(agent, ServerMessage::EndRead { stamp });
         }
     }
 
@@ -160,7 +164,7 @@ impl ServerMachine {
     /// Whether this agent's present process holds these epochs.
     pub(super) fn is_current(&self, agent: &AgentName, replication: ReplicationId, epochs: Epochs) -> bool {
         let Some(record) = self.state.replications.get(&replication) else { return false };
-        record.epochs == epochs && self.holder_session(record).is_some_and(|(holder, _)| holder == agent)
+        record.epochs.same_holder(epochs) && self.holder_session(record).is_some_and(|(holder, _)| holder == agent)
     }
 
     /// The holder and its session, if the very process that was granted the epochs is the one that spoke last.
@@ -275,7 +279,7 @@ impl ServerMachine {
         if let Some(session) =
             self.sessions.get_mut(agent).filter(|_| self.state.replications.contains_key(&replication))
         {
-            session.declined.insert(replication, Declined { epochs, reason, at, while_acting });
+            session.declined.insert((replication, Side::Target), Declined { epochs, reason, at, while_acting });
         }
         self.touched.insert(replication);
     }
@@ -313,11 +317,12 @@ impl ServerMachine {
         let mut peers = Vec::new();
         let mut volumes = Vec::new();
         for record in self.state.replications.values() {
-            for side in [&record.source, &record.target] {
-                if side.hierarchy.contains(agent) {
-                    volumes.push(side.volume.clone());
-                    peers.extend(side.hierarchy.iter().filter(|p| *p != agent).cloned());
-                }
+            let sides = [&record.source, &record.target];
+            let stands = sides.iter().filter(|side| side.hierarchy.contains(agent));
+            volumes.extend(stands.map(|side| side.volume.clone()));
+            if sides.iter().any(|side| side.hierarchy.contains(agent)) {
+                let everyone = sides.iter().flat_map(|side| side.hierarchy.iter());
+                peers.extend(everyone.filter(|p| *p != agent).cloned());
             }
         }
         volumes.sort();

@@ -13,6 +13,7 @@ mod handover;
 mod hello;
 pub mod plan;
 mod proof;
+mod reader;
 mod restore;
 mod run;
 pub mod session;

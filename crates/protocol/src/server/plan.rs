@@ -26,15 +26,6 @@ impl ServerMachine {
         self.guard(create, source, target)?;
         let source_hierarchy = self.reaching(&hierarchy, &create.source);
         let target_hierarchy = self.reaching(&hierarchy, &create.target);
-        if !target_hierarchy.iter().any(|a| source_hierarchy.contains(a)) {
-            return Err(Refusal::new(RefusalCode::Conflict, "no agent reaches both volumes")
-                .cause(format!(
-                    "the source is reached by {}, the target by {}",
-                    join(&source_hierarchy),
-                    join(&target_hierarchy)
-                ))
-                .hint("this version copies in the direct form: give one agent access to both storage systems"));
-        }
         let mut plan = Plan {
             name: create.name.clone(),
             source: create.source.clone(),
@@ -42,7 +33,7 @@ impl ServerMachine {
             size_bytes: source.size_bytes,
             target_size_bytes: target.size_bytes,
             policy: create.policy.clone(),
-            form: "direct".to_owned(),
+            form: form(&source_hierarchy, &target_hierarchy).to_owned(),
             tier: FencingTier::F3,
             promise: String::new(),
             overwrites: what_is_overwritten(target),
@@ -73,7 +64,7 @@ impl ServerMachine {
             size_bytes: record.size_bytes,
             target_size_bytes: target_size.unwrap_or(record.size_bytes),
             policy: record.policy.clone(),
-            form: "direct".to_owned(),
+            form: form(&source_hierarchy, &target_hierarchy).to_owned(),
             tier,
             promise: tier.promise().to_owned(),
             overwrites: "the target belongs to this replication".to_owned(),
@@ -260,8 +251,16 @@ impl ServerMachine {
         let missing: Vec<String> = create
             .agents
             .iter()
-            .filter(|a| self.report(a, &create.source).is_none() || self.report(a, &create.target).is_none())
-            .map(|a| format!("agent {a} does not reach both volumes and cannot act in the direct form"))
+            .filter_map(|a| {
+                let (source, target) =
+                    (self.report(a, &create.source).is_some(), self.report(a, &create.target).is_some());
+                match (source, target) {
+                    (true, true) => None,
+                    (true, false) => Some(format!("agent {a} reaches only the source: it can read for another agent")),
+                    (false, true) => Some(format!("agent {a} reaches only the target: another agent reads for it")),
+                    (false, false) => Some(format!("agent {a} reaches neither volume and stands in no hierarchy")),
+                }
+            })
             .collect();
         remarks.extend(missing);
         remarks
@@ -372,9 +371,7 @@ fn what_is_overwritten(target: &VolumeReport) -> String {
     }
 }
 
-fn join(agents: &[AgentName]) -> String {
-    if agents.is_empty() {
-        return "nobody".to_owned();
-    }
-    agents.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// Direct: the first agent of the target's order reads the source itself. Networked: another one reads for it.
+fn form(sources: &[AgentName], targets: &[AgentName]) -> &'static str {
+    if targets.first().is_some_and(|first| sources.contains(first)) { "direct" } else { "networked" }
 }

@@ -3,7 +3,7 @@
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, ReplicationId};
-use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, UnprovenEpoch};
+use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, Side, UnprovenEpoch};
 use tanist_model::run::RunState;
 use tanist_model::takeover::{Evidence, ProvenEpoch, Vacancy};
 
@@ -172,7 +172,7 @@ impl ServerMachine {
             next.holder = None;
             next.handover = None;
             next.vacancy = Some(self.vacancy_left_by(&record, agent));
-            self.supervision_mut(id).suspicion = None;
+            self.supervision_mut(id).suspicions.remove(&Side::Target);
         }
         self.commit_proven(&record, next, proven, noted.into_iter().collect());
     }
@@ -183,8 +183,8 @@ impl ServerMachine {
         let session = self.sessions.get(agent);
         let leaving = session.is_some_and(|s| s.leaving);
         let unfit = session
-            .and_then(|s| s.declined.get(&record.id))
-            .filter(|d| d.epochs == record.epochs)
+            .and_then(|s| s.declined.get(&(record.id, Side::Target)))
+            .filter(|d| d.epochs.same_holder(record.epochs))
             .map(|d| Evidence::ReportedUnfit { reason: d.reason.clone() });
         let (evidence, since) = match (&record.handover, unfit) {
             (Some(handover), _) => (Evidence::Handover { by: handover.by.clone() }, handover.started_at),

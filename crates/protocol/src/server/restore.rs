@@ -20,7 +20,8 @@ impl ServerMachine {
         }
         let Some(session) = self.sessions.get(agent) else { return };
         let own = session.incarnation;
-        let works = |id: &ReplicationId, shown: &Epochs| session.roles.get(id).is_some_and(|r| r.epochs == *shown);
+        let works =
+            |id: &ReplicationId, shown: &Epochs| session.roles.get(id).is_some_and(|r| r.epochs.same_holder(*shown));
         // An epoch of an earlier process can no longer drain: only the lock, a new boot or an operator proves it quiet.
         let incarnation = |id, shown| if works(id, shown) { own } else { Incarnation(0) };
         let shown: Vec<_> = session.granted.iter().map(|(id, shown)| (*id, *shown, incarnation(id, shown))).collect();
@@ -48,6 +49,7 @@ impl ServerMachine {
                 target: record.epochs.target.max(shown.target),
             };
             next.holder = None;
+            next.reader = None;
             next.handover = None;
             next.vacancy = Some(self.vacancy_of_lost_epoch());
         }
@@ -107,7 +109,7 @@ impl ServerMachine {
     /// a new epoch, the run is given up, and only target snapshots, which never change, are believed.
     fn distrust_target(&self, record: &ReplicationRecord) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut next = ReplicationRecord { holder: None, run: None, ..record.clone() };
+        let mut next = ReplicationRecord { holder: None, reader: None, run: None, ..record.clone() };
         if let Some(run) = self.state.current_run(record) {
             let reason = "the store was restored: what became of this run since the backup is unknown".to_owned();
             let message = format!("run {} is abandoned: {reason}", run.id);

@@ -9,7 +9,7 @@ use tanist_model::replication::{Holder, Intent, ReplicationRecord};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
 
 use super::{Effect, ServerMachine};
-use crate::message::{AgentMessage, RunEnd, RunFailureKind, RunOrder, ServerMessage};
+use crate::message::{AgentMessage, RoleReport, RunEnd, RunFailureKind, RunOrder, ServerMessage, SourceAccess};
 
 /// Failures of a run at the storage, under one agent, after which another one is tried.
 const REPAIRS_BEFORE_ANOTHER_AGENT: u32 = 3;
@@ -26,27 +26,36 @@ impl ServerMachine {
     /// Gives the holder the order that its run needs, unless it already works on it.
     pub(super) fn drive_run(&mut self, record: &ReplicationRecord, holder: &Holder) {
         let Some(run) = self.state.current_run(record).cloned() else { return };
-        let working = self.is_working_on(record, holder, run.id);
+        let working = self.work_of_holder(record, holder).is_some_and(|role| role.run == Some(run.id));
         if record.intent == Intent::Paused {
             if working {
                 self.close_run(record, holder, run.id, RunEnd::Halted);
             }
+            self.rest_reader(record, Vec::new());
             return;
         }
         let now = self.now.monotonic;
         let waits = self.supervisions.get(&record.id).and_then(|s| s.run_retry_at).is_some_and(|at| now < at);
-        if waits || working || self.hold_for_proof(record, &run) {
+        if waits || self.hold_for_proof(record, &run) || record.reader.is_none() && working {
             return;
         }
-        let Some(number) = self.next_order(record) else { return };
-        let order = Box::new(self.order_of(record, &run));
-        let stamp = self.stamp(record, holder);
-        self.send(&holder.agent, ServerMessage::OpenRun { stamp, number, order });
+        match self.source_access(record, holder) {
+            Some(SourceAccess::Local) if !working => self.open_run(record, holder, self.order_of(record, &run)),
+            Some(SourceAccess::Remote { .. }) => self.drive_networked_run(record, holder, &run),
+            _ => {}
+        }
     }
 
-    fn is_working_on(&self, record: &ReplicationRecord, holder: &Holder, run: RunId) -> bool {
-        let role = self.sessions.get(&holder.agent).and_then(|s| s.roles.get(&record.id));
-        role.is_some_and(|role| role.epochs == record.epochs && role.run == Some(run))
+    pub(super) fn open_run(&mut self, record: &ReplicationRecord, holder: &Holder, order: RunOrder) {
+        let Some(number) = self.next_order(record) else { return };
+        let stamp = self.stamp(record, holder);
+        self.send(&holder.agent, ServerMessage::OpenRun { stamp, number, order: Box::new(order) });
+    }
+
+    /// What the holder says that it does under the epochs in force.
+    pub(super) fn work_of_holder(&self, record: &ReplicationRecord, holder: &Holder) -> Option<&RoleReport> {
+        let role = self.sessions.get(&holder.agent)?.roles.get(&record.id)?;
+        role.epochs.same_holder(record.epochs).then_some(role)
     }
 
     /// A new snapshot is a fence point; a fuzzy run is one all along.
@@ -63,7 +72,7 @@ impl ServerMachine {
         hold
     }
 
-    fn order_of(&self, record: &ReplicationRecord, run: &RunRecord) -> RunOrder {
+    pub(super) fn order_of(&self, record: &ReplicationRecord, run: &RunRecord) -> RunOrder {
         match &run.snapshot {
             None => RunOrder::Prepare {
                 run: run.id,
@@ -80,6 +89,7 @@ impl ServerMachine {
                     run.checkpoint
                 },
                 committed: run.checkpoint.seq,
+                source: SourceAccess::Local,
             },
         }
     }
@@ -89,9 +99,12 @@ impl ServerMachine {
         (point.place == RecoveryPointPlace::Target).then_some(point)
     }
 
-    fn close_run(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId, end: RunEnd) {
+    pub(super) fn close_run(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId, end: RunEnd) {
         let Some(number) = self.next_order(record) else { return };
-        let release = self.unneeded_snapshots(record);
+        let mut release = self.unneeded_snapshots(record);
+        if record.reader.is_some() {
+            self.rest_reader(record, std::mem::take(&mut release));
+        }
         let message = ServerMessage::CloseRun { stamp: self.stamp(record, holder), number, run, end, release };
         self.send(&holder.agent, message);
     }
@@ -111,6 +124,27 @@ impl ServerMachine {
 
     pub(super) fn handle_run_message(&mut self, agent: &AgentName, message: AgentMessage) {
         match message {
+            AgentMessage::BindSnapshot { replication, epochs, run, snapshot, .. }
+                if self.is_reader(agent, replication, epochs) =>
+            {
+                if let Some((record, run)) = self.work_read(replication, run) {
+                    let kept = self.kept_for(&record, run.id);
+                    self.bind(&record, run, snapshot, kept);
+                }
+            }
+            AgentMessage::ReadFailed { replication, epochs, run, kind, reason } => {
+                if self.is_reader(agent, replication, epochs)
+                    && let Some((record, run)) = self.work_read(replication, run)
+                {
+                    self.read_failed(agent, &record, run, kind, reason);
+                }
+            }
+            AgentMessage::ReadEnded { replication, epochs } => self.note_read_ended(agent, replication, epochs),
+            AgentMessage::Kept { replication, epochs, run, uid } => {
+                if self.current_work(agent, replication, epochs, run).is_some() {
+                    self.supervision_mut(replication).kept = Some((run, uid));
+                }
+            }
             AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept } => {
                 if let Some((record, run)) = self.current_work(agent, replication, epochs, run) {
                     self.bind(&record, run, snapshot, kept);
@@ -166,7 +200,8 @@ impl ServerMachine {
         let Some(holder) = record.holder.clone() else { return };
         let id = snapshot.id;
         let bound = ServerMessage::SnapshotBound { stamp: self.stamp(record, &holder), run: run.id, snapshot: id };
-        let reply = self.to_agent(&holder.agent, bound);
+        // A reader hears of it with the order to send.
+        let reply = self.to_agent(&holder.agent, bound).filter(|_| record.reader.is_none());
         if run.snapshot.as_ref().is_some_and(|s| *s == snapshot) {
             self.out.perform_all(reply);
             return;
@@ -293,7 +328,7 @@ impl ServerMachine {
         }
     }
 
-    fn run_failed(
+    pub(super) fn run_failed(
         &mut self,
         agent: &AgentName,
         record: &ReplicationRecord,
@@ -316,11 +351,13 @@ impl ServerMachine {
             }
             RunFailureKind::Mismatch | RunFailureKind::FullMismatch => run.mismatches += 1,
             RunFailureKind::Snapshot => self.renew_attempt(&mut run),
-            RunFailureKind::Flush | RunFailureKind::Io => {}
+            RunFailureKind::Flush | RunFailureKind::Io | RunFailureKind::Link => {}
         }
         run.repairs += 1;
+        // A broken stream is opened again at once; one that breaks again without progress is waited for.
+        let at_once = kind == RunFailureKind::Link && run.failure.is_none();
         run.failure = Some(reason.clone());
-        let wait = self.timers.run_retry * run.repairs.min(30);
+        let wait = if at_once { std::time::Duration::ZERO } else { self.timers.run_retry * run.repairs.min(30) };
         let retry_at = self.now.monotonic.plus(wait);
         let supervision = self.supervision_mut(record.id);
         supervision.run_retry_at = Some(retry_at);

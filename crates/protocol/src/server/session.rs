@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, VolumeAddress};
+use tanist_model::replication::Side;
 use tanist_model::time::{Monotonic, Timestamp};
 use tanist_model::volume::{StorageReport, VolumeReport};
 
@@ -58,7 +59,9 @@ pub struct Session {
     pub canaries: BTreeMap<VolumeAddress, Seen<CanaryReport>>,
     pub peers: BTreeMap<AgentName, Seen<PeerReport>>,
     pub roles: BTreeMap<ReplicationId, RoleReport>,
-    pub declined: BTreeMap<ReplicationId, Declined>,
+    /// What it reads for holders elsewhere.
+    pub readings: BTreeMap<ReplicationId, RoleReport>,
+    pub declined: BTreeMap<(ReplicationId, Side), Declined>,
 }
 
 impl Session {
@@ -80,7 +83,8 @@ impl Session {
             inventory: hello.volumes.iter().map(|v| (v.address.clone(), v.clone())).collect(),
             canaries: BTreeMap::new(),
             peers: BTreeMap::new(),
-            roles: hello.roles.iter().map(|r| (r.replication, r.clone())).collect(),
+            roles: of_side(&hello.roles, Side::Target),
+            readings: of_side(&hello.roles, Side::Source),
             declined: BTreeMap::new(),
         }
     }
@@ -97,7 +101,8 @@ impl Session {
 
     pub(super) fn note_beat(&mut self, beat: &Heartbeat, at: Monotonic) {
         self.leaving = beat.leaving;
-        self.roles = beat.roles.iter().map(|r| (r.replication, r.clone())).collect();
+        self.roles = of_side(&beat.roles, Side::Target);
+        self.readings = of_side(&beat.roles, Side::Source);
         self.note_canaries(&beat.canaries, at);
         self.note_peers(&beat.peers, at);
     }
@@ -123,6 +128,10 @@ impl Session {
         self.storage = storage;
         self.inventory = volumes.into_iter().map(|v| (v.address.clone(), v)).collect();
     }
+}
+
+fn of_side(reports: &[RoleReport], side: Side) -> BTreeMap<ReplicationId, RoleReport> {
+    reports.iter().filter(|r| r.side == side).map(|r| (r.replication, r.clone())).collect()
 }
 
 /// The names are the agent's own words: new ones are taken up to a limit.

@@ -3,13 +3,16 @@
 //! [`ServerMachine::supervise`] compares what a replication needs with what is, and takes the next step. It is called after
 //! every input that may matter and on every tick, so it must be cheap and do nothing when nothing is to be done.
 
+use std::collections::BTreeMap;
+
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, ReplicationId};
-use tanist_model::replication::{Holder, Intent, ReplicationRecord};
+use tanist_model::id::{AgentName, Incarnation, ReplicationId, RunId};
+use tanist_model::replication::{Holder, Intent, ReplicationRecord, Side};
 use tanist_model::takeover::{Evidence, PeerVerdict, ProbeVerdict};
 use tanist_model::time::{Monotonic, Timestamp};
 
 use super::ServerMachine;
+use super::session::Declined;
 
 /// The states of the server's machine, per replication.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -63,7 +66,8 @@ pub struct Suspicion {
 /// What this server process knows of a replication beyond its record.
 #[derive(Clone, Debug, Default)]
 pub struct Supervision {
-    pub suspicion: Option<Suspicion>,
+    /// Of the holder (the target's side) and of the reader (the source's).
+    pub(super) suspicions: BTreeMap<Side, Suspicion>,
     /// Since when this process waits for a handover.
     pub(super) handover_since: Option<Monotonic>,
     pub(super) exhausted: bool,
@@ -76,9 +80,19 @@ pub struct Supervision {
     pub(super) order_sent: Option<Monotonic>,
     pub(super) order_number: u64,
     pub(super) run_retry_at: Option<Monotonic>,
+    pub(super) read_order_sent: Option<Monotonic>,
+    /// The run for which the holder of the networked form has kept the last recovery point, and its place.
+    pub(super) kept: Option<(RunId, Option<String>)>,
+    pub(super) source_exhausted: bool,
 }
 
 impl Supervision {
+    /// Evidence against the holder.
+    #[must_use]
+    pub fn suspicion(&self) -> Option<&Suspicion> {
+        self.suspicions.get(&Side::Target)
+    }
+
     /// Forgets what was decided and may not have been committed.
     pub(super) fn reset(&mut self) {
         let order_number = self.order_number;
@@ -86,8 +100,8 @@ impl Supervision {
     }
 }
 
-/// How the holder stands.
-enum Standing {
+/// How a process stands that acts for a side.
+pub(super) enum Standing {
     Well,
     /// Not known yet: a restarted server waits for it.
     Awaited,
@@ -104,7 +118,7 @@ impl ServerMachine {
             return Phase::Exhausted;
         }
         let Some(holder) = &record.holder else { return Phase::Stable };
-        match supervision.and_then(|s| s.suspicion.as_ref()) {
+        match supervision.and_then(Supervision::suspicion) {
             Some(suspicion) if suspicion.asked.is_empty() || suspicion.partition_noted => return Phase::Suspect,
             Some(_) => return Phase::Probing,
             None => {}
@@ -131,10 +145,16 @@ impl ServerMachine {
             Some(holder) => match self.standing(&record, holder) {
                 Standing::Awaited => {}
                 Standing::Well => {
-                    self.clear_suspicion(&record, holder);
+                    self.supervision_mut(record.id).exhausted = false;
+                    self.clear_suspicion(&record, Side::Target, &holder.agent);
                     self.drive_holder(&record, holder);
                 }
-                Standing::Suspect(evidence) => self.investigate(&record, holder, evidence),
+                Standing::Suspect(evidence) => {
+                    let suspect = (&holder.agent, holder.incarnation);
+                    if let Some(s) = self.investigate(&record, Side::Target, suspect, evidence) {
+                        self.take_over(&record, s.evidence, s.suspected_at, s.verdicts, None);
+                    }
+                }
                 Standing::Gone(evidence) => self.replace(&record, evidence),
             },
         }
@@ -153,17 +173,35 @@ impl ServerMachine {
     }
 
     fn standing(&self, record: &ReplicationRecord, holder: &Holder) -> Standing {
-        if self.state.agents.get(&holder.agent).is_none_or(|a| a.removed) {
+        let key = (record.id, Side::Target);
+        let same = |d: &Declined| d.epochs.same_holder(record.epochs);
+        match self.standing_of(&holder.agent, holder.incarnation, key, same) {
+            Standing::Well | Standing::Suspect(Evidence::BeatsMissed { .. }) if holder.activated_at.is_none() => {
+                self.standing_granted(record)
+            }
+            standing => standing,
+        }
+    }
+
+    /// How the very process stands that was granted a side. `same`: a refusal is of the epochs in force.
+    pub(super) fn standing_of(
+        &self,
+        agent: &AgentName,
+        incarnation: Incarnation,
+        key: (ReplicationId, Side),
+        same: impl Fn(&Declined) -> bool,
+    ) -> Standing {
+        if self.state.agents.get(agent).is_none_or(|a| a.removed) {
             return Standing::Gone(Evidence::Removed);
         }
-        let Some(session) = self.sessions.get(&holder.agent) else { return self.standing_unseen() };
-        if session.incarnation != holder.incarnation {
+        let Some(session) = self.sessions.get(agent) else { return self.standing_unseen() };
+        if session.incarnation != incarnation {
             return match &session.ended {
                 None => Standing::Gone(Evidence::Restarted),
                 Some((_, reason)) => Standing::Suspect(Evidence::ConnectionEnded { reason: reason.clone() }),
             };
         }
-        if let Some(declined) = session.declined.get(&record.id).filter(|d| d.epochs == record.epochs) {
+        if let Some(declined) = session.declined.get(&key).filter(|d| same(d)) {
             let reason = declined.reason.clone();
             return Standing::Gone(if declined.while_acting {
                 Evidence::ReportedUnfit { reason }
@@ -173,9 +211,6 @@ impl ServerMachine {
         }
         if let Some((_, reason)) = &session.ended {
             return Standing::Suspect(Evidence::ConnectionEnded { reason: reason.clone() });
-        }
-        if holder.activated_at.is_none() {
-            return self.standing_granted(record);
         }
         let silent = self.now.monotonic.since(session.last_beat);
         if silent >= self.timers.suspicion() {
@@ -202,44 +237,51 @@ impl ServerMachine {
         }
     }
 
-    fn clear_suspicion(&mut self, record: &ReplicationRecord, holder: &Holder) {
-        let supervision = self.supervision_mut(record.id);
-        supervision.exhausted = false;
-        let Some(suspicion) = supervision.suspicion.take() else { return };
+    pub(super) fn clear_suspicion(&mut self, record: &ReplicationRecord, side: Side, agent: &AgentName) {
+        let Some(suspicion) = self.supervision_mut(record.id).suspicions.remove(&side) else { return };
         let after = self.now.wall.since(suspicion.suspected_at).as_millis();
-        let message = format!("agent {} is well again after {after} ms; no takeover", holder.agent);
-        let event = self.event_of(record, Some(&holder.agent), EventCode::SuspicionCleared, message);
+        let message = format!("agent {agent} is well again after {after} ms; no takeover");
+        let event = self.event_of(record, Some(agent), EventCode::SuspicionCleared, message);
         self.commit_current(record, vec![event], Vec::new());
     }
 
-    /// Asks the peers, and acts on what they say.
-    fn investigate(&mut self, record: &ReplicationRecord, holder: &Holder, evidence: Evidence) {
+    /// Asks the peers; what they say, once it means that the process is to be replaced.
+    pub(super) fn investigate(
+        &mut self,
+        record: &ReplicationRecord,
+        side: Side,
+        (agent, incarnation): (&AgentName, Incarnation),
+        evidence: Evidence,
+    ) -> Option<Suspicion> {
         let now = self.now.monotonic;
-        let Some(suspicion) = self.supervisions.get(&record.id).and_then(|s| s.suspicion.clone()) else {
-            self.suspect(record, holder, evidence);
-            return;
+        let Some(suspicion) = self.supervisions.get(&record.id).and_then(|s| s.suspicions.get(&side)).cloned() else {
+            self.suspect(record, side, agent, evidence);
+            return None;
         };
-        let holders_own = |v: &ProbeVerdict| v.verdict == PeerVerdict::Reached { incarnation: holder.incarnation };
-        if suspicion.verdicts.iter().any(holders_own) {
-            self.hold_for_partition(record, holder, &suspicion);
-            return;
+        let its_own = |v: &ProbeVerdict| v.verdict == PeerVerdict::Reached { incarnation };
+        if suspicion.verdicts.iter().any(its_own) {
+            self.hold_for_partition(record, side, agent, &suspicion);
+            return None;
         }
         let says_gone = |v: &ProbeVerdict| !matches!(v.verdict, PeerVerdict::Unreachable);
         let all_answered = !suspicion.asked.is_empty() && suspicion.verdicts.len() >= suspicion.asked.len();
-        if suspicion.verdicts.iter().any(says_gone) || all_answered || now >= suspicion.deadline {
-            self.take_over(record, suspicion.evidence, suspicion.suspected_at, suspicion.verdicts, None);
-        }
+        let is_gone = suspicion.verdicts.iter().any(says_gone) || all_answered || now >= suspicion.deadline;
+        is_gone.then_some(suspicion)
     }
 
-    fn suspect(&mut self, record: &ReplicationRecord, holder: &Holder, evidence: Evidence) {
-        let (survey, asked) = self.probe(record, &holder.agent);
+    fn suspect(&mut self, record: &ReplicationRecord, side: Side, agent: &AgentName, evidence: Evidence) {
+        let (survey, asked) = self.probe(record, side, agent);
         let silence = match &evidence {
             Evidence::BeatsMissed { silent_ms } => format!("it has been silent for {silent_ms} ms"),
             Evidence::ConnectionEnded { reason } => format!("its connection ended: {reason}"),
             other => format!("{other:?}"),
         };
-        let message = format!("acting agent {} is suspected: {silence}; {} peers asked", holder.agent, asked.len());
-        let event = self.event_of(record, Some(&holder.agent), EventCode::AgentSuspected, message);
+        let (code, role) = match side {
+            Side::Target => (EventCode::AgentSuspected, "acting agent"),
+            Side::Source => (EventCode::ReaderSuspected, "agent reading the source,"),
+        };
+        let message = format!("{role} {agent} is suspected: {silence}; {} peers asked", asked.len());
+        let event = self.event_of(record, Some(agent), code, message);
         let suspicion = Suspicion {
             evidence,
             suspected_at: self.now.wall,
@@ -250,21 +292,21 @@ impl ServerMachine {
             verdicts: Vec::new(),
             partition_noted: false,
         };
-        self.supervision_mut(record.id).suspicion = Some(suspicion);
+        self.supervision_mut(record.id).suspicions.insert(side, suspicion);
         self.commit_current(record, vec![event], Vec::new());
     }
 
     /// A peer reaches the acting agent and the server does not: it goes on acting, and the probe is repeated.
-    fn hold_for_partition(&mut self, record: &ReplicationRecord, holder: &Holder, suspicion: &Suspicion) {
+    fn hold_for_partition(&mut self, record: &ReplicationRecord, side: Side, agent: &AgentName, suspicion: &Suspicion) {
         if !suspicion.partition_noted {
-            let message = format!("a peer reaches acting agent {}, the server does not; no takeover", holder.agent);
-            let event = self.event_of(record, Some(&holder.agent), EventCode::PartitionSuspected, message);
+            let message = format!("a peer reaches acting agent {agent}, the server does not; no takeover");
+            let event = self.event_of(record, Some(agent), EventCode::PartitionSuspected, message);
             self.commit_current(record, vec![event], Vec::new());
         }
         let (now, recheck, probe) = (self.now.monotonic, self.timers.partition_recheck, self.timers.probe);
         let due = now >= suspicion.deadline.plus(recheck);
-        let again = if due { Some(self.probe(record, &holder.agent)) } else { None };
-        let Some(kept) = self.supervision_mut(record.id).suspicion.as_mut() else { return };
+        let again = if due { Some(self.probe(record, side, agent)) } else { None };
+        let Some(kept) = self.supervision_mut(record.id).suspicions.get_mut(&side) else { return };
         kept.partition_noted = true;
         if let Some((survey, asked)) = again {
             (kept.survey, kept.asked, kept.deadline) = (survey, asked, now.plus(probe));
@@ -274,7 +316,7 @@ impl ServerMachine {
 
     /// The evidence needs no confirmation.
     fn replace(&mut self, record: &ReplicationRecord, evidence: Evidence) {
-        let suspicion = self.supervisions.get(&record.id).and_then(|s| s.suspicion.clone());
+        let suspicion = self.supervisions.get(&record.id).and_then(Supervision::suspicion).cloned();
         let (since, verdicts) = suspicion.map_or((self.now.wall, Vec::new()), |s| (s.suspected_at, s.verdicts));
         self.take_over(record, evidence, since, verdicts, None);
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use tanist_model::id::{AgentName, CommandId, ReplicationId, VolumeAddress};
-use tanist_model::replication::ReplicationRecord;
+use tanist_model::replication::{ReplicationRecord, Side};
 use tanist_model::takeover::ProbeVerdict;
 use tanist_model::time::Monotonic;
 
@@ -18,6 +18,7 @@ use crate::message::{CanaryReport, PeerAddress, PeerReport, ServerMessage};
 pub(super) enum Purpose {
     Probe {
         replication: ReplicationId,
+        side: Side,
     },
     /// The command goes on when the answers are in.
     Command {
@@ -39,7 +40,12 @@ pub struct Survey {
 
 impl ServerMachine {
     /// Asks every connected peer of the hierarchies to probe the suspect; returns the survey and who was asked.
-    pub(super) fn probe(&mut self, record: &ReplicationRecord, suspect: &AgentName) -> (u64, Vec<AgentName>) {
+    pub(super) fn probe(
+        &mut self,
+        record: &ReplicationRecord,
+        side: Side,
+        suspect: &AgentName,
+    ) -> (u64, Vec<AgentName>) {
         let Some(address) = self.peer_address(suspect) else { return (0, Vec::new()) };
         let everyone = record.target.hierarchy.iter().chain(record.source.hierarchy.iter());
         let mut asked: Vec<AgentName> = everyone
@@ -52,7 +58,7 @@ impl ServerMachine {
         if asked.is_empty() {
             return (0, asked);
         }
-        let purpose = Purpose::Probe { replication: record.id };
+        let purpose = Purpose::Probe { replication: record.id, side };
         let survey = self.start_survey(&asked, &[address], &[], false, self.timers.probe, purpose);
         (survey, asked)
     }
@@ -101,10 +107,10 @@ impl ServerMachine {
         survey.waiting.remove(agent);
         let verdicts = peers.iter().map(|p| ProbeVerdict { peer: agent.clone(), verdict: p.verdict.clone(), at: wall });
         survey.verdicts.extend(verdicts.clone());
-        if let Purpose::Probe { replication } = &survey.purpose {
-            let replication = *replication;
+        if let Purpose::Probe { replication, side } = &survey.purpose {
+            let (replication, side) = (*replication, *side);
             self.touched.insert(replication);
-            let suspicion = self.supervision_mut(replication).suspicion.as_mut();
+            let suspicion = self.supervision_mut(replication).suspicions.get_mut(&side);
             if let Some(suspicion) = suspicion.filter(|s| s.survey == id) {
                 suspicion.verdicts.extend(verdicts);
             }

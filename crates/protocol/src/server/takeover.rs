@@ -30,7 +30,7 @@ impl ServerMachine {
             self.note_exhausted(record, &candidates);
             return;
         };
-        let Some(epochs) = record.epochs.next() else {
+        let Some(epochs) = next_epochs(record, &successor) else {
             self.quarantine(record, "the epoch counter is used up; create the replication anew".to_owned());
             return;
         };
@@ -62,8 +62,10 @@ impl ServerMachine {
     /// How far the holder had written in the present run, by its last beat.
     fn reported_seq(&self, record: &ReplicationRecord) -> Option<u64> {
         let (_, session) = self.holder_session(record)?;
-        let role =
-            session.roles.get(&record.id).filter(|role| role.epochs == record.epochs && role.run == record.run)?;
+        let role = session
+            .roles
+            .get(&record.id)
+            .filter(|role| role.epochs.same_holder(record.epochs) && role.run == record.run)?;
         role.progress.as_ref().map(|progress| progress.passed_bytes.min(record.size_bytes))
     }
 
@@ -76,6 +78,9 @@ impl ServerMachine {
         let mut next = record.clone();
         self.drop_never_activated(&mut next);
         self.drop_by_mutation(&mut next, &takeover);
+        if next.epochs.source != takeover.epochs.source {
+            next.reader = None;
+        }
         next.epochs = takeover.epochs;
         next.holder = Some(Holder {
             agent: takeover.to.clone(),
@@ -105,7 +110,10 @@ impl ServerMachine {
         if let Some(run) = self.state.current_run(record) {
             let mut run = run.clone();
             run.takeovers += u32::from(takeover.from.is_some());
-            self.renew_attempt(&mut run);
+            // A reader that goes on reading finishes its own attempt.
+            if record.epochs.source != takeover.epochs.source {
+                self.renew_attempt(&mut run);
+            }
             changes.push(Change::PutRun(Box::new(run)));
         }
         let stamp = Stamp { term: self.state.term, replication: record.id, epochs: next.epochs, incarnation };
@@ -179,11 +187,15 @@ impl ServerMachine {
 
     /// A failure damps the agent that failed; what an operator wanted does not.
     fn penalty_of(&self, takeover: &TakeoverRecord) -> Option<Change> {
+        self.penalty(takeover.from.as_ref()?, &takeover.evidence)
+    }
+
+    pub(super) fn penalty(&self, agent: &AgentName, evidence: &Evidence) -> Option<Change> {
         let planned = matches!(
-            takeover.evidence,
+            evidence,
             Evidence::FirstActivation | Evidence::Handover { .. } | Evidence::Removed | Evidence::Declined { .. }
         );
-        let mut failed = self.state.agents.get(takeover.from.as_ref()?)?.clone();
+        let mut failed = self.state.agents.get(agent)?.clone();
         failed.penalty = failed.penalty.with_failure(self.now.wall);
         (!planned).then_some(Change::PutAgent(failed))
     }
@@ -358,5 +370,16 @@ impl ServerMachine {
         self.commit_current(record, vec![event, Change::DeleteReplication(record.id)], Vec::new());
         self.supervisions.remove(&record.id);
         self.send_watches();
+    }
+}
+
+/// The failed side gets a new epoch. A reader that goes on reading keeps its own; a successor that is that reader's agent may read
+/// for itself, and takes the source over as well.
+fn next_epochs(record: &ReplicationRecord, successor: &AgentName) -> Option<Epochs> {
+    match &record.reader {
+        Some(reader) if reader.agent != *successor => {
+            Some(Epochs { source: record.epochs.source, target: record.epochs.target.next()? })
+        }
+        _ => record.epochs.next(),
     }
 }

@@ -1,0 +1,261 @@
+//! The reader's engine, its streams, and the gate at the holder: the networked form in virtual time.
+//!
+//! Frames of one stream arrive in order and may be very late: after the stream was replaced, after the run was, after their sender
+//! was. The gate is all that stands between them and the target.
+
+use tanist_model::id::{RunId, SnapshotId};
+use tanist_model::policy::SourceMode;
+use tanist_model::run::BoundSnapshot;
+use tanist_model::takeover::PeerVerdict;
+use tanist_protocol::agent::{Input, ReaderCommand, ReaderEvent};
+use tanist_protocol::message::{PeerAddress, RunFailureKind, StreamKey};
+use tanist_protocol::mutation::Mutation;
+
+use crate::process::{AgentProcess, Item, Pid, ReaderKey};
+use crate::scenario::BLOCK_BYTES;
+use crate::world::{Event, World};
+
+/// What a reader's engine was waiting for.
+#[derive(Clone, Debug)]
+pub enum ReaderEventKind {
+    Prepared { run: RunId, attempt: SnapshotId, mode: SourceMode },
+    Pump,
+}
+
+/// What travels on a stream.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub key: ReaderKey,
+    pub run: RunId,
+    pub stream: StreamKey,
+    /// A block and its content; `None`: the stream has ended.
+    pub block: Option<(usize, u64)>,
+}
+
+/// A sending in progress.
+#[derive(Clone, Debug)]
+struct Sending {
+    id: u64,
+    run: RunId,
+    snapshot: BoundSnapshot,
+    stream: StreamKey,
+    holder: Pid,
+    next: usize,
+    last_arrival: u64,
+}
+
+/// The engine of a reader: one replication and source epoch in one process.
+#[derive(Clone, Debug, Default)]
+pub struct ReaderEngine {
+    volume: usize,
+    preparing: Option<(RunId, u64)>,
+    sending: Option<Sending>,
+}
+
+impl World {
+    fn reader_mut(&mut self, agent: usize, key: ReaderKey) -> Option<&mut ReaderEngine> {
+        self.agents[agent].process.as_mut()?.readers.get_mut(&key)
+    }
+
+    fn report_reader(&mut self, agent: usize, (replication, epochs): ReaderKey, event: ReaderEvent) {
+        self.note("reader", agent as u64, || format!("h{} {epochs}: {event:?}", agent + 1));
+        let pid = self.pid_of(agent);
+        self.give_agent(pid, Item::Input(Input::Reader { replication, epochs, event }));
+    }
+
+    pub fn command_reader(&mut self, agent: usize, key: ReaderKey, command: ReaderCommand) {
+        self.note("order", agent as u64, || format!("h{} reads {}: {command:?}", agent + 1, key.1));
+        match command {
+            ReaderCommand::Prepare { assignment, run, attempt, mode } => {
+                self.open_reader(agent, key, &assignment.name);
+                let generation = self.rng.draw();
+                if let Some(reader) = self.reader_mut(agent, key) {
+                    (reader.preparing, reader.sending) = (Some((run, generation)), None);
+                }
+                let wait = self.rng.between(500, 30_000);
+                self.reader_after(agent, key, generation, wait, ReaderEventKind::Prepared { run, attempt, mode });
+            }
+            ReaderCommand::Send { assignment, run, snapshot, holder, stream } => {
+                self.open_reader(agent, key, &assignment.name);
+                self.begin_sending(agent, key, (run, snapshot), &holder, stream);
+            }
+            ReaderCommand::Rest => {
+                if let Some(reader) = self.reader_mut(agent, key) {
+                    (reader.preparing, reader.sending) = (None, None);
+                }
+            }
+            ReaderCommand::Release { snapshots, .. } => self.remove_source_snapshots(key.0, &snapshots),
+            ReaderCommand::Close => {
+                if let Some(process) = self.agents[agent].process.as_mut() {
+                    process.readers.remove(&key);
+                }
+                self.report_reader(agent, key, ReaderEvent::Closed);
+            }
+        }
+    }
+
+    fn reader_after(&mut self, agent: usize, key: ReaderKey, generation: u64, wait: u64, kind: ReaderEventKind) {
+        let pid = self.pid_of(agent);
+        self.at(self.now + wait, Event::Reader { pid, key, generation, kind });
+    }
+
+    fn open_reader(&mut self, agent: usize, key: ReaderKey, name: &tanist_model::id::ReplicationName) {
+        let volume = self.replications.iter().position(|n| n == name).unwrap_or(0);
+        if let Some(process) = self.agents[agent].process.as_mut() {
+            process.readers.entry(key).or_default().volume = volume;
+        }
+    }
+
+    fn begin_sending(
+        &mut self,
+        agent: usize,
+        key: ReaderKey,
+        (run, snapshot): (RunId, BoundSnapshot),
+        holder: &PeerAddress,
+        stream: StreamKey,
+    ) {
+        let to = self.index_of(&holder.agent).filter(|to| self.is_reached(agent, *to));
+        let Some(holder) = to.map(|to| self.pid_of(to)) else {
+            let (kind, reason) = (RunFailureKind::Link, "the holder is not reached".to_owned());
+            return self.report_reader(agent, key, ReaderEvent::Failed { run, kind, reason });
+        };
+        let id = self.rng.draw();
+        let next = usize::try_from(stream.from / BLOCK_BYTES).unwrap_or(usize::MAX);
+        let now = self.now;
+        if let Some(reader) = self.reader_mut(agent, key) {
+            reader.sending = Some(Sending { id, run, snapshot, stream, holder, next, last_arrival: now });
+        }
+        let wait = self.rng.between(500, 5000);
+        self.reader_after(agent, key, id, wait, ReaderEventKind::Pump);
+    }
+
+    fn is_reached(&self, from: usize, to: usize) -> bool {
+        from == to || matches!(self.reach(from, to), PeerVerdict::Reached { .. })
+    }
+
+    pub fn on_reader(&mut self, pid: Pid, key: ReaderKey, generation: u64, kind: ReaderEventKind) {
+        let Some(agent) = self.agent_of(pid) else { return };
+        let Some(reader) = self.reader_mut(agent, key) else { return };
+        match kind {
+            ReaderEventKind::Prepared { run, attempt, mode } => {
+                if reader.preparing.take_if(|p| *p == (run, generation)).is_some() {
+                    self.snapshot_made(agent, key, run, attempt, mode);
+                }
+            }
+            ReaderEventKind::Pump => {
+                if reader.sending.as_ref().is_some_and(|s| s.id == generation) {
+                    self.send_next(agent, key);
+                }
+            }
+        }
+    }
+
+    fn snapshot_made(&mut self, agent: usize, key: ReaderKey, run: RunId, attempt: SnapshotId, mode: SourceMode) {
+        let Some(volume) = self.reader_mut(agent, key).map(|r| r.volume) else { return };
+        let event = if self.agents[agent].path_lost || self.agents[agent].io_fails {
+            self.coverage.note_failure(RunFailureKind::Snapshot);
+            let (kind, reason) = (RunFailureKind::Snapshot, "the storage does not answer".to_owned());
+            ReaderEvent::Failed { run, kind, reason }
+        } else {
+            ReaderEvent::SnapshotMade { run, snapshot: self.make_snapshot(volume, attempt, mode) }
+        };
+        self.report_reader(agent, key, event);
+    }
+
+    /// Sends the next block, unless the reader is cut off or cannot read.
+    fn send_next(&mut self, agent: usize, key: ReaderKey) {
+        let total = self.scenario.blocks;
+        let broken_path = self.agents[agent].path_lost || self.agents[agent].io_fails && self.rng.chance(500);
+        let Some(reader) = self.reader_mut(agent, key) else { return };
+        let volume = reader.volume;
+        let Some(sending) = reader.sending.clone().filter(|s| s.next < total) else { return };
+        let to = self.agent_of(sending.holder).filter(|to| !self.is_cut(agent, *to));
+        let read = match to {
+            None => Err(RunFailureKind::Link),
+            Some(_) if broken_path => Err(RunFailureKind::Io),
+            Some(_) => self.read_source(volume, &sending.snapshot, sending.next),
+        };
+        match read {
+            Ok(content) => self.transmit_frame(agent, key, Some((sending.next, content))),
+            Err(kind) => {
+                self.coverage.note_failure(kind);
+                if to.is_some() {
+                    self.transmit_frame(agent, key, None);
+                }
+                if let Some(reader) = self.reader_mut(agent, key) {
+                    reader.sending = None;
+                }
+                let reason = format!("{kind:?}");
+                self.report_reader(agent, key, ReaderEvent::Failed { run: sending.run, kind, reason });
+            }
+        }
+    }
+
+    /// A stopped process is connected all the same: what is sent to it waits in its kernel.
+    fn is_cut(&self, from: usize, to: usize) -> bool {
+        from != to && (self.agents[from].cut_from_peers || self.agents[to].cut_from_peers)
+    }
+
+    fn transmit_frame(&mut self, agent: usize, key: ReaderKey, block: Option<(usize, u64)>) {
+        let faulty = self.now < self.scenario.faults_end_us;
+        let late = faulty && self.rng.chance(20);
+        let latency = if late { self.rng.between(100_000, 6_000_000) } else { self.rng.between(100, 3000) };
+        let now = self.now;
+        let Some(sending) = self.reader_mut(agent, key).and_then(|r| r.sending.as_mut()) else { return };
+        sending.last_arrival = (now + latency).max(sending.last_arrival + 1);
+        sending.next += 1;
+        let (due, id, holder) = (sending.last_arrival, sending.id, sending.holder);
+        let frame = Frame { key, run: sending.run, stream: sending.stream, block };
+        self.at(due, Event::Frame { pid: holder, frame });
+        let wait = self.rng.between(50, 8000);
+        self.reader_after(agent, key, id, wait, ReaderEventKind::Pump);
+    }
+
+    /// A process is gone: its kernel ends its streams.
+    pub fn end_streams_of(&mut self, process: &AgentProcess) {
+        for (key, reader) in &process.readers {
+            if let Some(sending) = &reader.sending {
+                let frame = Frame { key: *key, run: sending.run, stream: sending.stream, block: None };
+                let due = sending.last_arrival.max(self.now) + 500;
+                let pid = sending.holder;
+                self.at(due, Event::Frame { pid, frame });
+            }
+        }
+    }
+
+    /// The gate: a frame is admitted if it is exactly of the open run and stream, and the next one.
+    pub fn frame_arrives(&mut self, pid: Pid, frame: &Frame) {
+        let Some(agent) = self.agent_of(pid) else { return };
+        let (higher, old) =
+            (self.broken == Some(Mutation::GateAdmitsHigherPair), self.broken == Some(Mutation::GateAdmitsOldStream));
+        let now = self.now;
+        let Some(process) = self.agents[agent].process.as_mut() else { return };
+        let engines = process.engines.iter_mut().filter(|(key, _)| key.0 == frame.key.0);
+        let jobs = engines.filter_map(|(key, engine)| Some((*key, engine.job.as_mut()?)));
+        let mut admitted = None;
+        for (key, job) in jobs {
+            let Some(open) = job.stream else { continue };
+            let exact = open == frame.stream && job.run == frame.run;
+            let newer = higher && !frame.stream.epochs.is_older_than(open.epochs);
+            if !exact && !newer && !old {
+                continue;
+            }
+            job.heard = now;
+            match frame.block {
+                Some((block, content)) => drop(job.received.insert(block, content)),
+                None if exact => {
+                    job.failed.get_or_insert(RunFailureKind::Link);
+                }
+                None => {}
+            }
+            admitted = Some(key);
+        }
+        match admitted {
+            Some(key) => self.pump(agent, key),
+            None => {
+                self.coverage.frames_refused += 1;
+                self.note("gate", agent as u64, || format!("h{} refuses {frame:?}", agent + 1));
+            }
+        }
+    }
+}

@@ -40,6 +40,17 @@ fn what_is_being_overwritten_is_never_called_safe() {
 }
 
 #[test]
+fn an_rpo_is_missed_when_the_server_says_so() {
+    let mut view = samples::quiet_replication();
+    view.lag_seconds = None;
+    assert!(render_show(&view, samples::style()).contains("RPO 15 min not yet due"));
+    view.rpo_missed = true;
+    assert!(render_show(&view, samples::style()).contains("RPO 15 min MISSED"));
+    view.lag_seconds = Some(901);
+    assert!(render_show(&view, samples::style()).contains("15 min 1 s, RPO 15 min MISSED"));
+}
+
+#[test]
 fn hierarchies() {
     insta::assert_snapshot!(render_hierarchies(&samples::replication(), samples::style()));
 }

@@ -37,6 +37,7 @@ pub struct Builder {
     server_environment: Vec<(String, String)>,
     agent_environment: Vec<(String, String)>,
     server_place: Option<PathBuf>,
+    storage_place: Option<PathBuf>,
 }
 
 impl Builder {
@@ -74,6 +75,13 @@ impl Builder {
         self
     }
 
+    /// Where the two storage systems are, if not with the rest.
+    #[must_use]
+    pub fn storage_place(mut self, place: &Path) -> Self {
+        self.storage_place = Some(place.to_owned());
+        self
+    }
+
     /// Starts everything and waits until every agent is connected.
     ///
     /// # Panics
@@ -81,8 +89,9 @@ impl Builder {
     #[must_use]
     pub fn start(self) -> Cluster {
         let dir = tempfile::Builder::new().prefix("cluster-").tempdir_in(self.build.scratch).expect("make a directory");
+        let storage_folder = self.storage_place.unwrap_or_else(|| dir.path().to_owned());
         for system in [SOURCES, TARGETS] {
-            std::fs::create_dir(dir.path().join(system)).expect("make a storage system");
+            std::fs::create_dir(storage_folder.join(system)).expect("make a storage system");
         }
         let server_folder = self.server_place.unwrap_or_else(|| dir.path().join("server"));
         let mut cluster = Cluster {
@@ -90,6 +99,7 @@ impl Builder {
             dir,
             address: own_address(),
             server_folder,
+            storage_folder,
             server_environment: self.server_environment,
             server: None,
             seats: BTreeMap::new(),
@@ -125,6 +135,7 @@ pub struct Cluster {
     dir: TempDir,
     address: Ipv4Addr,
     server_folder: PathBuf,
+    storage_folder: PathBuf,
     server_environment: Vec<(String, String)>,
     server: Option<Process>,
     seats: BTreeMap<String, Seat>,
@@ -141,6 +152,7 @@ impl Cluster {
             server_environment: Vec::new(),
             agent_environment: Vec::new(),
             server_place: None,
+            storage_place: None,
         }
     }
 
@@ -168,7 +180,7 @@ impl Cluster {
     /// The file behind `SYSTEM/VOLUME`.
     #[must_use]
     pub fn file(&self, volume: &str) -> PathBuf {
-        self.dir.path().join(volume)
+        self.storage_folder.join(volume)
     }
 
     fn initialise(&self) {

@@ -68,6 +68,14 @@ impl Builder {
         self
     }
 
+    /// Certificates live for seconds: every process renews its own again and again.
+    #[must_use]
+    pub fn certificates_live(mut self, lifetime: Duration) -> Self {
+        let seconds = lifetime.as_secs().to_string();
+        self.server_environment.push(("TANIST_TEST_CERTIFICATE_SECONDS".to_owned(), seconds));
+        self
+    }
+
     /// Where the server keeps its state, if not with the rest.
     #[must_use]
     pub fn server_place(mut self, place: &Path) -> Self {
@@ -185,7 +193,10 @@ impl Cluster {
 
     fn initialise(&self) {
         let (folder, listen) = (self.server_folder(), self.server_address());
-        self.tanist(&["server", "init", "--dir", &folder, "--listen", &listen]).done();
+        let arguments = ["server", "init", "--dir", &folder, "--listen", &listen];
+        let mut command = self.command(&arguments);
+        command.envs(self.server_environment.clone());
+        run(&mut command, &arguments).done();
     }
 
     /// Joins a host under a name, without starting its agent.
@@ -224,6 +235,7 @@ impl Cluster {
         let mut command = Command::new(self.build.program);
         command.args(["--output", "json", "--context"]).arg(context).args(arguments);
         command.env_remove("TANIST_MUTATION").env_remove("TANIST_TEST_HOST").env_remove("TANIST_CONTEXT");
+        command.env_remove("TANIST_TEST_CERTIFICATE_SECONDS");
         command
     }
 
@@ -242,14 +254,7 @@ impl Cluster {
     /// If it cannot be started.
     #[must_use]
     pub fn tanist_as(&self, context: &Path, arguments: &[&str]) -> Answer {
-        let output =
-            self.command_as(context, arguments).stdin(std::process::Stdio::null()).output().expect("run tanist");
-        Answer {
-            asked: format!("tanist {}", arguments.join(" ")),
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        run(&mut self.command_as(context, arguments), arguments)
     }
 
     /// Starts the server and waits until it answers.
@@ -403,6 +408,17 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.print_logs();
         }
+    }
+}
+
+/// Runs a command line to its end.
+fn run(command: &mut Command, arguments: &[&str]) -> Answer {
+    let output = command.stdin(std::process::Stdio::null()).output().expect("run tanist");
+    Answer {
+        asked: format!("tanist {}", arguments.join(" ")),
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

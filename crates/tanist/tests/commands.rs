@@ -207,7 +207,7 @@ fn confirming_a_death_needs_a_yes() {
     let fake = Fake::start();
     fake.answer("POST /agents/h1/confirm-dead", Answer::Json(200, sample!("done")));
     let refused = tanist(&fake, "agent confirm-dead h1").assert().code(1).get_output().clone();
-    assert!(text(&refused.stderr).contains("--yes"));
+    assert!(text(&refused.stderr).contains("--yes") && text(&refused.stderr).contains("the target is corrupted"));
     assert!(fake.asked("POST /agents/h1/confirm-dead").is_empty());
     tanist(&fake, "agent confirm-dead h1 --yes").assert().success();
 }

@@ -371,6 +371,30 @@ fn status_counts_and_lists_only_what_needs_a_human() {
 }
 
 #[test]
+fn status_lists_everything_that_is_wrong_and_counts_it_once() {
+    let mut state = state(ReplicationRecord { policy: rpo(5), ..record() });
+    state.agents.get_mut(&name("h2")).unwrap().drained = true;
+    let machine = machine(state);
+    let view = status::status(&Moment { machine: &machine, trouble: None });
+    assert_eq!((view.ok, view.degraded, view.stopped), (0, 1, 0));
+    let summaries: Vec<&str> = view.concerns.iter().map(|concern| concern.summary.as_str()).collect();
+    assert!(
+        matches!(summaries.as_slice(), [rpo, agent] if rpo.contains("RPO") && agent.contains("h2")),
+        "{summaries:?}"
+    );
+}
+
+#[test]
+fn an_agent_that_is_connected_and_says_nothing_is_silent() {
+    let mut machine = machine(state(record()));
+    let silent = |machine: &ServerMachine| agents::agents(machine).iter().map(|agent| agent.silent).collect::<Vec<_>>();
+    assert_eq!(silent(&machine), [false, false]);
+    let (agent, connection) = (name("h1"), ConnectionId(1));
+    machine.handle(at(13), Input::Message { agent, connection, message: beat(1) });
+    assert_eq!(silent(&machine), [false, true]);
+}
+
+#[test]
 fn agents_volumes_and_history_are_listed() {
     let machine = machine(state(record()));
     let agents = agents::agents(&machine);

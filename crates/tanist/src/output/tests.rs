@@ -94,6 +94,15 @@ fn lists() {
 }
 
 #[test]
+fn a_silent_agent_is_not_called_ready() {
+    let mut agents = samples::agents();
+    agents[0].silent = true;
+    agents[0].last_beat_age_ms = Some(4258);
+    let text = render_agents(&agents, samples::style());
+    assert!(text.contains("h1     silent") && text.contains("4.2 s ago"), "{text}");
+}
+
+#[test]
 fn lists_of_nothing_say_what_to_type() {
     let style = samples::style();
     assert!(render_agents(&[], style).contains("tanist token create"));

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use tanist_model::api::{AgentView, ReplicationView, StatusView, TokenCreated, WhyView};
+use tanist_model::api::{AgentView, EventPage, ReplicationView, StatusView, TokenCreated, WhyView};
 use tanist_model::event::{Event, EventCode};
 use tanist_model::takeover::TakeoverRecord;
 use tanist_model::time::Timestamp;
@@ -362,7 +362,7 @@ impl Cluster {
         loop {
             let after = events.last().map_or(0, |event| event.seq.0).to_string();
             let answer = self.tanist(&["events", "--limit", "1000", "--since-seq", &after]);
-            let page: tanist_model::api::EventPage = answer.body();
+            let page: EventPage = answer.body();
             if page.events.is_empty() {
                 return events;
             }
@@ -396,9 +396,16 @@ impl Cluster {
             println!("== {}, the last {} lines\n{}", path.display(), shown.len(), shown.join("\n"));
         }
         if self.server.is_some() {
-            for event in self.tanist(&["events", "--limit", "200"]).any_body::<tanist_model::api::EventPage>().events {
-                println!("{} {} {}", event.at, event.code, event.message);
-            }
+            self.print_events();
+        }
+    }
+
+    /// Only shown while a test fails: a second panic would end it at once, and leave processes and mounts behind.
+    fn print_events(&self) {
+        let Ok(output) = self.command(&["events", "--limit", "200"]).output() else { return };
+        match serde_json::from_slice::<EventPage>(&output.stdout) {
+            Ok(page) => page.events.iter().for_each(|event| println!("{} {} {}", event.at, event.code, event.message)),
+            Err(_) => println!("no events: {}", String::from_utf8_lossy(&output.stderr)),
         }
     }
 }

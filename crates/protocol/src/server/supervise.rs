@@ -5,6 +5,7 @@
 
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, ReplicationId};
+use tanist_model::quantity::count;
 use tanist_model::replication::{Holder, Intent, ReplicationRecord};
 use tanist_model::takeover::{Evidence, PeerVerdict, ProbeVerdict};
 use tanist_model::time::{Monotonic, Timestamp};
@@ -238,7 +239,11 @@ impl ServerMachine {
             Evidence::ConnectionEnded { reason } => format!("its connection ended: {reason}"),
             other => format!("{other:?}"),
         };
-        let message = format!("acting agent {} is suspected: {silence}; {} peers asked", holder.agent, asked.len());
+        let message = format!(
+            "acting agent {} is suspected: {silence}; {} asked",
+            holder.agent,
+            count(asked.len() as u64, "peer")
+        );
         let event = self.event_of(record, Some(&holder.agent), EventCode::AgentSuspected, message);
         let suspicion = Suspicion {
             evidence,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tanist_model::agent::{AgentRecord, AgentSlot, Penalty};
+use tanist_model::agent::{AgentRecord, AgentSlot, Penalty, ShownCertificate};
 use tanist_model::api::Health;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{
@@ -172,7 +172,12 @@ fn machine(state: State) -> ServerMachine {
         };
         let connection = ConnectionId(u64::try_from(incarnation).unwrap());
         let (agent, hello) = (name(agent), Box::new(hello));
-        let connected = Input::Connected { agent: agent.clone(), connection, certificate_serial: "01".into(), hello };
+        let connected = Input::Connected {
+            agent: agent.clone(),
+            connection,
+            certificate: ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) },
+            hello,
+        };
         machine.handle(at(10), connected);
         machine.handle(at(10), Input::Message { agent, connection, message: beat(incarnation) });
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use tanist_model::api::{AgentView, ReplicationView, StatusView, TokenCreated, WhyView};
+use tanist_model::api::{AgentView, EventPage, ReplicationView, StatusView, TokenCreated, WhyView};
 use tanist_model::event::{Event, EventCode};
 use tanist_model::takeover::TakeoverRecord;
 use tanist_model::time::Timestamp;
@@ -37,6 +37,7 @@ pub struct Builder {
     server_environment: Vec<(String, String)>,
     agent_environment: Vec<(String, String)>,
     server_place: Option<PathBuf>,
+    storage_place: Option<PathBuf>,
 }
 
 impl Builder {
@@ -67,10 +68,25 @@ impl Builder {
         self
     }
 
+    /// Certificates live for seconds: every process renews its own again and again.
+    #[must_use]
+    pub fn certificates_live(mut self, lifetime: Duration) -> Self {
+        let seconds = lifetime.as_secs().to_string();
+        self.server_environment.push(("TANIST_TEST_CERTIFICATE_SECONDS".to_owned(), seconds));
+        self
+    }
+
     /// Where the server keeps its state, if not with the rest.
     #[must_use]
     pub fn server_place(mut self, place: &Path) -> Self {
         self.server_place = Some(place.to_owned());
+        self
+    }
+
+    /// Where the two storage systems are, if not with the rest.
+    #[must_use]
+    pub fn storage_place(mut self, place: &Path) -> Self {
+        self.storage_place = Some(place.to_owned());
         self
     }
 
@@ -81,8 +97,9 @@ impl Builder {
     #[must_use]
     pub fn start(self) -> Cluster {
         let dir = tempfile::Builder::new().prefix("cluster-").tempdir_in(self.build.scratch).expect("make a directory");
+        let storage_folder = self.storage_place.unwrap_or_else(|| dir.path().to_owned());
         for system in [SOURCES, TARGETS] {
-            std::fs::create_dir(dir.path().join(system)).expect("make a storage system");
+            std::fs::create_dir(storage_folder.join(system)).expect("make a storage system");
         }
         let server_folder = self.server_place.unwrap_or_else(|| dir.path().join("server"));
         let mut cluster = Cluster {
@@ -90,6 +107,7 @@ impl Builder {
             dir,
             address: own_address(),
             server_folder,
+            storage_folder,
             server_environment: self.server_environment,
             server: None,
             seats: BTreeMap::new(),
@@ -125,6 +143,7 @@ pub struct Cluster {
     dir: TempDir,
     address: Ipv4Addr,
     server_folder: PathBuf,
+    storage_folder: PathBuf,
     server_environment: Vec<(String, String)>,
     server: Option<Process>,
     seats: BTreeMap<String, Seat>,
@@ -141,6 +160,7 @@ impl Cluster {
             server_environment: Vec::new(),
             agent_environment: Vec::new(),
             server_place: None,
+            storage_place: None,
         }
     }
 
@@ -168,12 +188,15 @@ impl Cluster {
     /// The file behind `SYSTEM/VOLUME`.
     #[must_use]
     pub fn file(&self, volume: &str) -> PathBuf {
-        self.dir.path().join(volume)
+        self.storage_folder.join(volume)
     }
 
     fn initialise(&self) {
         let (folder, listen) = (self.server_folder(), self.server_address());
-        self.tanist(&["server", "init", "--dir", &folder, "--listen", &listen]).done();
+        let arguments = ["server", "init", "--dir", &folder, "--listen", &listen];
+        let mut command = self.command(&arguments);
+        command.envs(self.server_environment.clone());
+        run(&mut command, &arguments).done();
     }
 
     /// Joins a host under a name, without starting its agent.
@@ -212,6 +235,7 @@ impl Cluster {
         let mut command = Command::new(self.build.program);
         command.args(["--output", "json", "--context"]).arg(context).args(arguments);
         command.env_remove("TANIST_MUTATION").env_remove("TANIST_TEST_HOST").env_remove("TANIST_CONTEXT");
+        command.env_remove("TANIST_TEST_CERTIFICATE_SECONDS");
         command
     }
 
@@ -230,14 +254,7 @@ impl Cluster {
     /// If it cannot be started.
     #[must_use]
     pub fn tanist_as(&self, context: &Path, arguments: &[&str]) -> Answer {
-        let output =
-            self.command_as(context, arguments).stdin(std::process::Stdio::null()).output().expect("run tanist");
-        Answer {
-            asked: format!("tanist {}", arguments.join(" ")),
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        run(&mut self.command_as(context, arguments), arguments)
     }
 
     /// Starts the server and waits until it answers.
@@ -345,7 +362,7 @@ impl Cluster {
         loop {
             let after = events.last().map_or(0, |event| event.seq.0).to_string();
             let answer = self.tanist(&["events", "--limit", "1000", "--since-seq", &after]);
-            let page: tanist_model::api::EventPage = answer.body();
+            let page: EventPage = answer.body();
             if page.events.is_empty() {
                 return events;
             }
@@ -379,9 +396,16 @@ impl Cluster {
             println!("== {}, the last {} lines\n{}", path.display(), shown.len(), shown.join("\n"));
         }
         if self.server.is_some() {
-            for event in self.tanist(&["events", "--limit", "200"]).any_body::<tanist_model::api::EventPage>().events {
-                println!("{} {} {}", event.at, event.code, event.message);
-            }
+            self.print_events();
+        }
+    }
+
+    /// Only shown while a test fails: a second panic would end it at once, and leave processes and mounts behind.
+    fn print_events(&self) {
+        let Ok(output) = self.command(&["events", "--limit", "200"]).output() else { return };
+        match serde_json::from_slice::<EventPage>(&output.stdout) {
+            Ok(page) => page.events.iter().for_each(|event| println!("{} {} {}", event.at, event.code, event.message)),
+            Err(_) => println!("no events: {}", String::from_utf8_lossy(&output.stderr)),
         }
     }
 }
@@ -391,6 +415,17 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.print_logs();
         }
+    }
+}
+
+/// Runs a command line to its end.
+fn run(command: &mut Command, arguments: &[&str]) -> Answer {
+    let output = command.stdin(std::process::Stdio::null()).output().expect("run tanist");
+    Answer {
+        asked: format!("tanist {}", arguments.join(" ")),
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

@@ -8,6 +8,8 @@
 pub mod answer;
 pub mod cluster;
 pub mod compare;
+pub mod counter;
+pub mod mounted;
 pub mod process;
 pub mod random;
 pub mod scene;

@@ -47,14 +47,19 @@ impl Scene {
         Self { name: name.to_owned(), size_bytes, source, target }
     }
 
-    /// Makes the target and the replication, and waits until every agent could act.
+    /// Makes the target and the replication of a source that nobody writes to, and waits until every agent could act.
     pub fn create(&self, cluster: &Cluster, more: &[&str]) {
+        self.create_as_typed(cluster, &[&["--source-mode", "sealed"], more].concat());
+    }
+
+    /// The same with nothing on the command line besides the names and `more`.
+    pub fn create_as_typed(&self, cluster: &Cluster, more: &[&str]) {
         volume::blank(&self.target, self.size_bytes);
         let agents: Vec<String> = cluster.agents().iter().map(|agent| agent.name.to_string()).collect();
         let agents = agents.join(",");
         let (source, target) = (format!("{SOURCES}/{}", self.name), format!("{TARGETS}/{}", self.name));
         let base = ["replication", "create", &self.name, "--source", &source, "--target", &target];
-        let who = ["--agents", &agents, "--source-mode", "sealed"];
+        let who = ["--agents", &agents];
         cluster.tanist(&[&base[..], &who[..], more].concat()).done();
         self.wait_whole(cluster);
     }

@@ -39,7 +39,7 @@ fn a_replication_from_its_plan_to_its_end() {
     assert_eq!(on_target.iter().map(|point| point.run).collect::<Vec<_>>(), [second.id]);
     assert_eq!(cluster.status().0, 0);
     let volumes: Vec<VolumeView> = cluster.tanist(&["volume", "list"]).body();
-    let used: Vec<_> = volumes.into_iter().filter_map(|volume| volume.used_by).map(|(_, side)| side).collect();
+    let used: Vec<_> = volumes.into_iter().filter_map(|volume| volume.used_by).map(|user| user.side).collect();
     assert_eq!(used, [Side::Source, Side::Target]);
     let before = compare::fingerprint(&scene.target);
     cluster.tanist(&["replication", "delete", "db"]).done();

@@ -68,10 +68,86 @@ pub struct AgentRecord {
     pub owes_epochs: bool,
 }
 
+/// A certificate as it was shown on a connection; the transport has verified that the cluster's authority issued it and that it is
+/// in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShownCertificate {
+    pub serial: String,
+    pub expires_at: Timestamp,
+}
+
+impl AgentRecord {
+    /// Whether the agent may connect with this certificate.
+    ///
+    /// A restored store does not know of renewals since its backup: until the agent has shown its epochs, one that outlives the one
+    /// on record is that renewal.
+    #[must_use]
+    pub fn accepts(&self, shown: &ShownCertificate) -> bool {
+        let known = shown.serial == self.certificate_serial || self.previous_serial.as_ref() == Some(&shown.serial);
+        known || self.renewed_since_backup(shown)
+    }
+
+    /// The record once the agent has shown this certificate: the one before it counts no more.
+    pub fn note_shown(&mut self, shown: &ShownCertificate) {
+        if self.renewed_since_backup(shown) {
+            self.certificate_serial.clone_from(&shown.serial);
+            self.certificate_expires_at = shown.expires_at;
+        }
+        if shown.serial == self.certificate_serial {
+            self.previous_serial = None;
+        }
+    }
+
+    fn renewed_since_backup(&self, shown: &ShownCertificate) -> bool {
+        self.owes_epochs && shown.expires_at > self.certificate_expires_at
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Timestamp;
     use std::time::Duration;
+
+    fn record(owes_epochs: bool) -> AgentRecord {
+        AgentRecord {
+            name: AgentName::new("h1").unwrap(),
+            slot: AgentSlot(1),
+            certificate_serial: "02".into(),
+            previous_serial: Some("01".into()),
+            certificate_expires_at: Timestamp(200),
+            joined_at: Timestamp(0),
+            removed: false,
+            drained: false,
+            penalty: Penalty::default(),
+            host: None,
+            listen_address: None,
+            owes_epochs,
+        }
+    }
+
+    fn shown(serial: &str, expires: i64) -> ShownCertificate {
+        ShownCertificate { serial: serial.into(), expires_at: Timestamp(expires) }
+    }
+
+    #[test]
+    fn only_the_certificate_in_force_and_the_one_before_it_are_accepted() {
+        let mut record = record(false);
+        assert!(record.accepts(&shown("02", 200)) && record.accepts(&shown("01", 100)));
+        assert!(!record.accepts(&shown("03", 300)));
+        record.note_shown(&shown("02", 200));
+        assert!(!record.accepts(&shown("01", 100)));
+    }
+
+    #[test]
+    fn a_restored_store_takes_a_renewal_that_it_has_forgotten_and_nothing_older() {
+        let mut record = record(true);
+        assert!(record.accepts(&shown("03", 300)) && !record.accepts(&shown("00", 50)));
+        record.note_shown(&shown("03", 300));
+        assert_eq!((record.certificate_serial.as_str(), record.certificate_expires_at), ("03", Timestamp(300)));
+        record.owes_epochs = false;
+        assert!(!record.accepts(&shown("02", 200)), "the one before the renewal is revoked");
+    }
 
     #[test]
     fn a_penalty_halves_in_ten_minutes() {

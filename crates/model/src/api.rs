@@ -291,6 +291,9 @@ pub struct AgentView {
     pub connected: bool,
     pub incarnation: Option<Incarnation>,
     pub last_beat_age_ms: Option<u64>,
+    /// Connected, and yet without a beat for longer than a healthy agent: stopped, hung, or cut off.
+    #[serde(default)]
+    pub silent: bool,
     pub address: Option<String>,
     pub drained: bool,
     pub removed: bool,

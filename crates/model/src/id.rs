@@ -159,6 +159,13 @@ impl Epochs {
         self.target == other.target
     }
 
+    /// Both sides raised by this much; `None` if either would wrap.
+    #[must_use]
+    pub fn raised(self, by: u32) -> Option<Self> {
+        let raise = |epoch: Epoch| epoch.0.checked_add(by).map(Epoch);
+        Some(Self { source: raise(self.source)?, target: raise(self.target)? })
+    }
+
     /// True if either side is below the other's: such a command is from the past.
     #[must_use]
     pub fn is_older_than(self, other: Self) -> bool {

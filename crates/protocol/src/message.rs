@@ -263,7 +263,7 @@ pub enum AgentMessage {
         epochs: Epochs,
         reason: String,
     },
-    /// A new key's signing request, at two thirds of the certificate's life.
+    /// A signing request for the key that the agent has, from two thirds of its certificate's life on.
     RenewCertificate {
         csr_pem: String,
     },

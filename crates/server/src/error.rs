@@ -43,6 +43,8 @@ pub enum ServerError {
     File(#[from] FileError),
     #[error("{}", in_full(.0))]
     Store(#[from] StoreError),
+    #[error("{} cannot be restored: {reason}; the server's store is as it was", path.display())]
+    Backup { path: PathBuf, reason: String },
     #[error("the first credential was not taken by the new store")]
     CredentialRefused,
     /// Another server leads; this one has stopped acting.
@@ -80,6 +82,10 @@ impl ServerError {
             Self::Tls(error) => error.hint().to_owned(),
             Self::File(error) => error.hint(),
             Self::Store(_) => "the server keeps its state in store.db of its directory".to_owned(),
+            Self::Backup { .. } => {
+                "name a file on this host that `tanist server backup FILE` has written, and that was copied whole"
+                    .to_owned()
+            }
             Self::Deposed { .. } => {
                 "see which other server runs with a copy of this state, and stop one of them".to_owned()
             }

@@ -1,5 +1,7 @@
 //! Connections between agents and servers: in order and lossy only at their end, or (when a seed says so) wholly unreliable.
 
+use tanist_model::agent::ShownCertificate;
+use tanist_model::time::Timestamp;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::server::ConnectionId;
 use tanist_protocol::{agent, server};
@@ -128,7 +130,7 @@ impl World {
                         server::Input::Connected {
                             agent,
                             connection: ConnectionId(id),
-                            certificate_serial: "1".to_owned(),
+                            certificate: ShownCertificate { serial: "1".to_owned(), expires_at: Timestamp(i64::MAX) },
                             hello,
                         }
                     }

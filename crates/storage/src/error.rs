@@ -24,7 +24,7 @@ pub enum StorageError {
     #[error("snapshot {id} of {volume} is not the one that was bound: expected {expected}, found {found}")]
     SnapshotMismatch { volume: VolumeAddress, id: SnapshotId, expected: String, found: String },
     #[error(
-        "sealed source {volume} changed: {what}; a copy could mix two states, so stop what touches it, then sync again"
+        "sealed source {volume} changed: {what}; a copy could mix two states: stop what touches it, then sync again"
     )]
     SourceChanged { volume: VolumeAddress, what: String },
     #[error("cannot {doing} {subject}: {cause}")]

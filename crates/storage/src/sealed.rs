@@ -50,8 +50,7 @@ impl<'a> Seal<'a> {
             return format!("it was written to at {}", clock(now.written));
         }
         format!(
-            "its time of last write is the same, its ctime moved to {} (a new mode, owner, link or name does that, and so \
-             does a write whose time was set back)",
+            "only its ctime moved, to {}: it got another mode, owner, link or name, or its time was set back after a write",
             clock(now.changed)
         )
     }
@@ -152,7 +151,7 @@ mod tests {
         let written = difference(Seal { written: (1_795_356_181, 0), changed: (1_795_356_181, 0), ..SEALED });
         assert_eq!(written, "it was written to at 2026-11-22T14:03:01.000000Z");
         let touched = difference(Seal { changed: (1_795_356_182, 0), ..SEALED });
-        assert!(touched.contains("ctime moved to 2026-11-22T14:03:02"), "{touched}");
+        assert!(touched.contains("only its ctime moved, to 2026-11-22T14:03:02"), "{touched}");
         assert!(!touched.contains("written to at"), "{touched}");
         assert_eq!(what_changed("memory/7", "memory/8"), "it was written to");
     }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{Fixture, ID, Images, Memory, Mounted, address, bytes, contents, contents_of};
+use support::{BTRFS, Fixture, ID, Images, Memory, Mounted, XFS, address, bytes, contents, contents_of, mount};
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
 use tanist_model::volume::VolumeContent;
 use tanist_storage::{LockAttempt, SourceView, StorageError};
@@ -60,12 +60,12 @@ fn images_on_tmpfs_conform() {
 
 #[test]
 fn images_on_xfs_conform() {
-    images_conform_on("mkfs.xfs", Mounted::new(&["mkfs.xfs", "-q", "-m", "reflink=1"], 512 << 20));
+    images_conform_on("mkfs.xfs", mount(XFS, 512 << 20));
 }
 
 #[test]
 fn images_on_btrfs_conform() {
-    images_conform_on("mkfs.btrfs", Mounted::new(&["mkfs.btrfs", "-q"], 512 << 20));
+    images_conform_on("mkfs.btrfs", mount(BTRFS, 512 << 20));
 }
 
 fn images_conform_on(name: &str, mounted: Result<Mounted, String>) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::sync::mpsc::channel;
 
-use support::{Fixture, ID, Images, Mounted, address, bytes, contents, run};
+use support::{Fixture, ID, Images, XFS, address, bytes, contents, mount, run};
 use tanist_datapath::{Transfer, TransferConfig, TransferEvent};
 use tanist_model::run::Checkpoint;
 use tanist_storage::{LockAttempt, SourceView, StorageError};
@@ -121,7 +121,7 @@ fn a_transfer_frees_the_lock_when_its_io_has_ended() {
 /// The whole way of a run: a snapshot, a copy of it while its volume goes on changing, a snapshot of the target.
 #[test]
 fn a_snapshot_is_copied_while_its_volume_changes() {
-    let mounted = match Mounted::new(&["mkfs.xfs", "-q", "-m", "reflink=1"], 512 << 20) {
+    let mounted = match mount(XFS, 512 << 20) {
         Ok(mounted) => mounted,
         Err(reason) => return println!("skipped: a_snapshot_is_copied_while_its_volume_changes: {reason}"),
     };
@@ -151,7 +151,7 @@ fn a_snapshot_is_copied_while_its_volume_changes() {
 
 #[test]
 fn a_mounted_image_names_its_mount() {
-    let mounted = match Mounted::new(&["mkfs.ext4", "-q", "-F"], 16 << 20) {
+    let mounted = match mount(&["mkfs.ext4", "-q", "-F"], 16 << 20) {
         Ok(mounted) => mounted,
         Err(reason) => return println!("skipped: a_mounted_image_names_its_mount: {reason}"),
     };
@@ -163,7 +163,7 @@ fn a_mounted_image_names_its_mount() {
 
 #[test]
 fn a_read_only_file_system_says_so() {
-    let mounted = match Mounted::new(&["mkfs.ext4", "-q", "-F"], 16 << 20) {
+    let mounted = match mount(&["mkfs.ext4", "-q", "-F"], 16 << 20) {
         Ok(mounted) => mounted,
         Err(reason) => return println!("skipped: a_read_only_file_system_says_so: {reason}"),
     };

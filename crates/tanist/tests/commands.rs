@@ -135,6 +135,66 @@ fn a_transfer_creates_runs_and_waits_until_it_has_removed_itself() {
 }
 
 #[test]
+fn a_transfer_returns_when_its_target_is_free_again() {
+    let fake = Fake::start();
+    let mut removing = sample!("replication");
+    removing["last_run"]["id"] = removing["run"]["id"].clone();
+    removing["run"] = Value::Null;
+    removing["intent"] = "deleting".into();
+    let gone = json!({"code": "not-found", "error": "there is no replication t1"});
+    fake.answer("GET /events", Answer::Json(200, sample!("events")))
+        .answer("POST /replications/check", Answer::Json(200, sample!("plan")))
+        .answer("POST /replications", Answer::Json(200, sample!("done")))
+        .answer("POST /replications/t1/sync", Answer::Json(200, sample!("done")))
+        .answer("GET /replications/t1", Answer::Json(200, removing.clone()))
+        .answer("GET /replications/t1", Answer::Json(200, removing))
+        .answer("GET /replications/t1", Answer::Json(404, gone));
+    let output = tanist(&fake, "transfer --name t1 --source a/x --target b/y --agents h1,h2").assert().success();
+    let printed = text(&output.get_output().stdout);
+    assert_eq!(fake.asked("GET /replications/t1").len(), 3);
+    assert!(printed.contains("is published") && !printed.contains("next:"), "{printed}");
+}
+
+#[test]
+fn events_of_a_replication_that_never_was_are_an_error() {
+    let fake = Fake::start();
+    let none = json!({"events": [], "last": 0});
+    fake.answer("GET /events", Answer::Json(200, none.clone()));
+    let refused = tanist(&fake, "events --replication nope").assert().code(1).get_output().clone();
+    let said = text(&refused.stderr);
+    assert!(said.contains("no events of a replication nope, and none of that name exists"), "{said}");
+
+    fake.answer("GET /replications/db", Answer::Json(200, sample!("replication")));
+    let quiet = tanist(&fake, "events --replication db").assert().success().get_output().clone();
+    assert_eq!(text(&quiet.stdout), "no events\n", "it is there, and nothing has happened yet");
+}
+
+#[test]
+fn events_of_a_deleted_replication_stay_reachable() {
+    let fake = Fake::start();
+    fake.answer("GET /events", Answer::Json(200, sample!("events")));
+    let output = tanist(&fake, "events --replication db").assert().success().get_output().clone();
+    assert_eq!(text(&output.stdout).lines().count(), 2);
+    // Nothing new since: it is still one that was.
+    let fake = Fake::start();
+    fake.answer("GET /events", Answer::Json(200, json!({"events": [], "last": 42})))
+        .answer("GET /events", Answer::Json(200, sample!("events")));
+    tanist(&fake, "events --replication db --since-seq 42").assert().success();
+}
+
+#[test]
+fn a_time_that_is_not_understood_is_answered_with_the_forms_that_are() {
+    let fake = Fake::start();
+    let refused = tanist(&fake, "replication why db --at yesterday").assert().code(2).get_output().clone();
+    let said = text(&refused.stderr);
+    assert!(said.contains("'yesterday' is not a time") && said.contains("5m ago"), "{said}");
+    fake.answer("GET /replications/db/why", Answer::Json(200, sample!("why")));
+    for at in ["-5m", "14:03", "2026-11-22T14:03:22Z"] {
+        tanist(&fake, &format!("replication why db --at {at}")).assert().success();
+    }
+}
+
+#[test]
 fn a_dry_run_creates_nothing() {
     let fake = Fake::start();
     fake.answer("POST /replications/check", Answer::Json(200, sample!("plan")));
@@ -147,9 +207,77 @@ fn confirming_a_death_needs_a_yes() {
     let fake = Fake::start();
     fake.answer("POST /agents/h1/confirm-dead", Answer::Json(200, sample!("done")));
     let refused = tanist(&fake, "agent confirm-dead h1").assert().code(1).get_output().clone();
-    assert!(text(&refused.stderr).contains("--yes"));
+    assert!(text(&refused.stderr).contains("--yes") && text(&refused.stderr).contains("the target is corrupted"));
     assert!(fake.asked("POST /agents/h1/confirm-dead").is_empty());
     tanist(&fake, "agent confirm-dead h1 --yes").assert().success();
+}
+
+/// Commands that destroy something, and the request by which they do it.
+const DESTRUCTIVE: [(&str, &str); 3] = [
+    ("replication delete db", "DELETE /replications/db"),
+    ("agent remove h1", "DELETE /agents/h1"),
+    ("replication create db --source a/x --target b/y --agents h1 --overwrite-target", "POST /replications"),
+];
+
+fn destroyable() -> Fake {
+    let fake = Fake::start();
+    fake.answer("GET /replications/db", Answer::Json(200, sample!("replication")))
+        .answer("GET /agents", Answer::Json(200, sample!("agents")))
+        .answer("POST /replications/check", Answer::Json(200, sample!("plan")));
+    for (_, request) in DESTRUCTIVE {
+        fake.answer(request, Answer::Json(200, sample!("done")));
+    }
+    fake
+}
+
+#[test]
+fn a_script_is_never_asked() {
+    let fake = destroyable();
+    for (line, request) in DESTRUCTIVE {
+        tanist(&fake, line).assert().success();
+        assert_eq!(fake.asked(request).len(), 1, "{line}");
+    }
+}
+
+/// What is typed on a terminal, and what it shows; none where the machine has no program that makes one.
+fn on_a_terminal(fake: &Fake, line: &str, typed: &'static str) -> Option<(bool, String)> {
+    let command = format!("{} {line}", assert_cmd::cargo::cargo_bin("tanist").display());
+    let mut script = std::process::Command::new("script");
+    script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).env("TANIST_CONTEXT", fake.context_file());
+    let output = Command::from_std(script).write_stdin(typed).output();
+    match output {
+        Ok(output) => Some((output.status.success(), text(&output.stdout))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            println!("skipped: util-linux's `script` makes the terminal, and it is not here");
+            None
+        }
+        Err(error) => panic!("script: {error}"),
+    }
+}
+
+#[test]
+fn somebody_at_a_terminal_is_asked_and_no_is_the_default() {
+    let fake = destroyable();
+    for (line, request) in DESTRUCTIVE {
+        let Some((done, shown)) = on_a_terminal(&fake, line, "\n") else { return };
+        assert!(!done && shown.contains("[y/N]") && shown.contains("nothing was done"), "{line}: {shown}");
+        assert!(fake.asked(request).is_empty(), "{line}");
+        let (done, shown) = on_a_terminal(&fake, line, "y\n").unwrap();
+        assert!(done, "{line}: {shown}");
+        let (done, shown) = on_a_terminal(&fake, &format!("{line} --yes"), "").unwrap();
+        assert!(done && !shown.contains("[y/N]"), "{line}: {shown}");
+        assert_eq!(fake.asked(request).len(), 2, "{line}");
+    }
+}
+
+#[test]
+fn whoever_confirms_a_death_is_told_what_it_vouches_for() {
+    let fake = Fake::start();
+    fake.answer("POST /agents/h1/confirm-dead", Answer::Json(200, sample!("done")));
+    let Some((done, shown)) = on_a_terminal(&fake, "agent confirm-dead h1", "n\n") else { return };
+    assert!(!done && shown.contains("process of agent h1 is gone or its host is powered off"), "{shown}");
+    assert!(shown.contains("the target is corrupted"), "{shown}");
+    assert!(fake.asked("POST /agents/h1/confirm-dead").is_empty());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, ReplicationName, RunId, VolumeAddress};
+use tanist_model::quantity::count;
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
 use tanist_model::run::{Checkpoint, RunRecord, RunState, RunTrigger};
 use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
@@ -265,9 +266,7 @@ impl ServerMachine {
                 .hint(format!("look at the storage, then create it anew: tanist replication delete {name}"));
             return self.refuse_command(id, refusal);
         }
-        if record.intent != Intent::Enabled {
-            let refusal = Refusal::new(RefusalCode::Conflict, format!("{name} is paused or being removed"))
-                .hint(format!("tanist replication resume {name}"));
+        if let Some(refusal) = why_not_enabled(&record) {
             return self.refuse_command(id, refusal);
         }
         if let Some(run) = record.run {
@@ -500,10 +499,10 @@ impl ServerMachine {
                 .hint(format!("to take it out of service: tanist agent drain {agent}"));
             return self.refuse_command(id, refusal);
         }
-        let count = self.prove_by_operator(agent);
+        let proven = self.prove_by_operator(agent) as u64;
         // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
         self.settle(agent);
-        let message = format!("{actor} confirmed agent {agent} dead; {count} epochs count as proven quiet");
+        let message = format!("{actor} confirmed agent {agent} dead; proven quiet: {}", count(proven, "epoch"));
         let mut event = self.event(EventCode::AgentConfirmedDead, message.clone());
         event.actor = actor.to_owned();
         event.agent = Some(agent.clone());
@@ -518,4 +517,19 @@ fn no_agent(agent: &AgentName) -> Refusal {
 fn no_replication(name: &ReplicationName) -> Refusal {
     Refusal::new(RefusalCode::NotFound, format!("there is no replication {name}"))
         .hint("tanist replication list shows the replications")
+}
+
+fn why_not_enabled(record: &ReplicationRecord) -> Option<Refusal> {
+    let name = &record.name;
+    match record.intent {
+        Intent::Enabled => None,
+        Intent::Paused => Some(
+            Refusal::new(RefusalCode::Conflict, format!("{name} is paused"))
+                .hint(format!("tanist replication resume {name}")),
+        ),
+        Intent::Deleting => Some(
+            Refusal::new(RefusalCode::Conflict, format!("{name} is being removed"))
+                .hint(format!("tanist replication show {name} says what its removal waits for")),
+        ),
+    }
 }

@@ -1,6 +1,6 @@
 //! An agent arrives, speaks, leaves: sessions and the dispatch of messages.
 
-use tanist_model::agent::AgentRecord;
+use tanist_model::agent::{AgentRecord, ShownCertificate};
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, Term};
@@ -11,7 +11,13 @@ use super::{Effect, ServerMachine};
 use crate::message::{AgentMessage, Heartbeat, Hello, OrderNumber, PeerAddress, RoleState, ServerMessage, Stamp};
 
 impl ServerMachine {
-    pub(super) fn handle_hello(&mut self, agent: &AgentName, connection: ConnectionId, serial: &str, hello: Hello) {
+    pub(super) fn handle_hello(
+        &mut self,
+        agent: &AgentName,
+        connection: ConnectionId,
+        shown: &ShownCertificate,
+        hello: Hello,
+    ) {
         if hello.highest_term > self.state.term {
             self.refuse_follower_of_newer(agent, connection, hello.highest_term);
             return;
@@ -21,12 +27,12 @@ impl ServerMachine {
             self.out.perform(Effect::Close { agent: agent.clone(), connection, reason });
             return;
         }
-        if let Err(reason) = self.admit(agent, serial) {
+        if let Err(reason) = self.admit(agent, shown) {
             self.refuse(agent, connection, reason);
             return;
         }
         self.welcome(agent, connection, &hello);
-        self.note_host(agent, serial, &hello);
+        self.note_host(agent, shown, &hello);
         self.note_shown_epochs(agent);
         self.stand_down_stale_roles(agent);
         self.touch_agent(agent);
@@ -48,7 +54,7 @@ impl ServerMachine {
         self.send_watches();
     }
 
-    fn admit(&self, agent: &AgentName, serial: &str) -> Result<(), String> {
+    fn admit(&self, agent: &AgentName, shown: &ShownCertificate) -> Result<(), String> {
         let record =
             self.state.agents.get(agent).ok_or_else(|| format!("agent {agent} is not known here; join again"))?;
         if record.removed {
@@ -56,8 +62,7 @@ impl ServerMachine {
                 "agent {agent} was removed and its certificate is revoked; join again under a new token"
             ));
         }
-        let known = record.certificate_serial == serial || record.previous_serial.as_deref() == Some(serial);
-        if known {
+        if record.accepts(shown) {
             Ok(())
         } else {
             Err(format!("this certificate of agent {agent} is revoked; a newer one was issued"))
@@ -100,14 +105,12 @@ impl ServerMachine {
     }
 
     /// Commits what the store keeps of an agent's host; a new boot id proves the old boot's epochs quiet.
-    fn note_host(&mut self, agent: &AgentName, serial: &str, hello: &Hello) {
+    fn note_host(&mut self, agent: &AgentName, shown: &ShownCertificate, hello: &Hello) {
         let Some(record) = self.state.agents.get(agent) else { return };
         let mut noted = record.clone();
         noted.host = Some(hello.host.clone());
         noted.listen_address.clone_from(&hello.listen_address);
-        if noted.certificate_serial == serial {
-            noted.previous_serial = None;
-        }
+        noted.note_shown(shown);
         let mut event =
             self.event(EventCode::AgentConnected, format!("agent {agent} connected, version {}", hello.version));
         event.agent = Some(agent.clone());

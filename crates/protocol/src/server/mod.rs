@@ -23,6 +23,7 @@ mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tanist_model::agent::ShownCertificate;
 use tanist_model::api::Refusal;
 use tanist_model::change::{Change, Condition, Group};
 use tanist_model::event::{EventCode, NewEvent};
@@ -45,11 +46,11 @@ pub use supervise::{Phase, Supervision};
 /// What can happen to the server.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// An agent's connection with its first message; the certificate's serial number was verified by the transport.
+    /// An agent's connection with its first message; the certificate was verified by the transport.
     Connected {
         agent: AgentName,
         connection: ConnectionId,
-        certificate_serial: String,
+        certificate: ShownCertificate,
         hello: Box<Hello>,
     },
     Disconnected {
@@ -138,8 +139,8 @@ impl ServerMachine {
     pub fn handle(&mut self, now: Now, input: Input) -> Output<Effect> {
         self.now = now;
         match input {
-            Input::Connected { agent, connection, certificate_serial, hello } => {
-                self.handle_hello(&agent, connection, &certificate_serial, *hello);
+            Input::Connected { agent, connection, certificate, hello } => {
+                self.handle_hello(&agent, connection, &certificate, *hello);
             }
             Input::Disconnected { agent, connection, reason } => self.on_disconnect(&agent, connection, reason),
             Input::Message { agent, connection, message } => self.handle_message(&agent, connection, message),

@@ -5,7 +5,8 @@ use tanist_model::api::{CheckCell, CheckRow, CreateReplication, Plan, Refusal, R
 use tanist_model::hierarchy::{Hierarchy, Rank};
 use tanist_model::id::{AgentName, VolumeAddress};
 use tanist_model::policy::SourceMode;
-use tanist_model::replication::{FencingTier, ReplicationRecord, Side};
+use tanist_model::quantity::count;
+use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageReport, VolumeContent, VolumeReport};
 
@@ -174,7 +175,14 @@ impl ServerMachine {
     ) -> Result<(), Refusal> {
         let is = |r: &VolumeAddress, identity: &str, v: &VolumeReport| *r == v.address || identity == v.identity;
         for other in self.state.replications.values() {
-            if is(&other.target.volume, &other.target.identity, target) {
+            let is_target = is(&other.target.volume, &other.target.identity, target);
+            if is_target && other.intent == Intent::Deleting {
+                let cause = format!("it is the target of replication {}, which is being removed", other.name);
+                return Err(
+                    guarded(create, cause).hint("try again in a moment; tanist status says if the removal waits")
+                );
+            }
+            if is_target {
                 return Err(guarded(create, format!("it is the target of replication {}", other.name)));
             }
             if is(&other.source.volume, &other.source.identity, target) && self.leads_to(&other.target.identity, source)
@@ -343,9 +351,8 @@ fn guard_volumes(create: &CreateReplication, source: &VolumeReport, target: &Vol
     }
     if target.size_bytes < source.size_bytes {
         let missing = source.size_bytes - target.size_bytes;
-        return Err(
-            guarded(create, format!("it is {missing} bytes smaller than the source")).hint("grow the target first")
-        );
+        return Err(guarded(create, format!("it is {} smaller than the source", count(missing, "byte")))
+            .hint("grow the target first"));
     }
     if target.read_only {
         return Err(guarded(create, "it is read-only".to_owned()));

@@ -11,6 +11,10 @@ use tanist_model::takeover::{Evidence, Vacancy};
 use super::ServerMachine;
 use crate::mutation::Mutation;
 
+/// By how much the end of a restore raises every epoch. An agent that was removed, or confirmed dead, shows none: what it was granted
+/// since the backup stays below.
+const EPOCH_MARGIN: u32 = 1 << 16;
+
 impl ServerMachine {
     /// Takes the epochs that an agent shows. Epochs above the store's are raised whenever they are seen; agents that owe them
     /// have then paid.
@@ -109,7 +113,11 @@ impl ServerMachine {
     /// a new epoch, the run is given up, and only target snapshots, which never change, are believed.
     fn distrust_target(&self, record: &ReplicationRecord) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut next = ReplicationRecord { holder: None, reader: None, run: None, ..record.clone() };
+        let Some(epochs) = record.epochs.raised(EPOCH_MARGIN) else {
+            let quarantine = Some("the epoch counter is used up; create the replication anew".to_owned());
+            return vec![Change::PutReplication(Box::new(ReplicationRecord { quarantine, ..record.clone() }))];
+        };
+        let mut next = ReplicationRecord { epochs, holder: None, reader: None, run: None, ..record.clone() };
         if let Some(run) = self.state.current_run(record) {
             let reason = "the store was restored: what became of this run since the backup is unknown".to_owned();
             let message = format!("run {} is abandoned: {reason}", run.id);

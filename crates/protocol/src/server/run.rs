@@ -4,6 +4,7 @@ use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
+use tanist_model::quantity::count;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Holder, Intent, ReplicationRecord};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
@@ -214,7 +215,11 @@ impl ServerMachine {
             self.abandon(record, run, EventCode::SourceChanged, reason);
             return;
         }
-        let message = format!("run {}: source snapshot {} bound", run.id, snapshot.uid);
+        let message = match snapshot.mode {
+            SourceMode::Snapshot => format!("run {}: source snapshot {} bound", run.id, snapshot.uid),
+            SourceMode::Sealed => format!("run {}: the source as it is sealed now is bound", run.id),
+            SourceMode::Live => format!("run {}: the live source is bound", run.id),
+        };
         run.state = RunState::Bound;
         run.snapshot = Some(snapshot);
         run.bound_at = Some(self.now.wall);
@@ -278,8 +283,12 @@ impl ServerMachine {
         if record.once {
             next.intent = Intent::Deleting;
         }
-        let message =
-            format!("run {}: recovery point published, {} bytes, digest {}", run.id, point.size_bytes, point.chain);
+        let message = format!(
+            "run {}: recovery point published, {}, digest {}",
+            run.id,
+            count(point.size_bytes, "byte"),
+            point.chain
+        );
         let event = self.event_of(record, Some(&holder.agent), EventCode::RunPublished, message);
         let id = run.id;
         let changes = vec![
@@ -309,7 +318,7 @@ impl ServerMachine {
         let id = run.id;
         let mut changes = vec![self.event_of(record, run.agent.as_ref(), code, reason.clone())];
         if code != EventCode::RunAbandoned {
-            let message = format!("run {id} is abandoned: {reason}");
+            let message = format!("run {id} is abandoned: {}", code.title());
             changes.push(self.event_of(record, run.agent.as_ref(), EventCode::RunAbandoned, message));
         }
         changes.push(Change::PutRun(Box::new(run)));
@@ -383,9 +392,10 @@ impl ServerMachine {
 
 fn grown(expected: u64, found: u64) -> String {
     if found > expected {
-        format!("the source grew by {} bytes, from {expected} to {found}: the target must grow first", found - expected)
+        let more = count(found - expected, "byte");
+        format!("the source grew by {more}, from {expected} to {found}: the target must grow first")
     } else {
-        format!("the source shrank by {} bytes, from {expected} to {found}", expected - found)
+        format!("the source shrank by {}, from {expected} to {found}", count(expected - found, "byte"))
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Incarnation, ReplicationId, RunId};
+use tanist_model::quantity::count;
 use tanist_model::replication::{Holder, Intent, ReplicationRecord, Side};
 use tanist_model::takeover::{Evidence, PeerVerdict, ProbeVerdict};
 use tanist_model::time::{Monotonic, Timestamp};
@@ -280,7 +281,7 @@ impl ServerMachine {
             Side::Target => (EventCode::AgentSuspected, "acting agent"),
             Side::Source => (EventCode::ReaderSuspected, "agent reading the source,"),
         };
-        let message = format!("{role} {agent} is suspected: {silence}; {} peers asked", asked.len());
+        let message = format!("{role} {agent} is suspected: {silence}; {} asked", count(asked.len() as u64, "peer"));
         let event = self.event_of(record, Some(agent), code, message);
         let suspicion = Suspicion {
             evidence,

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tanist_model::agent::ShownCertificate;
 use tanist_model::id::AgentName;
 use tanist_model::state::State;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
@@ -55,12 +56,11 @@ fn judge(state: &State, peer: &PeerIdentity) -> Result<(), Refusal> {
     let Some(record) = state.agents.get(agent).filter(|record| !record.removed) else {
         return Err(Refusal::removed(agent));
     };
-    let serial = &peer.serial_hex;
-    if record.certificate_serial == *serial || record.previous_serial.as_ref() == Some(serial) {
-        Ok(())
-    } else {
-        Err(Refusal::revoked(agent, serial))
-    }
+    if record.accepts(&shown(peer)) { Ok(()) } else { Err(Refusal::revoked(agent, &peer.serial_hex)) }
+}
+
+fn shown(peer: &PeerIdentity) -> ShownCertificate {
+    ShownCertificate { serial: peer.serial_hex.clone(), expires_at: peer.not_after }
 }
 
 async fn converse(control: Control, from: SocketAddr, door: &Door) {
@@ -76,8 +76,7 @@ async fn converse(control: Control, from: SocketAddr, door: &Door) {
     };
     let connection = door.number();
     let (outbox, outgoing) = Outbox::new();
-    let certificate_serial = peer.serial_hex.clone();
-    let input = Input::Connected { agent: agent.clone(), connection, certificate_serial, hello };
+    let input = Input::Connected { agent: agent.clone(), connection, certificate: shown(&peer), hello };
     door.core.connected(input, connection, outbox).await;
     let speaker = Speaker { agent: &agent, peer: &peer, from, connection };
     let reason = tokio::select! {

@@ -16,13 +16,16 @@ fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
     let now = machine.now();
     let session = machine.session(&record.name);
     let connected = session.filter(|session| session.is_connected());
-    let age = session.map(|session| now.monotonic.since(session.last_beat).as_millis());
+    let age = session.map(|session| now.monotonic.since(session.last_beat));
+    let has_role = machine.state().replications.values().any(|r| r.target.hierarchy.contains(&record.name));
+    let limit = machine.timers().fresh_beat(has_role);
     let address = connected.and_then(|session| session.listen_address.clone());
     AgentView {
         name: record.name.clone(),
         connected: connected.is_some(),
         incarnation: connected.map(|session| session.incarnation),
-        last_beat_age_ms: age.and_then(|age| u64::try_from(age).ok()),
+        last_beat_age_ms: age.and_then(|age| u64::try_from(age.as_millis()).ok()),
+        silent: connected.is_some() && age.is_some_and(|age| age >= limit),
         address: address.or_else(|| record.listen_address.clone()),
         drained: record.drained,
         removed: record.removed,

@@ -140,14 +140,15 @@ pub fn age_beyond_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Op
 fn missed_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
     let age = age_beyond_rpo(machine, record)?;
     let rpo = record.policy.rpo_seconds?;
-    let next = if record.run.is_some() { "show" } else { "sync" };
+    // With a run in progress this shows how it gets on, and starts none.
+    let wait = if record.run.is_some() { " --wait" } else { "" };
     Some(Finding::degraded(
         if last_point(machine, record).is_some() {
             format!("RPO missed: the last recovery point is {age} s old, {rpo} s are allowed")
         } else {
             format!("RPO missed: there has been no recovery point for {age} s, {rpo} s are allowed")
         },
-        format!("tanist replication {next} {}", record.name),
+        format!("tanist replication sync {}{wait}", record.name),
     ))
 }
 

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tanist_model::agent::AgentRecord;
 use tanist_model::api::{Concern, Health, StatusView};
+use tanist_model::replication::ReplicationRecord;
 use tanist_protocol::server::ServerMachine;
 
+use super::findings::{Finding, findings};
 use super::{replication, waiting};
 use crate::core::{Moment, Trouble};
 
@@ -20,21 +22,23 @@ pub fn status(moment: &Moment<'_>) -> StatusView {
     view.concerns.extend(moment.trouble.map(store_failing));
     view.concerns.extend(restoring(machine));
     for record in machine.state().replications.values() {
-        let verdict = replication::verdict(machine, record);
-        *match verdict.health {
+        *match replication::verdict(machine, record).health {
             Health::Ok => &mut view.ok,
             Health::Degraded => &mut view.degraded,
             Health::Stopped => &mut view.stopped,
         } += 1;
-        if verdict.health != Health::Ok {
-            let (summary, next) = (verdict.summary, verdict.next);
-            let next = next.or_else(|| Some(format!("tanist replication show {}", record.name)));
-            view.concerns.push(Concern { subject: record.name.to_string(), health: verdict.health, summary, next });
-        }
+        // All of them: the worst one is seldom the one that began it.
+        view.concerns.extend(findings(machine, record).into_iter().map(|finding| concern(record, finding)));
     }
     view.concerns.extend(machine.state().agents.values().filter_map(|agent| expiring(machine, agent)));
     view.concerns.sort_by_key(|concern| std::cmp::Reverse(concern.health));
     view
+}
+
+fn concern(record: &ReplicationRecord, finding: Finding) -> Concern {
+    let next = finding.next.unwrap_or_else(|| format!("tanist replication show {}", record.name));
+    let (subject, health, summary) = (record.name.to_string(), finding.health, finding.summary);
+    Concern { subject, health, summary, next: Some(next) }
 }
 
 fn server(health: Health, summary: String, next: &str) -> Concern {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tanist_model::agent::{AgentRecord, AgentSlot, Penalty};
+use tanist_model::agent::{AgentRecord, AgentSlot, Penalty, ShownCertificate};
 use tanist_model::api::Health;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{
@@ -172,7 +172,12 @@ fn machine(state: State) -> ServerMachine {
         };
         let connection = ConnectionId(u64::try_from(incarnation).unwrap());
         let (agent, hello) = (name(agent), Box::new(hello));
-        let connected = Input::Connected { agent: agent.clone(), connection, certificate_serial: "01".into(), hello };
+        let connected = Input::Connected {
+            agent: agent.clone(),
+            connection,
+            certificate: ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) },
+            hello,
+        };
         machine.handle(at(10), connected);
         machine.handle(at(10), Input::Message { agent, connection, message: beat(incarnation) });
     }
@@ -368,6 +373,30 @@ fn status_counts_and_lists_only_what_needs_a_human() {
     let well = self::machine(self::state(record()));
     let view = status::status(&Moment { machine: &well, trouble: None });
     assert_eq!((view.ok, view.concerns), (1, Vec::new()));
+}
+
+#[test]
+fn status_lists_everything_that_is_wrong_and_counts_it_once() {
+    let mut state = state(ReplicationRecord { policy: rpo(5), ..record() });
+    state.agents.get_mut(&name("h2")).unwrap().drained = true;
+    let machine = machine(state);
+    let view = status::status(&Moment { machine: &machine, trouble: None });
+    assert_eq!((view.ok, view.degraded, view.stopped), (0, 1, 0));
+    let summaries: Vec<&str> = view.concerns.iter().map(|concern| concern.summary.as_str()).collect();
+    assert!(
+        matches!(summaries.as_slice(), [rpo, agent] if rpo.contains("RPO") && agent.contains("h2")),
+        "{summaries:?}"
+    );
+}
+
+#[test]
+fn an_agent_that_is_connected_and_says_nothing_is_silent() {
+    let mut machine = machine(state(record()));
+    let silent = |machine: &ServerMachine| agents::agents(machine).iter().map(|agent| agent.silent).collect::<Vec<_>>();
+    assert_eq!(silent(&machine), [false, false]);
+    let (agent, connection) = (name("h1"), ConnectionId(1));
+    machine.handle(at(13), Input::Message { agent, connection, message: beat(1) });
+    assert_eq!(silent(&machine), [false, true]);
 }
 
 #[test]

@@ -70,7 +70,8 @@ async fn refusals_have_one_shape() {
     assert_eq!(status, 400);
     assert!(refusal.cause.is_some());
     assert_eq!(world.post::<Done>("/status", Value::Null).await.unwrap_err().0, 400);
-    let large = json!({ "path": "x".repeat(1 << 20) });
+    // A little too large: the answer comes before the whole body is read, and the client must still be able to write it.
+    let large = json!({ "path": "x".repeat(65 << 10) });
     assert_eq!(world.post::<Done>("/backup", large).await.unwrap_err().0, 400);
 }
 

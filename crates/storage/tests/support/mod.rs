@@ -1,16 +1,20 @@
 //! The storage systems that the conformance suite runs over, each with a way to put a volume into it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
+
+#[path = "../../../../tests/src/mounted.rs"]
+mod mounted;
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use tanist_datapath::BlockDevice;
 use tanist_datapath::io::memory::MemoryDevice;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
 use tanist_storage::{ImageDirectory, MemoryStorage, SourceHandle, StorageSystem};
+
+pub use self::mounted::{BTRFS, Mounted, XFS, run};
 
 pub fn system_name() -> StorageName {
     StorageName::new("san-a").unwrap()
@@ -95,42 +99,9 @@ impl Fixture for Images {
     }
 }
 
-/// A file system made for the test on a loop device, mounted while this lives.
-pub struct Mounted {
-    _directory: tempfile::TempDir,
-    pub path: PathBuf,
-}
-
-impl Mounted {
-    /// Why it cannot be had, in words, for the line that says that a test was skipped.
-    pub fn new(mkfs: &[&str], size_bytes: u64) -> Result<Self, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("mounting needs root".to_owned());
-        }
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
-        let (image, path) = (directory.path().join("image"), directory.path().join("mount"));
-        std::fs::create_dir(&path).map_err(|error| error.to_string())?;
-        let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(size_bytes).map_err(|error| error.to_string())?;
-        run(Command::new(mkfs[0]).args(&mkfs[1..]).arg(&image))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&path))?;
-        Ok(Self { _directory: directory, path })
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(&self.path)) {
-            println!("cannot unmount {}: {error}", self.path.display());
-        }
-    }
-}
-
-pub fn run(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("{program}: {error}"))?;
-    let complaint = || format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    if output.status.success() { Ok(()) } else { Err(complaint()) }
+/// A file system of its own for a test; why it cannot be had, for the line that says that the test was skipped.
+pub fn mount(mkfs: &[&str], size_bytes: u64) -> Result<Mounted, String> {
+    Mounted::new(Path::new(env!("CARGO_TARGET_TMPDIR")), mkfs, size_bytes)
 }
 
 /// Bytes that are no zeros and no signature.

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use tanist_model::api::{Refusal, RefusalCode};
+use tanist_wire::tls_failure::TlsFailure;
 
 /// Why the server was not asked, or did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,9 @@ impl ClientError {
     pub fn refusal(&self) -> Refusal {
         let refusal = match self {
             Self::Refused(refusal) => return refusal.clone(),
+            Self::Unreachable { source, .. } if let Some(failure) = TlsFailure::in_causes(source) => {
+                return Refusal::new(RefusalCode::Unavailable, self.to_string()).cause(failure.to_string()).hint(failure.hint());
+            }
             Self::Unreachable { .. } => Refusal::new(RefusalCode::Unavailable, self.to_string())
                 .hint("see that the server runs and that this host reaches it; agents go on meanwhile, and no data is in danger"),
             Self::Answer { .. } | Self::Status { .. } => Refusal::new(RefusalCode::Internal, self.to_string())

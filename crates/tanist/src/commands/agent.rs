@@ -51,7 +51,7 @@ async fn confirm_dead(name: &AgentName, yes: bool, session: &Session<'_>) -> Res
 fn vow(name: &AgentName) -> String {
     format!(
         "You vouch that the process of agent {name} is gone or its host is powered off. A process that is stopped or hung is \
-         not gone:\nif it writes later, the target is corrupted, and nobody will notice. Did you look at the host itself?"
+         not gone: if it writes later, the target is corrupted, and nobody will notice. Did you look at the host itself?"
     )
 }
 

@@ -48,7 +48,7 @@ pub fn require(question: &str, yes: bool) -> Result<(), Failure> {
         return ask(question);
     }
     let refusal = Refusal::new(RefusalCode::Invalid, "this needs a confirmation, and nobody is there to ask");
-    Err(refusal.hint("if you are sure, say `--yes`").into())
+    Err(refusal.cause(question).hint("if that is so, say `--yes`").into())
 }
 
 fn is_yes(answer: &str) -> bool {

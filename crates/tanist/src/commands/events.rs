@@ -32,10 +32,10 @@ pub async fn run(args: EventsArgs, session: &Session<'_>) -> Outcome {
         return follow(&client, query, session).await;
     }
     let page = client.events(&query).await?;
-    if page.events.is_empty() {
-        if let Some(unknown) = unknown_replication(&client, &query).await? {
-            return Err(unknown.hint("tanist replication list shows the replications").into());
-        }
+    if page.events.is_empty()
+        && let Some(unknown) = unknown_replication(&client, &query).await?
+    {
+        return Err(unknown.hint("tanist replication list shows the replications").into());
     }
     session.screen.answer(&page, render_events)?;
     Ok(ExitCode::SUCCESS)

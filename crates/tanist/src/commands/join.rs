@@ -11,6 +11,7 @@ use tanist_model::time::Timestamp;
 use tanist_wire::certificate::CaHash;
 use tanist_wire::identity::{Identity, PrivateKey};
 use tanist_wire::tls::pinned_client_config;
+use tanist_wire::tls_failure::TlsFailure;
 use tanist_wire::token::{JoinRequest, JoinResponse, JoinSecret};
 
 use super::Outcome;
@@ -97,15 +98,7 @@ async fn ask_server(server: &str, ca_hash: CaHash, request: &JoinRequest) -> Res
         .build()
         .map_err(|e| local("set up TLS", e.to_string(), "please report this"))?;
     let url = format!("https://{server}/api/v1/join");
-    let unreachable = |e: reqwest::Error| {
-        let cause = innermost(&e);
-        Refusal::new(
-            RefusalCode::Unavailable,
-            format!("the server at {server} was not reached, or is not the right one"),
-        )
-        .cause(cause)
-        .hint("does it run, and are address and --ca-hash those that `tanist token create` printed?")
-    };
+    let unreachable = |e: reqwest::Error| not_reached(server, &e);
     let answer = http.post(url).json(request).send().await.map_err(unreachable)?;
     let joined = answer.status().is_success();
     let body = answer.bytes().await.map_err(unreachable)?;
@@ -115,6 +108,21 @@ async fn ask_server(server: &str, ca_hash: CaHash, request: &JoinRequest) -> Res
     }
     let refused = || Refusal::new(RefusalCode::Internal, "the server refused, and did not say why");
     Err(serde_json::from_slice::<Refusal>(&body).unwrap_or_else(|_| refused()).into())
+}
+
+/// Whoever is not recognised by its authority gets no token: the handshake ends before the request.
+fn not_reached(server: &str, error: &reqwest::Error) -> Refusal {
+    match TlsFailure::in_causes(error) {
+        Some(failure) => Refusal::new(
+            RefusalCode::Unauthorized,
+            format!("what answers at {server} is not the server that the token is for; the token was not sent"),
+        )
+        .cause(failure.to_string())
+        .hint(failure.hint()),
+        None => Refusal::new(RefusalCode::Unavailable, format!("the server at {server} was not reached"))
+            .cause(innermost(error))
+            .hint("does it run, and is the address the one that `tanist token create` printed?"),
+    }
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

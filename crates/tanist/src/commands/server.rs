@@ -124,7 +124,7 @@ fn refusal(error: &ServerError) -> Refusal {
             RefusalCode::Conflict
         }
         ServerError::NotInitialised { .. } => RefusalCode::NotFound,
-        ServerError::Config { .. } | ServerError::Advertise(_) => RefusalCode::Invalid,
+        ServerError::Config { .. } | ServerError::Advertise(_) | ServerError::Backup { .. } => RefusalCode::Invalid,
         _ => RefusalCode::Internal,
     };
     Refusal::new(code, error.to_string()).hint(error.hint())

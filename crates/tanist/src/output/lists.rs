@@ -1,5 +1,7 @@
 //! Tables of what there is.
 
+use std::time::Duration;
+
 use tanist_model::agent::Penalty;
 use tanist_model::api::{AgentView, RecoveryPointView, ReplicationView, StorageAgentView, StorageView, VolumeView};
 use tanist_model::recovery_point::RecoveryPointPlace;
@@ -22,7 +24,9 @@ pub fn render_agents(agents: &[AgentView], style: Style) -> String {
         rows.push([
             agent.name.to_string(),
             agent_state(agent, style),
-            agent.last_beat_age_ms.map_or_else(dash, |ms| format!("{ms} ms ago")),
+            agent
+                .last_beat_age_ms
+                .map_or_else(dash, |ms| format!("{} ago", units::duration(Duration::from_millis(ms)))),
             joined(&agent.acting_for),
             joined(&agent.failover_for),
             agent.address.clone().unwrap_or_else(dash),
@@ -36,6 +40,7 @@ fn agent_state(agent: &AgentView, style: Style) -> String {
     let (word, tone) = match agent {
         AgentView { removed: true, .. } => ("removed", Tone::Dim),
         AgentView { connected: false, .. } => ("away", Tone::Bad),
+        AgentView { silent: true, .. } => ("silent", Tone::Bad),
         AgentView { drained: true, .. } => ("drained", Tone::Warning),
         AgentView { damped: true, .. } => ("damped", Tone::Warning),
         _ => ("ready", Tone::Good),

@@ -257,6 +257,7 @@ pub fn agents() -> Vec<AgentView> {
         connected: true,
         incarnation: Some(Incarnation(0xabc)),
         last_beat_age_ms: Some(180),
+        silent: false,
         address: Some("10.0.0.11:7421".into()),
         drained: false,
         removed: false,

@@ -40,6 +40,17 @@ fn what_is_being_overwritten_is_never_called_safe() {
 }
 
 #[test]
+fn an_rpo_is_missed_when_the_server_says_so() {
+    let mut view = samples::quiet_replication();
+    view.lag_seconds = None;
+    assert!(render_show(&view, samples::style()).contains("RPO 15 min not yet due"));
+    view.rpo_missed = true;
+    assert!(render_show(&view, samples::style()).contains("RPO 15 min MISSED"));
+    view.lag_seconds = Some(901);
+    assert!(render_show(&view, samples::style()).contains("15 min 1 s, RPO 15 min MISSED"));
+}
+
+#[test]
 fn hierarchies() {
     insta::assert_snapshot!(render_hierarchies(&samples::replication(), samples::style()));
 }
@@ -80,6 +91,15 @@ fn lists() {
         render_recovery_points(&[samples::recovery_point()], style),
     ];
     insta::assert_snapshot!(pages.join("\n"));
+}
+
+#[test]
+fn a_silent_agent_is_not_called_ready() {
+    let mut agents = samples::agents();
+    agents[0].silent = true;
+    agents[0].last_beat_age_ms = Some(4258);
+    let text = render_agents(&agents, samples::style());
+    assert!(text.contains("h1     silent") && text.contains("4.2 s ago"), "{text}");
 }
 
 #[test]

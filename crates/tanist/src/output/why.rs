@@ -39,7 +39,7 @@ fn kind(takeover: &TakeoverRecord) -> &'static str {
 #[must_use]
 pub fn summary_of_takeover(takeover: &TakeoverRecord) -> String {
     let from = takeover.from.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
-    let why = words::evidence(&takeover.evidence);
+    let why = takeover.evidence.in_words();
     let cost = match takeover.first_durable_write_at {
         Some(at) => format!("; first durable write after {} ms", millis(takeover.suspected_at, at)),
         None => String::new(),
@@ -73,7 +73,7 @@ fn moment(at: Timestamp, text: String) -> Moment {
 }
 
 fn suspicion(takeover: &TakeoverRecord) -> String {
-    let evidence = words::evidence(&takeover.evidence);
+    let evidence = takeover.evidence.in_words();
     match &takeover.from {
         Some(from) => format!("evidence against {from}: {evidence}"),
         None => format!("cause: {evidence}"),

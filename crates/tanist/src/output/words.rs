@@ -6,7 +6,7 @@ use tanist_model::policy::{Policy, SourceMode, VerifyMode};
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, ProofKind};
 use tanist_model::run::RunState;
-use tanist_model::takeover::{Evidence, PeerVerdict};
+use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageKind, VolumeContent};
 
 use super::{Style, Tone, units};
@@ -126,23 +126,6 @@ pub fn content(content: &VolumeContent) -> String {
         VolumeContent::Blank => "blank".to_owned(),
         VolumeContent::Signature(what) => what.clone(),
         VolumeContent::Data => "data".to_owned(),
-    }
-}
-
-/// Why an agent was replaced, as the end of a sentence.
-#[must_use]
-pub fn evidence(evidence: &Evidence) -> String {
-    match evidence {
-        Evidence::FirstActivation => "nobody acted before".to_owned(),
-        Evidence::ConnectionEnded { reason } => format!("its connection to the server ended ({reason})"),
-        Evidence::ReportedUnfit { reason } => format!("it reported itself unfit ({reason})"),
-        Evidence::BeatsMissed { silent_ms } => format!("it was silent for {silent_ms} ms"),
-        Evidence::Restarted => "its process restarted".to_owned(),
-        Evidence::ActivationTimeout => "it was granted the epoch and did not activate in time".to_owned(),
-        Evidence::Declined { reason } => format!("it declined ({reason})"),
-        Evidence::Handover { by } => format!("a handover was asked for by {by}"),
-        Evidence::HandoverOverdue => "its handover took too long".to_owned(),
-        Evidence::Removed => "it was removed, or its role was taken from it".to_owned(),
     }
 }
 

@@ -41,8 +41,6 @@ pub enum Mutation {
     RestoreWithoutRaise,
     /// A failed flush is simply tried again.
     FailedFlushRetried,
-    /// The gate admits frames of a higher, unequal pair of epochs.
-    GateAdmitsHigherPair,
     /// The gate admits frames of an earlier stream or run.
     GateAdmitsOldStream,
 }
@@ -67,7 +65,6 @@ impl Mutation {
         Self::RefusedAsProof,
         Self::RestoreWithoutRaise,
         Self::FailedFlushRetried,
-        Self::GateAdmitsHigherPair,
         Self::GateAdmitsOldStream,
     ];
 }

@@ -44,6 +44,7 @@ impl World {
             84..87 => self.new_hierarchy(name),
             87..89 => Command::Delete { name },
             89..91 => Command::CheckExisting { name },
+            91..94 => Command::Abort { name },
             _ => return self.repeat(),
         };
         self.command(command);

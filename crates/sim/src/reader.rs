@@ -226,8 +226,7 @@ impl World {
     /// The gate: a frame is admitted if it is exactly of the open run and stream, and the next one.
     pub fn frame_arrives(&mut self, pid: Pid, frame: &Frame) {
         let Some(agent) = self.agent_of(pid) else { return };
-        let (higher, old) =
-            (self.broken == Some(Mutation::GateAdmitsHigherPair), self.broken == Some(Mutation::GateAdmitsOldStream));
+        let old = self.broken == Some(Mutation::GateAdmitsOldStream);
         let now = self.now;
         let Some(process) = self.agents[agent].process.as_mut() else { return };
         let engines = process.engines.iter_mut().filter(|(key, _)| key.0 == frame.key.0);
@@ -236,8 +235,7 @@ impl World {
         for (key, job) in jobs {
             let Some(open) = job.stream else { continue };
             let exact = open == frame.stream && job.run == frame.run;
-            let newer = higher && !frame.stream.epochs.is_older_than(open.epochs);
-            if !exact && !newer && !old {
+            if !exact && !old {
                 continue;
             }
             job.heard = now;

@@ -32,6 +32,10 @@ pub enum Command {
     Sync {
         name: ReplicationName,
     },
+    /// Give up the run in progress; what it made is removed with the next release.
+    Abort {
+        name: ReplicationName,
+    },
     Pause {
         name: ReplicationName,
     },
@@ -127,6 +131,7 @@ impl ServerMachine {
             | Command::Create(_)
             | Command::ConfirmDead { .. } => self.survey_for_command(id, actor, command),
             Command::Sync { name } => self.sync(id, &actor, &name),
+            Command::Abort { name } => self.abort(id, &actor, &name),
             Command::Pause { name } => self.set_intent(id, &actor, &name, Intent::Paused),
             Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),
             Command::Delete { name } => self.delete(id, &actor, &name),
@@ -282,6 +287,20 @@ impl ServerMachine {
             .run(run_id)
             .next(format!("tanist replication show {name}"));
         self.finish_current(id, &record, changes, answer);
+    }
+
+    fn abort(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        let Some(run) = record.run else {
+            let refusal = Refusal::new(RefusalCode::Conflict, format!("no run of {name} is in progress"))
+                .hint(format!("tanist replication show {name}"));
+            return self.refuse_command(id, refusal);
+        };
+        self.abandon_current(&record, &format!("aborted by {actor}"));
+        let answer = Answer::done(id, format!("run {run} of {name} is given up; the target holds no whole state until the next run"))
+            .run(run)
+            .next(format!("tanist replication sync {name}"));
+        self.finish(id, Condition::Term, Vec::new(), answer);
     }
 
     fn new_run(&mut self, record: &ReplicationRecord, actor: &str) -> RunRecord {

@@ -113,7 +113,8 @@ impl ServerMachine {
     /// a new epoch, the run is given up, and only target snapshots, which never change, are believed.
     fn distrust_target(&self, record: &ReplicationRecord) -> Vec<Change> {
         let mut changes = Vec::new();
-        let Some(epochs) = record.epochs.raised(EPOCH_MARGIN) else {
+        let margin = if self.mutations.breaks(Mutation::RestoreWithoutRaise) { 0 } else { EPOCH_MARGIN };
+        let Some(epochs) = record.epochs.raised(margin) else {
             let quarantine = Some("the epoch counter is used up; create the replication anew".to_owned());
             return vec![Change::PutReplication(Box::new(ReplicationRecord { quarantine, ..record.clone() }))];
         };

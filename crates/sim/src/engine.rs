@@ -91,7 +91,7 @@ impl World {
         self.agents[agent].process.as_ref().map_or(0, |p| p.shell.pid)
     }
 
-    fn boot_of(&self, agent: usize) -> Boot {
+    pub fn boot_of(&self, agent: usize) -> Boot {
         let host = self.agents[agent].host;
         Boot { host, number: self.hosts[host].boot }
     }

@@ -11,6 +11,7 @@ use tanist_protocol::agent::{Input, ReaderCommand, ReaderEvent};
 use tanist_protocol::message::{PeerAddress, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
+use crate::disk::Write;
 use crate::process::{AgentProcess, Item, Pid, ReaderKey};
 use crate::scenario::BLOCK_BYTES;
 use crate::world::{Event, World};
@@ -28,6 +29,8 @@ pub struct Frame {
     pub key: ReaderKey,
     pub run: RunId,
     pub stream: StreamKey,
+    /// The snapshot that it was read from.
+    pub uid: String,
     /// A block and its content; `None`: the stream has ended.
     pub block: Option<(usize, u64)>,
 }
@@ -205,7 +208,7 @@ impl World {
         sending.last_arrival = (now + latency).max(sending.last_arrival + 1);
         sending.next += 1;
         let (due, id, holder) = (sending.last_arrival, sending.id, sending.holder);
-        let frame = Frame { key, run: sending.run, stream: sending.stream, block };
+        let frame = Frame { key, run: sending.run, stream: sending.stream, uid: sending.snapshot.uid.clone(), block };
         self.at(due, Event::Frame { pid: holder, frame });
         let wait = self.rng.between(50, 8000);
         self.reader_after(agent, key, id, wait, ReaderEventKind::Pump);
@@ -215,7 +218,8 @@ impl World {
     pub fn end_streams_of(&mut self, process: &AgentProcess) {
         for (key, reader) in &process.readers {
             if let Some(sending) = &reader.sending {
-                let frame = Frame { key: *key, run: sending.run, stream: sending.stream, block: None };
+                let uid = sending.snapshot.uid.clone();
+                let frame = Frame { key: *key, run: sending.run, stream: sending.stream, uid, block: None };
                 let due = sending.last_arrival.max(self.now) + 500;
                 let pid = sending.holder;
                 self.at(due, Event::Frame { pid, frame });
@@ -226,7 +230,6 @@ impl World {
     /// The gate: a frame is admitted if it is exactly of the open run and stream, and the next one.
     pub fn frame_arrives(&mut self, pid: Pid, frame: &Frame) {
         let Some(agent) = self.agent_of(pid) else { return };
-        let old = self.broken == Some(Mutation::GateAdmitsOldStream);
         let now = self.now;
         let Some(process) = self.agents[agent].process.as_mut() else { return };
         let engines = process.engines.iter_mut().filter(|(key, _)| key.0 == frame.key.0);
@@ -234,26 +237,38 @@ impl World {
         let mut admitted = None;
         for (key, job) in jobs {
             let Some(open) = job.stream else { continue };
-            let exact = open == frame.stream && job.run == frame.run;
-            if !exact && !old {
+            if open != frame.stream || job.run != frame.run {
                 continue;
             }
             job.heard = now;
             match frame.block {
                 Some((block, content)) => drop(job.received.insert(block, content)),
-                None if exact => {
-                    job.failed.get_or_insert(RunFailureKind::Link);
-                }
-                None => {}
+                None => drop(job.failed.get_or_insert(RunFailureKind::Link)),
             }
             admitted = Some(key);
         }
         match admitted {
             Some(key) => self.pump(agent, key),
+            None if self.broken == Some(Mutation::GateAdmitsOldStream) => self.write_unseen(agent, frame),
             None => {
                 self.coverage.frames_refused += 1;
                 self.note("gate", agent as u64, || format!("h{} refuses {frame:?}", agent + 1));
             }
         }
+    }
+
+    /// The mutation: a receiver without a gate writes whatever arrives, to whichever target of the replication it has open.
+    fn write_unseen(&mut self, agent: usize, frame: &Frame) {
+        let (pid, boot) = (self.pid_of(agent), self.boot_of(agent));
+        let Some(process) = &self.agents[agent].process else { return };
+        let open = process.engines.iter().find(|(key, engine)| key.0 == frame.key.0 && engine.job.is_some());
+        let (Some((key, engine)), Some((block, content))) = (open, frame.block) else { return };
+        let Some(descriptor) = engine.descriptor else { return };
+        let (replication, epochs) = *key;
+        let (uid, job) = (frame.uid.clone(), 0);
+        let write = Write { descriptor, replication, epochs, pid, job, uid, block, content, boot, held: false };
+        self.checker.write_is_submitted(&write);
+        let id = self.disks.submit(write);
+        self.at(self.now + 100, Event::WriteLands(id));
     }
 }

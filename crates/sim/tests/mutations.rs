@@ -42,5 +42,6 @@ controls! {
     a_peers_verdict_is_proof: PeerVerdictAsProof within 1000 by "S1";
     a_refused_connection_is_proof: RefusedAsProof within 5000 by "S1";
     a_restore_raises_no_epochs: RestoreWithoutRaise within 2000 by "S2";
+    a_frame_of_an_old_run_is_admitted: GateAdmitsOldStream within 2000 by "S1";
     a_failed_flush_is_retried: FailedFlushRetried within 1000 by "S5" | "S4";
 }

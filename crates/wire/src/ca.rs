@@ -9,7 +9,7 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
-    SerialNumber,
+    SerialNumber, SigningKey,
 };
 use tanist_model::id::{AgentName, ClusterId};
 use tanist_model::time::Timestamp;
@@ -186,6 +186,11 @@ impl CertificateAuthority {
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.anchor.cluster()
+    }
+
+    /// Signs something else than a certificate; what it is for has to be part of the message.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.issuer.key().sign(message)
     }
 
     fn from_parts(certificate_pem: String, key: PrivateKey) -> Result<Self, CaError> {

@@ -6,14 +6,16 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, alg_id};
 use serde::{Deserialize, Serialize};
 use tanist_model::id::{AgentName, ClusterId};
 use tanist_model::time::Timestamp;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+
+use crate::tls::provider;
 
 const SCHEME: &str = "tanist://";
 
@@ -245,6 +247,17 @@ impl TrustAnchor {
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
+    }
+
+    /// True if this authority's key made that signature over that message (ECDSA P-256 with SHA-256, the one kind it makes).
+    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let known = provider().signature_verification_algorithms.all;
+        let ours = known.iter().find(|algorithm| {
+            algorithm.public_key_alg_id() == alg_id::ECDSA_P256 && algorithm.signature_alg_id() == alg_id::ECDSA_SHA256
+        });
+        let (Some(ours), Ok(certificate)) = (ours, parse(&self.der)) else { return false };
+        let public_key = &certificate.public_key().subject_public_key.data;
+        ours.verify_signature(public_key, message, signature).is_ok()
     }
 
     /// True if this certificate is for that public key (the bits of its subject public key).

@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod connect;
 pub mod file;
 pub mod frame;
+pub mod grant;
 pub mod handshake;
 pub mod identity;
 pub mod refusal;

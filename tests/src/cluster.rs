@@ -38,9 +38,18 @@ pub struct Builder {
     agent_environment: Vec<(String, String)>,
     server_place: Option<PathBuf>,
     storage_place: Option<PathBuf>,
+    reach: Vec<&'static [&'static str]>,
 }
 
 impl Builder {
+    /// The storage systems that each agent reaches, instead of both for all; as many agents as there are entries.
+    #[must_use]
+    pub fn reach(mut self, systems: &[&'static [&'static str]]) -> Self {
+        self.agents = systems.len();
+        self.reach = systems.to_vec();
+        self
+    }
+
     #[must_use]
     pub fn agents(mut self, count: usize) -> Self {
         self.agents = count;
@@ -119,7 +128,8 @@ impl Builder {
             if self.own_hosts {
                 environment.push(("TANIST_TEST_HOST".to_owned(), format!("machine-{number}/boot-1")));
             }
-            cluster.join(&format!("h{number}"), environment);
+            let systems = self.reach.get(number - 1).copied().unwrap_or(&[SOURCES, TARGETS]);
+            cluster.join_reaching(&format!("h{number}"), environment, systems);
         }
         let names: Vec<String> = cluster.seats.keys().cloned().collect();
         names.iter().for_each(|name| cluster.start_agent(name));
@@ -161,6 +171,7 @@ impl Cluster {
             agent_environment: Vec::new(),
             server_place: None,
             storage_place: None,
+            reach: Vec::new(),
         }
     }
 
@@ -201,9 +212,13 @@ impl Cluster {
 
     /// Joins a host under a name, without starting its agent.
     pub fn join(&mut self, name: &str, environment: Vec<(String, String)>) {
+        self.join_reaching(name, environment, &[SOURCES, TARGETS]);
+    }
+
+    fn join_reaching(&mut self, name: &str, environment: Vec<(String, String)>, systems: &[&str]) {
         let folder = self.dir.path().join(name);
         let token = self.token(name);
-        self.join_with(&token.token, &token.ca_hash, &folder).done();
+        self.join_line(&token.token, &token.ca_hash, &folder, systems).done();
         self.seats.insert(name.to_owned(), Seat { folder, environment, process: None });
     }
 
@@ -215,13 +230,18 @@ impl Cluster {
     /// The line that a token's answer tells to type, with both storage systems.
     #[must_use]
     pub fn join_with(&self, token: &str, ca_hash: &str, folder: &Path) -> Answer {
+        self.join_line(token, ca_hash, folder, &[SOURCES, TARGETS])
+    }
+
+    fn join_line(&self, token: &str, ca_hash: &str, folder: &Path, systems: &[&str]) -> Answer {
         let port = FIRST_AGENT_PORT + u16::try_from(self.seats.len()).expect("few agents");
         let listen = format!("{}:{port}", self.address);
-        let storage = |system: &str| format!("{system}={}", self.file(system).display());
-        let (a, b, folder) = (storage(SOURCES), storage(TARGETS), folder.display().to_string());
+        let storage = |system: &&str| format!("{system}={}", self.file(system).display());
+        let (storage, folder): (Vec<String>, _) = (systems.iter().map(storage).collect(), folder.display().to_string());
         let server = self.server_address();
         let line = ["agent", "join", &server, "--token", token, "--ca-hash", ca_hash, "--dir", &folder];
-        let place = ["--listen", &listen, "--storage", &a, "--storage", &b];
+        let storage = storage.iter().flat_map(|system| ["--storage", system]);
+        let place: Vec<&str> = ["--listen", &listen].into_iter().chain(storage).collect();
         self.tanist(&[&line[..], &place[..]].concat())
     }
 

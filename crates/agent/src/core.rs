@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use tanist_model::id::{Epochs, ReplicationId};
 use tanist_model::volume::{StorageReport, VolumeReport};
-use tanist_protocol::agent::{AgentMachine, Effect, EngineCommand, EngineEvent, Input};
+use tanist_protocol::agent::{
+    AgentMachine, Effect, EngineCommand, EngineEvent, EngineSource, Input, ReaderCommand, ReaderEvent,
+};
 use tanist_protocol::driver::{Interpreter, Step};
-use tanist_protocol::message::{AgentMessage, ServerMessage};
+use tanist_protocol::message::{AgentMessage, RunFailureKind, ServerMessage};
 use tanist_protocol::mutation::Mutations;
 use tokio::sync::{mpsc, watch};
 
@@ -14,8 +16,10 @@ use crate::clock;
 use crate::engine::{EngineHandle, Report};
 use crate::ledger::Ledger;
 use crate::link::LinkEvent;
+use crate::reader::{Dialler, ReaderHandle, ReaderReport};
 use crate::renewal::Renewal;
 use crate::storages::Storages;
+use crate::streams::{Expected, StreamDesk};
 use crate::watch::{Seen, Targets, Watcher};
 
 /// How often the inventory is looked at anew, in ticks of the machine.
@@ -25,12 +29,16 @@ const INVENTORY_EVERY_TICKS: u32 = 80;
 pub(crate) struct Inlets {
     pub(crate) link: mpsc::Receiver<LinkEvent>,
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
+    pub(crate) readings: mpsc::UnboundedReceiver<ReaderReport>,
     pub(crate) seen: mpsc::Receiver<Seen>,
 }
 
 /// Where effects go.
 pub(crate) struct Outlets {
     pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) readings: mpsc::UnboundedSender<ReaderReport>,
+    pub(crate) desk: StreamDesk,
+    pub(crate) dialler: Dialler,
     pub(crate) seen: mpsc::Sender<Seen>,
     pub(crate) targets: watch::Sender<Targets>,
     pub(crate) watcher: Watcher,
@@ -48,6 +56,7 @@ pub(crate) struct Core {
     outlets: Outlets,
     link: Option<mpsc::Sender<AgentMessage>>,
     engines: HashMap<(ReplicationId, Epochs), EngineHandle>,
+    readers: HashMap<(ReplicationId, Epochs), ReaderHandle>,
     inventory: (Vec<StorageReport>, Vec<VolumeReport>),
     ticks: u32,
     done: bool,
@@ -61,6 +70,7 @@ impl Core {
             outlets,
             link: None,
             engines: HashMap::new(),
+            readers: HashMap::new(),
             inventory: (Vec::new(), Vec::new()),
             ticks: 0,
             done: false,
@@ -82,6 +92,7 @@ impl Core {
                     self.feed(Input::Leave);
                 }
                 Some(report) = inlets.reports.recv() => self.on_report(report),
+                Some(report) = inlets.readings.recv() => self.on_reading(report),
                 Some(event) = inlets.link.recv() => self.on_link(event),
                 Some(seen) = inlets.seen.recv() => self.on_seen(seen),
                 _ = pace.tick() => self.on_tick(),
@@ -95,6 +106,14 @@ impl Core {
         }
         let Report { replication, epochs, event } = report;
         self.feed(Input::Engine { replication, epochs, event });
+    }
+
+    fn on_reading(&mut self, report: ReaderReport) {
+        if report.event == ReaderEvent::Closed {
+            self.readers.remove(&(report.replication, report.epochs));
+        }
+        let ReaderReport { replication, epochs, event } = report;
+        self.feed(Input::Reader { replication, epochs, event });
     }
 
     fn on_link(&mut self, event: LinkEvent) {
@@ -171,6 +190,7 @@ impl Core {
         match effect {
             Effect::Send(message) => self.say(message),
             Effect::Engine { replication, epochs, command } => self.command_engine(replication, epochs, command),
+            Effect::Reader { replication, epochs, command } => self.command_reader(replication, epochs, command),
             Effect::Watch { peers, volumes } => {
                 self.outlets.targets.send_replace(Targets { peers, volumes });
             }
@@ -213,8 +233,50 @@ impl Core {
                 }
             }
         }
-        if let Some(engine) = self.engines.get(&(replication, epochs)) {
-            engine.command(command);
+        let Some(engine) = self.engines.get(&(replication, epochs)) else { return };
+        if let EngineCommand::Copy { run, snapshot, source: EngineSource::Stream { stream, reader }, .. } = &command {
+            let (run, stream, size_bytes) = (*run, *stream, snapshot.size_bytes);
+            let expected = Expected { run, stream, size_bytes, reader: reader.0.clone(), engine: engine.inlet() };
+            // Before the server can hear that we wait.
+            self.outlets.desk.expect(replication, expected);
         }
+        engine.command(command);
+    }
+
+    fn command_reader(&mut self, replication: ReplicationId, epochs: Epochs, command: ReaderCommand) {
+        let key = (replication, epochs);
+        if !self.readers.contains_key(&key) {
+            match self.start_reader(replication, epochs) {
+                Ok(reader) => drop(self.readers.insert(key, reader)),
+                Err(error) => return self.reader_failed(replication, epochs, &command, &error),
+            }
+        }
+        if let Some(reader) = self.readers.get(&key) {
+            reader.command(command);
+        }
+    }
+
+    fn start_reader(&self, replication: ReplicationId, epochs: Epochs) -> std::io::Result<ReaderHandle> {
+        let Outlets { storages, dialler, readings, .. } = &self.outlets;
+        ReaderHandle::start(replication, epochs, storages.clone(), dialler.clone(), readings.clone())
+    }
+
+    fn reader_failed(
+        &self,
+        replication: ReplicationId,
+        epochs: Epochs,
+        command: &ReaderCommand,
+        error: &std::io::Error,
+    ) {
+        let reason = format!("start an engine: {error}");
+        let event = match command {
+            ReaderCommand::Prepare { run, .. } | ReaderCommand::Send { run, .. } => {
+                ReaderEvent::Failed { run: *run, kind: RunFailureKind::Io, reason }
+            }
+            ReaderCommand::Rest | ReaderCommand::Release { .. } => return,
+            ReaderCommand::Close => ReaderEvent::Closed,
+        };
+        // The loop itself is the receiver: the queue is open.
+        let _ = self.outlets.readings.send(ReaderReport { replication, epochs, event });
     }
 }

@@ -13,12 +13,15 @@ mod host;
 mod ledger;
 mod link;
 mod peers;
+mod reader;
 mod reads;
 mod renewal;
 #[cfg(feature = "mutations")]
 mod resume;
 mod run;
+mod source;
 mod storages;
+mod streams;
 mod watch;
 
 pub use config::{AgentConfig, ConfigError, StorageConfig, StorageConfigKind};

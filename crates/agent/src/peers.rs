@@ -14,11 +14,12 @@ use tanist_wire::connect::{self, WireError};
 use tanist_wire::frame::Connection;
 use tanist_wire::handshake::Admission;
 use tanist_wire::socket;
-use tanist_wire::tls::{self, LiveCertificate};
+use tanist_wire::tls::{self, LiveCertificate, Protocol};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::streams::StreamDesk;
 
 /// Connections of peers served at once; an agent has at most fifteen peers a hierarchy.
 const SERVED_AT_ONCE: usize = 256;
@@ -40,7 +41,7 @@ pub(crate) async fn listen(
     live: Arc<LiveCertificate>,
     anchor: &TrustAnchor,
     cluster: ClusterId,
-    incarnation: Incarnation,
+    (incarnation, desk): (Incarnation, StreamDesk),
 ) -> io::Error {
     let config = match tls::peer_listener_config(live, anchor) {
         Ok(config) => config,
@@ -54,9 +55,9 @@ pub(crate) async fn listen(
             Err(error) => return error,
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let config = Arc::clone(&config);
+        let (config, desk) = (Arc::clone(&config), desk.clone());
         tokio::spawn(async move {
-            if let Err(error) = answer(stream, &address.to_string(), config, cluster, incarnation).await {
+            if let Err(error) = answer(stream, &address.to_string(), config, cluster, (incarnation, desk)).await {
                 tracing::debug!(%error, %address, "a peer's connection ended");
             }
             drop(place);
@@ -76,12 +77,20 @@ async fn answer(
     address: &str,
     config: Arc<rustls::ServerConfig>,
     cluster: ClusterId,
-    incarnation: Incarnation,
+    (incarnation, desk): (Incarnation, StreamDesk),
 ) -> Result<(), WireError> {
     // A socket that cannot be tuned is slower to notice a dead peer, and nothing else.
     let _ = socket::tune(&stream);
-    let knock = connect::accept(stream, address, config).await?.knock().await?;
+    let incoming = connect::accept(stream, address, config).await?;
     let admission = Admission::of_agents(cluster);
+    if incoming.protocol() == Protocol::Data {
+        let stream = incoming.into_data(&admission)?;
+        let handle = tokio::runtime::Handle::current();
+        // It ends when the stream is handed over, or refused.
+        let _ = tokio::task::spawn_blocking(move || desk.receive(stream, &handle)).await;
+        return Ok(());
+    }
+    let knock = incoming.knock().await?;
     let established = knock.admit::<PeerMessage, PeerMessage>(&admission, clock::wall(), |_| Ok(())).await?;
     let mut connection = established.connection;
     while let Ok(Some(PeerMessage::Ping { number })) = connection.recv().await {

@@ -24,7 +24,9 @@ use crate::peers::{self, Pinger};
 use crate::renewal::Renewal;
 #[cfg(feature = "mutations")]
 use crate::resume::Resumption;
+use crate::reader::Dialler;
 use crate::storages::Storages;
+use crate::streams::StreamDesk;
 use crate::watch::{Targets, Watcher};
 
 /// The longest that an ending agent waits for its link to close.
@@ -114,7 +116,7 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
     #[cfg(feature = "mutations")]
     let incarnation = resumption.as_ref().map_or(incarnation, Resumption::incarnation);
     let agent = AgentIdentity {
-        name,
+        name: name.clone(),
         incarnation,
         host: host::identity().map_err(AgentError::Host)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -132,11 +134,17 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
     let watcher = Watcher::new(storages.clone(), Pinger::new(live.clone(), anchor.clone()), timers.probe);
     let (link_events, link) = mpsc::channel(256);
     let (reports, engine_reports) = mpsc::unbounded_channel();
+    let (readings, reader_reports) = mpsc::unbounded_channel();
+    let desk = StreamDesk::new(name.clone(), cluster, anchor.clone());
+    let dialler = Dialler::new(live.clone(), anchor.clone(), tokio::runtime::Handle::current());
     let (seen_by, seen) = mpsc::channel(64);
     let (targets, assigned) = watch::channel(Targets::default());
     let (renewal, serial) = Renewal::new(identity, folder.to_owned(), live.clone());
     let outlets = Outlets {
         reports,
+        readings,
+        desk: desk.clone(),
+        dialler,
         seen: seen_by.clone(),
         targets,
         watcher: watcher.clone(),
@@ -150,8 +158,8 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
     let mut keeper = tokio::spawn(Link::new(config.server, client, serial).keep(link_events));
     let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
     let ended = tokio::select! {
-        () = core.run(Inlets { link, reports: engine_reports, seen }, leave) => Ok(()),
-        cause = peers::listen(listener, live, &anchor, cluster, incarnation) => Err(AgentError::ListenerDied(cause)),
+        () = core.run(Inlets { link, reports: engine_reports, readings: reader_reports, seen }, leave) => Ok(()),
+        cause = peers::listen(listener, live, &anchor, cluster, (incarnation, desk)) => Err(AgentError::ListenerDied(cause)),
     };
     routine.abort();
     // What was said last shall arrive, and the server shall see a goodbye; a link that is stuck is not waited for.

@@ -381,7 +381,16 @@ pub enum ReadOrder {
     /// Make the source snapshot under this id, and have it bound.
     Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode },
     /// Send the bound snapshot to the holder.
-    Send { run: RunId, snapshot: BoundSnapshot, holder: PeerAddress, stream: StreamKey },
+    ///
+    /// `grant`: the server's signed permission, for the holder; put in by the shell, opaque here.
+    Send {
+        run: RunId,
+        snapshot: BoundSnapshot,
+        holder: PeerAddress,
+        stream: StreamKey,
+        #[serde(default)]
+        grant: String,
+    },
     /// Stop sending; remove what nobody needs.
     Rest { release: Vec<SnapshotId> },
     /// The replication ends, or another reader takes its place: stop, remove these, and say [`AgentMessage::ReadEnded`].

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tanist_model::id::AgentName;
+use tanist_protocol::message::{ReadOrder, ServerMessage};
 use tanist_protocol::server::command::IssuedCertificate;
 use tanist_wire::ca::{CaError, CertificateAuthority};
 use tanist_wire::file::FileError;
+use tanist_wire::grant::{self, StreamGrant};
 use tanist_wire::identity::{Identity, IdentityError, PrivateKey};
 use tanist_wire::tls::{self, LiveCertificate};
 
@@ -54,6 +56,27 @@ impl Authority {
     pub fn issue_agent(&self, csr_pem: &str, agent: &AgentName) -> Result<IssuedCertificate, CaError> {
         let issued = self.ca.issue_agent(csr_pem, agent, clock::wall())?;
         Ok(IssuedCertificate { serial: issued.serial_hex, expires_at: issued.not_after, pem: issued.certificate_pem })
+    }
+
+    /// Puts the signed permission into an order to send. Nothing else that the machine says needs a key.
+    pub fn sign(&self, reader: &AgentName, message: &mut ServerMessage) {
+        let ServerMessage::Read { stamp, order, .. } = message else { return };
+        let ReadOrder::Send { run, holder, stream, grant, .. } = &mut **order else { return };
+        let permission = StreamGrant {
+            cluster: self.ca.cluster(),
+            replication: stamp.replication,
+            run: *run,
+            epochs: stream.epochs,
+            generation: stream.generation,
+            reader: reader.clone(),
+            holder: holder.agent.clone(),
+            issued_at: clock::wall(),
+        };
+        match grant::seal(&self.ca, &permission) {
+            Ok(sealed) => *grant = hex::encode(sealed),
+            // Without it the holder refuses the streams and says so.
+            Err(error) => tracing::error!(%error, "a stream grant cannot be signed"),
+        }
     }
 
     /// Replaces the server's own certificate from two thirds of its life on; connections that stand are not touched. The key

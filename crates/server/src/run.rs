@@ -147,7 +147,13 @@ impl Server {
         tracing::info!(%term, replications = state.replications.len(), agents = state.agents.len(), "a term is begun");
         let machine =
             ServerMachine::new(self.config.cluster, state, Timers::DEFAULT, random::wide()?, mutations, clock::now());
-        Ok(Core::new(machine, Interpreter::new(mutations), Arc::clone(&self.store), metrics))
+        Ok(Core::new(
+            machine,
+            Interpreter::new(mutations),
+            Arc::clone(&self.store),
+            metrics,
+            Arc::clone(&self.authority),
+        ))
     }
 }
 

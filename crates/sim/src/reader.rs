@@ -78,7 +78,7 @@ impl World {
                 let wait = self.rng.between(500, 30_000);
                 self.reader_after(agent, key, generation, wait, ReaderEventKind::Prepared { run, attempt, mode });
             }
-            ReaderCommand::Send { assignment, run, snapshot, holder, stream } => {
+            ReaderCommand::Send { assignment, run, snapshot, holder, stream, .. } => {
                 self.open_reader(agent, key, &assignment.name);
                 self.begin_sending(agent, key, (run, snapshot), &holder, stream);
             }

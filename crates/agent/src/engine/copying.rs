@@ -7,17 +7,21 @@ use std::time::Instant;
 
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::verify::{Verified, VerifyControl, verify_full};
-use tanist_datapath::{Progress, Transfer, TransferConfig, TransferError, TransferEvent};
+use tanist_datapath::gate::GateRules;
+use tanist_datapath::{
+    Arrival, Progress, Receiver as Reception, ReceiverConfig, Transfer, TransferConfig, TransferError, TransferEvent,
+};
 use tanist_model::id::RunId;
 use tanist_model::policy::{SourceMode, VerifyMode};
 use tanist_model::run::{BoundSnapshot, Checkpoint};
-use tanist_protocol::agent::EngineEvent;
-use tanist_protocol::message::{RunFailureKind, RunProgress};
+use tanist_protocol::agent::{EngineEvent, EngineSource};
+use tanist_protocol::message::{RunFailureKind, RunProgress, StreamKey};
 use tanist_storage::StorageError;
 
-use super::snapshots::view_of;
 use super::{Engine, Message};
 use crate::clock;
+use crate::source::{kind_of_opening, same_volume, view_of};
+use crate::streams::key_of;
 
 pub(super) type VerifyOutcome = Result<Verified, TransferError>;
 
@@ -34,6 +38,9 @@ pub(super) struct Copying {
 
 enum Stage {
     Transfer(Transfer),
+    /// Waiting for the reader's streams.
+    Streams { config: Box<ReceiverConfig>, committed: u64, arrivals: Vec<Arrival> },
+    Reception(Reception),
     /// Reading the whole target once more.
     Verify {
         checkpoint: Checkpoint,
@@ -43,8 +50,20 @@ enum Stage {
 }
 
 impl Engine {
-    pub(super) fn copy(&mut self, run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64) {
-        if let Err((kind, reason)) = self.start_copy(run, snapshot, from, committed) {
+    pub(super) fn copy(
+        &mut self,
+        run: RunId,
+        snapshot: BoundSnapshot,
+        from: Checkpoint,
+        committed: u64,
+        source: EngineSource,
+    ) {
+        self.finished = None;
+        let begun = match source {
+            EngineSource::Local => self.start_copy(run, snapshot, from, committed),
+            EngineSource::Stream { stream, .. } => self.await_streams(run, snapshot, from, committed, stream),
+        };
+        if let Err((kind, reason)) = begun {
             self.report(EngineEvent::RunFailed { run, kind, reason });
         }
     }
@@ -57,40 +76,112 @@ impl Engine {
         committed: u64,
     ) -> Result<(), (RunFailureKind, String)> {
         let Some(open) = &self.open else { return Err((RunFailureKind::Io, "the volumes are not open".to_owned())) };
-        let system = self.storages.of(&open.assignment.source).map_err(|reason| (RunFailureKind::Io, reason))?;
+        let (volume, target) = (open.assignment.source.clone(), open.target.device());
+        let limit = open.assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new);
+        self.check_source().map_err(|reason| (RunFailureKind::Io, reason))?;
+        let system = self.storages.of(&volume).map_err(|reason| (RunFailureKind::Io, reason))?;
         let source = system
-            .open_source(&open.assignment.source, &view_of(&snapshot))
+            .open_source(&volume, &view_of(&snapshot))
             .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
+        let config = TransferConfig { limit, ..self.transfer_config(run, &snapshot, from) };
+        let events = self.events();
+        let transfer = Transfer::start(source.device, target, config, events);
+        transfer.committed(committed);
+        self.begin(run, snapshot, Stage::Transfer(transfer));
+        Ok(())
+    }
+
+    pub(super) fn check_source(&self) -> Result<(), String> {
+        let Some(assignment) = self.open.as_ref().map(|open| &open.assignment) else { return Ok(()) };
+        let seen = self.storages.of(&assignment.source)?.inspect(&assignment.source).map_err(|e| e.to_string())?;
+        same_volume("source", &assignment.source_identity, &seen.identity)
+    }
+
+    fn transfer_config(&mut self, run: RunId, snapshot: &BoundSnapshot, from: Checkpoint) -> TransferConfig {
         let mut config = TransferConfig::new(from, snapshot.size_bytes);
-        config.verify = open.assignment.verify;
-        config.limit = open.assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new);
+        config.verify = self.open.as_ref().map(|open| open.assignment.verify).unwrap_or_default();
         // Only before anything of this run can have been written is a hole on the target known to be one.
         config.skip_target_holes = self.prepared.take() == Some(run) && from == Checkpoint::START;
+        config
+    }
+
+    /// The events of the attempt that begins now.
+    fn events(&mut self) -> impl Fn(TransferEvent) + Send + 'static {
         self.attempts += 1;
-        let number = self.attempts;
-        let own = self.own.clone();
-        let events = move |event| {
+        let (number, own) = (self.attempts, self.own.clone());
+        move |event| {
             let _ = own.send(Message::Transfer(number, event));
-        };
-        let transfer = Transfer::start(source.device, open.target.device(), config, events);
-        transfer.committed(committed);
+        }
+    }
+
+    fn begin(&mut self, run: RunId, snapshot: BoundSnapshot, stage: Stage) {
         self.copying = Some(Copying {
-            number,
+            number: self.attempts,
             run,
             snapshot,
-            stage: Stage::Transfer(transfer),
+            stage,
             halting: false,
             last_progress: (Instant::now(), Progress::default()),
             rate: 0,
         });
+    }
+
+    /// The networked form: a reader opens the streams; the desk was told before the server could hear that we wait.
+    fn await_streams(
+        &mut self,
+        run: RunId,
+        snapshot: BoundSnapshot,
+        from: Checkpoint,
+        committed: u64,
+        stream: StreamKey,
+    ) -> Result<(), (RunFailureKind, String)> {
+        let transfer = self.transfer_config(run, &snapshot, from);
+        let config = ReceiverConfig { key: key_of(run, &stream), transfer, rules: GateRules::WHOLE };
+        self.begin(run, snapshot, Stage::Streams { config: Box::new(config), committed, arrivals: Vec::new() });
         Ok(())
     }
 
-    pub(super) fn committed(&self, run: RunId, seq: u64) {
-        if let Some(Copying { stage: Stage::Transfer(transfer), run: copying, .. }) = &self.copying
-            && *copying == run
-        {
-            transfer.committed(seq);
+    /// A stream of the reader, let through by the desk. With the last of them the reception begins.
+    pub(super) fn on_arrival(&mut self, arrival: Arrival) {
+        let Some(target) = self.open.as_ref().map(|open| open.target.device()) else { return };
+        let Some(copying) = self.copying.as_mut() else { return };
+        let Stage::Streams { config, committed, arrivals } = &mut copying.stage else { return };
+        if arrival.key() != config.key {
+            return arrival.refuse("another stream is expected by now");
+        }
+        let streams = usize::from(arrival.place().1);
+        arrivals.push(arrival);
+        if arrivals.len() < streams {
+            return;
+        }
+        let (config, committed, arrivals) = ((**config).clone(), *committed, std::mem::take(arrivals));
+        let events = self.events();
+        let receiver = Reception::start(target, config, arrivals, events);
+        receiver.committed(committed);
+        let number = self.attempts;
+        if let Some(copying) = self.copying.as_mut() {
+            (copying.number, copying.stage) = (number, Stage::Reception(receiver));
+        }
+    }
+
+    pub(super) fn committed(&mut self, run: RunId, seq: u64) {
+        match &self.copying {
+            Some(Copying { stage: Stage::Transfer(transfer), run: copying, .. }) if *copying == run => {
+                transfer.committed(seq);
+            }
+            Some(Copying { stage: Stage::Reception(receiver), run: copying, .. }) if *copying == run => {
+                receiver.committed(seq);
+            }
+            _ => self.tell_finished(run, seq),
+        }
+    }
+
+    /// The reader waits for the word that its last byte is committed.
+    fn tell_finished(&mut self, run: RunId, seq: u64) {
+        let Some((_, size_bytes, receiver)) = self.finished.as_ref().filter(|(of, ..)| *of == run) else { return };
+        receiver.committed(seq);
+        if seq >= *size_bytes {
+            self.finished = None;
         }
     }
 
@@ -121,7 +212,8 @@ impl Engine {
 
     fn why_source_changed(&self) -> Option<String> {
         let (open, copying) = (self.open.as_ref()?, self.copying.as_ref()?);
-        if copying.snapshot.mode != SourceMode::Sealed {
+        // In the networked form the reader looks, at every block.
+        if copying.snapshot.mode != SourceMode::Sealed || !matches!(copying.stage, Stage::Transfer(_)) {
             return None;
         }
         let system = self.storages.of(&open.assignment.source).ok()?;
@@ -157,7 +249,9 @@ impl Engine {
             self.copying = None;
             return self.report(EngineEvent::Halted { run });
         }
-        self.copying = None;
+        if let Some(Copying { stage: Stage::Reception(receiver), snapshot, .. }) = self.copying.take() {
+            self.finished = Some((run, snapshot.size_bytes, receiver));
+        }
         self.report(EngineEvent::CopyDone { run, checkpoint, verified: verify != VerifyMode::Off });
     }
 
@@ -200,7 +294,10 @@ impl Engine {
             return self.report(EngineEvent::Halted { run });
         };
         copying.halting = true;
-        copying.stop();
+        if !copying.stop() {
+            self.copying = None;
+            self.report(EngineEvent::Halted { run });
+        }
     }
 
     /// Ends the copy; when this returns, no I/O of it is in flight. A graceful end tells its last checkpoint first.
@@ -216,6 +313,15 @@ impl Engine {
                 }
                 transfer.join();
             }
+            Stage::Reception(receiver) => {
+                if graceful {
+                    receiver.stop()
+                } else {
+                    receiver.abort()
+                }
+                receiver.join();
+            }
+            Stage::Streams { .. } => {}
             Stage::Verify { control, thread, .. } => {
                 control.stop();
                 let _ = thread.join();
@@ -240,11 +346,15 @@ impl Engine {
 }
 
 impl Copying {
-    fn stop(&self) {
+    /// Asks it to end; `false` if there is nothing yet that could.
+    fn stop(&self) -> bool {
         match &self.stage {
             Stage::Transfer(transfer) => transfer.stop(),
+            Stage::Reception(receiver) => receiver.stop(),
             Stage::Verify { control, .. } => control.stop(),
+            Stage::Streams { .. } => return false,
         }
+        true
     }
 
     /// A reading, if the last one is old enough to measure a rate against.
@@ -253,8 +363,10 @@ impl Copying {
         if elapsed < super::PROGRESS_INTERVAL {
             return None;
         }
-        let transfer = match &self.stage {
-            Stage::Transfer(transfer) => transfer,
+        let now = match &self.stage {
+            Stage::Transfer(transfer) => transfer.progress(),
+            Stage::Reception(receiver) => receiver.progress(),
+            Stage::Streams { .. } => return None,
             Stage::Verify { control, .. } => {
                 let passed_bytes = control.verified_seq();
                 return Some(RunProgress {
@@ -264,7 +376,6 @@ impl Copying {
                 });
             }
         };
-        let now = transfer.progress();
         let moved = now.written_seq.saturating_sub(self.last_progress.1.written_seq);
         let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
         // Half old, half new: steady enough to read, quick enough to show a stall.
@@ -275,17 +386,10 @@ impl Copying {
     }
 }
 
-fn kind_of_opening(error: &StorageError) -> RunFailureKind {
-    match error {
-        StorageError::SourceChanged { .. } => RunFailureKind::SourceChanged,
-        StorageError::SnapshotNotFound { .. } | StorageError::SnapshotMismatch { .. } => RunFailureKind::SnapshotGone,
-        _ => RunFailureKind::Io,
-    }
-}
-
 fn kind_of_failure(error: &TransferError) -> RunFailureKind {
     match error {
         TransferError::Flush { .. } => RunFailureKind::Flush,
+        TransferError::Link(_) => RunFailureKind::Link,
         TransferError::Mismatch { .. } => RunFailureKind::Mismatch,
         TransferError::ChainMismatch { .. } => RunFailureKind::FullMismatch,
         TransferError::Io { .. } | TransferError::Geometry(_) | TransferError::Panicked(_) => RunFailureKind::Io,

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use tanist_datapath::TransferEvent;
+use tanist_datapath::{Arrival, TransferEvent};
 use tanist_model::id::{Epochs, ReplicationId, RunId};
 use tanist_protocol::agent::{EngineCommand, EngineEvent};
 use tanist_protocol::message::Assignment;
@@ -36,8 +36,10 @@ pub(crate) struct Report {
 }
 
 /// What reaches the thread.
-enum Message {
+pub(crate) enum Message {
     Command(EngineCommand),
+    /// A stream of the reader.
+    Arrival(Arrival),
     /// From the transfer with this number; an earlier one's words are ignored.
     Transfer(u64, TransferEvent),
     Verified(u64, VerifyOutcome),
@@ -53,6 +55,7 @@ impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Command(command) => command.fmt(f),
+            Self::Arrival(arrival) => arrival.fmt(f),
             Self::Transfer(number, event) => write!(f, "transfer {number}: {event:?}"),
             Self::Verified(number, _) => write!(f, "verification {number}"),
         }
@@ -78,6 +81,7 @@ impl EngineHandle {
                 own,
                 open: None,
                 copying: None,
+                finished: None,
                 attempts: 0,
                 prepared: None,
             };
@@ -85,6 +89,11 @@ impl EngineHandle {
         };
         thread::Builder::new().name(format!("engine-{replication}")).spawn(body)?;
         Ok(Self { commands })
+    }
+
+    /// Where the desk sends the streams that this engine waits for.
+    pub(crate) fn inlet(&self) -> Sender<Message> {
+        self.commands.clone()
     }
 
     /// An engine that has ended takes no commands, and needs none.
@@ -110,6 +119,8 @@ struct Engine {
     own: Sender<Message>,
     open: Option<Open>,
     copying: Option<Copying>,
+    /// A reception that is over and has not told the reader yet that all is committed: run, size, and itself.
+    finished: Option<(RunId, u64, tanist_datapath::Receiver)>,
     attempts: u64,
     /// The run whose snapshot this very engine made: nothing else has written for it yet.
     prepared: Option<RunId>,
@@ -158,6 +169,7 @@ impl Engine {
         match message {
             Message::Transfer(number, event) => self.on_transfer(number, event),
             Message::Verified(number, outcome) => self.on_verified(number, outcome),
+            Message::Arrival(arrival) => self.on_arrival(arrival),
             Message::Command(command) => return self.command(command, queue),
         }
         Next::Go
@@ -168,11 +180,15 @@ impl Engine {
             EngineCommand::Open { assignment } => return self.open(*assignment),
             EngineCommand::TryLock => self.try_lock_again(),
             EngineCommand::Prepare { run, attempt, mode, keep } => self.prepare(run, attempt, mode, keep),
-            EngineCommand::Copy { run, snapshot, from, committed } => self.copy(run, snapshot, from, committed),
+            EngineCommand::Copy { run, snapshot, from, committed, source } => {
+                self.copy(run, snapshot, from, committed, source);
+            }
+            EngineCommand::Keep { run, keep } => self.keep(run, keep),
             EngineCommand::Committed { run, seq } => self.committed(run, seq),
             EngineCommand::Halt { run } => self.halt(run),
             EngineCommand::Release { snapshots } => self.release_source(&snapshots),
             EngineCommand::Close { graceful, release } => {
+                self.finished = None;
                 self.end_copy(graceful, queue);
                 if let Some(release) = release {
                     self.release_source(&release.source_snapshots);

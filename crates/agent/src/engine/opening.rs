@@ -8,6 +8,7 @@ use tanist_protocol::message::{Assignment, FenceReport};
 use tanist_storage::{LockAttempt, TargetHandle};
 
 use super::{Engine, Next, Open};
+use crate::source::same_volume;
 
 /// A killed process gives its lock back only when its last I/O has ended, tens of milliseconds later; that is worth waiting
 /// for. One that is stopped does not, and is not waited for longer than this.
@@ -31,8 +32,6 @@ impl Engine {
     }
 
     fn open_volumes(&self, assignment: Assignment) -> Result<Open, String> {
-        let source = self.storages.of(&assignment.source)?.inspect(&assignment.source).map_err(|e| e.to_string())?;
-        same_volume("source", &assignment.source_identity, &source.identity)?;
         let system = self.storages.of(&assignment.target)?;
         let target = system.open_target(&assignment.target).map_err(|e| e.to_string())?;
         same_volume("target", &assignment.target_identity, target.identity())?;
@@ -65,13 +64,6 @@ impl Engine {
 
 fn fence_of(open: &Open) -> FenceReport {
     FenceReport { locked: (open.locked && open.lock_proves).then(|| open.target.identity().to_owned()) }
-}
-
-fn same_volume(side: &str, expected: &str, found: &str) -> Result<(), String> {
-    if expected == found {
-        return Ok(());
-    }
-    Err(format!("the {side} is another volume than when the replication was created: {found} instead of {expected}"))
 }
 
 fn obtain_lock(target: &TargetHandle) -> Result<bool, String> {

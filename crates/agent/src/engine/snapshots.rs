@@ -2,18 +2,18 @@
 
 use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
-use tanist_model::run::BoundSnapshot;
 use tanist_protocol::agent::EngineEvent;
 use tanist_protocol::message::{Assignment, RunFailureKind};
-use tanist_storage::{SourceView, StorageError, StorageSystem};
+use tanist_storage::{StorageError, StorageSystem};
 
 use super::Engine;
+use crate::source::{freeze, release};
 
 impl Engine {
     pub(super) fn prepare(&mut self, run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId>) {
         let Some(assignment) = self.open.as_ref().map(|open| open.assignment.clone()) else { return };
         let made = self.keep_target(&assignment, keep).and_then(|kept| {
-            let snapshot = self.freeze_source(&assignment, attempt, mode)?;
+            let snapshot = freeze(&self.storages, &assignment.source, attempt, mode)?;
             Ok((snapshot, kept))
         });
         match made {
@@ -53,48 +53,22 @@ impl Engine {
         Ok(Some(uid))
     }
 
-    fn freeze_source(
-        &self,
-        assignment: &Assignment,
-        id: SnapshotId,
-        mode: SourceMode,
-    ) -> Result<BoundSnapshot, String> {
-        let (system, volume) = (self.storages.of(&assignment.source)?, &assignment.source);
-        let (uid, size_bytes) = match mode {
-            SourceMode::Snapshot => system.create_snapshot(volume, id).map(|made| (made.uid, made.size_bytes)),
-            SourceMode::Sealed => system.seal(volume).map(|seal| (seal.uid, seal.size_bytes)),
-            SourceMode::Live => system.inspect(volume).map(|seen| (seen.identity, seen.size_bytes)),
-        }
-        .map_err(|error| error.to_string())?;
-        Ok(BoundSnapshot { id, uid, mode, size_bytes })
-    }
-
     pub(super) fn release_source(&self, snapshots: &[SnapshotId]) {
         let Some(open) = &self.open else { return };
-        self.release(&open.assignment.source, snapshots);
+        release(&self.storages, &open.assignment.source, snapshots);
     }
 
     pub(super) fn release_target(&self, snapshots: &[SnapshotId]) {
         let Some(open) = &self.open else { return };
-        self.release(&open.assignment.target, snapshots);
+        release(&self.storages, &open.assignment.target, snapshots);
     }
 
-    /// What cannot be removed now is named again with the next release.
-    fn release(&self, volume: &tanist_model::id::VolumeAddress, snapshots: &[SnapshotId]) {
-        let Ok(system) = self.storages.of(volume) else { return };
-        for id in snapshots {
-            if let Err(error) = system.delete_snapshot(volume, *id) {
-                tracing::warn!(%error, %volume, snapshot = %id, "a snapshot cannot be removed");
-            }
+    /// For a run whose source snapshot a reader makes.
+    pub(super) fn keep(&mut self, run: RunId, keep: Option<SnapshotId>) {
+        let Some(assignment) = self.open.as_ref().map(|open| open.assignment.clone()) else { return };
+        match self.keep_target(&assignment, keep) {
+            Ok(uid) => self.report(EngineEvent::Kept { run, uid }),
+            Err(reason) => self.report(EngineEvent::RunFailed { run, kind: RunFailureKind::Snapshot, reason }),
         }
-    }
-}
-
-/// What a run reads, as the storage system is asked for it.
-pub(super) fn view_of(snapshot: &BoundSnapshot) -> SourceView {
-    match snapshot.mode {
-        SourceMode::Snapshot => SourceView::Snapshot { id: snapshot.id, uid: snapshot.uid.clone() },
-        SourceMode::Sealed => SourceView::Sealed { uid: snapshot.uid.clone() },
-        SourceMode::Live => SourceView::Live,
     }
 }

@@ -57,6 +57,7 @@ pub enum ReaderCommand {
         snapshot: BoundSnapshot,
         holder: PeerAddress,
         stream: StreamKey,
+        grant: String,
     },
     /// Stop sending.
     Rest,

@@ -118,11 +118,12 @@ impl AgentMachine {
                     self.reader(id, epochs, ReaderCommand::Prepare { assignment, run, attempt, mode });
                 }
             }
-            ReadOrder::Send { run, snapshot, holder, stream } => {
+            ReadOrder::Send { run, snapshot, holder, stream, grant } => {
                 let work = ReadWork::Sending { run, stream };
                 if reading.work != work {
                     reading.work = work;
-                    self.reader(id, epochs, ReaderCommand::Send { assignment, run, snapshot, holder, stream });
+                    let send = ReaderCommand::Send { assignment, run, snapshot, holder, stream, grant };
+                    self.reader(id, epochs, send);
                 }
             }
             ReadOrder::Rest { release } => {

@@ -297,9 +297,12 @@ impl ServerMachine {
             return self.refuse_command(id, refusal);
         };
         self.abandon_current(&record, &format!("aborted by {actor}"));
-        let answer = Answer::done(id, format!("run {run} of {name} is given up; the target holds no whole state until the next run"))
-            .run(run)
-            .next(format!("tanist replication sync {name}"));
+        let answer = Answer::done(
+            id,
+            format!("run {run} of {name} is given up; the target holds no whole state until the next run"),
+        )
+        .run(run)
+        .next(format!("tanist replication sync {name}"));
         self.finish(id, Condition::Term, Vec::new(), answer);
     }
 

@@ -1,7 +1,7 @@
 //! The plan of a replication: guards, hierarchies, tier and promise, and the matrix of who reaches what. Pure over what agents
 //! have just shown.
 
-use tanist_model::api::{CheckCell, CheckRow, CreateReplication, Plan, Refusal, RefusalCode};
+use tanist_model::api::{CheckCell, CheckRow, CreateReplication, Ineligibility, Plan, Refusal, RefusalCode};
 use tanist_model::hierarchy::{Hierarchy, Rank};
 use tanist_model::id::{AgentName, VolumeAddress};
 use tanist_model::policy::SourceMode;
@@ -286,20 +286,37 @@ impl ServerMachine {
         let mut agents: Vec<AgentName> = targets.to_vec();
         agents.extend(sources.iter().filter(|a| !targets.contains(a)).cloned());
         let row = |(position, agent): (usize, &AgentName)| {
+            let (reads, writes) = (sources.contains(agent), targets.contains(agent));
             let mut cells = vec![self.server_cell(agent)];
             cells.extend(agents.iter().filter(|p| *p != agent).map(|peer| self.peer_cell(agent, peer)));
-            cells.push(self.volume_cell(agent, "source", source));
-            cells.push(self.volume_cell(agent, "target", target));
-            let first_gap = cells.iter().find(|c| !c.ok);
-            let gap = first_gap.map(|c| format!("{}: {}", c.to, c.reason.as_deref().unwrap_or("not shown")));
+            // What it is not to act for, it need not reach.
+            cells.extend(reads.then(|| self.volume_cell(agent, "source", source)));
+            cells.extend(writes.then(|| self.volume_cell(agent, "target", target)));
+            let ineligible_for = self.ineligible_for(agent, (reads, writes), &cells, record);
+            let first =
+                ineligible_for.first().filter(|_| ineligible_for.len() == usize::from(reads) + usize::from(writes));
             CheckRow {
                 agent: agent.clone(),
                 rank: Rank(u8::try_from(position + 1).unwrap_or(u8::MAX)),
-                ineligible: record.map_or(gap, |r| self.why_ineligible(r, agent)),
+                ineligible: first.map(|unable| unable.reason.clone()),
+                ineligible_for,
                 cells,
             }
         };
         agents.iter().enumerate().map(row).collect()
+    }
+
+    /// The sides that an agent stands for and cannot act for.
+    fn ineligible_for(
+        &self,
+        agent: &AgentName,
+        (reads, writes): (bool, bool),
+        cells: &[CheckCell],
+        record: Option<&ReplicationRecord>,
+    ) -> Vec<Ineligibility> {
+        let why = |side| record.map_or_else(|| first_gap(cells, side), |r| self.why_ineligible_for(r, agent, side));
+        let sides = [(Side::Target, writes), (Side::Source, reads)].into_iter().filter(|(_, stands)| *stands);
+        sides.filter_map(|(side, _)| Some(Ineligibility { side, reason: why(side)? })).collect()
     }
 
     fn age_ms(&self, at: tanist_model::time::Monotonic) -> Option<u64> {
@@ -342,6 +359,13 @@ impl ServerMachine {
         let reason = seen.value.result.as_ref().err().cloned();
         CheckCell { to, ok: reason.is_none(), age_ms: self.age_ms(seen.at), took_us: Some(seen.value.took_us), reason }
     }
+}
+
+/// The first cell that is missing and that this side needs.
+fn first_gap(cells: &[CheckCell], side: Side) -> Option<String> {
+    let other = if side == Side::Source { "target" } else { "source" };
+    let gap = cells.iter().find(|cell| !cell.ok && cell.to != other)?;
+    Some(format!("{}: {}", gap.to, gap.reason.as_deref().unwrap_or("not shown")))
 }
 
 /// What must hold of the two volumes themselves.

@@ -28,6 +28,7 @@ impl ServerMachine {
         let (evidence, since) = match self.reader_standing(record, &reader) {
             Standing::Awaited => return None,
             Standing::Well => {
+                self.supervision_mut(record.id).source_exhausted = false;
                 self.clear_suspicion(record, Side::Source, &reader.agent);
                 match self.why_reader_goes(record, &reader) {
                     None => return Some(remote(record, &reader)),
@@ -178,7 +179,7 @@ impl ServerMachine {
                 let (Some(snapshot), Some(holder)) = (run.snapshot.clone(), self.peer_address(&holder.agent)) else {
                     return;
                 };
-                self.order_reader(record, ReadOrder::Send { run: run.id, snapshot, holder, stream });
+                self.order_reader(record, ReadOrder::Send { run: run.id, snapshot, holder, stream, grant: String::new() });
             }
         }
     }

@@ -87,11 +87,31 @@ pub struct Supervision {
     pub(super) source_exhausted: bool,
 }
 
+impl Suspicion {
+    /// A peer reaches the suspect and the server does not, or there is no peer to ask: nothing is decided soon.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        self.asked.is_empty() || self.partition_noted
+    }
+}
+
 impl Supervision {
     /// Evidence against the holder.
     #[must_use]
     pub fn suspicion(&self) -> Option<&Suspicion> {
         self.suspicions.get(&Side::Target)
+    }
+
+    /// Evidence against the agent that reads the source.
+    #[must_use]
+    pub fn reader_suspicion(&self) -> Option<&Suspicion> {
+        self.suspicions.get(&Side::Source)
+    }
+
+    /// Nobody was found to read the source when it was needed last.
+    #[must_use]
+    pub fn source_exhausted(&self) -> bool {
+        self.source_exhausted
     }
 
     /// Forgets what was decided and may not have been committed.
@@ -120,7 +140,7 @@ impl ServerMachine {
         }
         let Some(holder) = &record.holder else { return Phase::Stable };
         match supervision.and_then(Supervision::suspicion) {
-            Some(suspicion) if suspicion.asked.is_empty() || suspicion.partition_noted => return Phase::Suspect,
+            Some(suspicion) if suspicion.lasts() => return Phase::Suspect,
             Some(_) => return Phase::Probing,
             None => {}
         }

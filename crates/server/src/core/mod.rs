@@ -28,6 +28,7 @@ pub use handle::{CoreHandle, Moment};
 pub use outbox::Outbox;
 pub use trouble::Trouble;
 
+use crate::authority::Authority;
 use crate::error::in_full;
 use crate::metrics::Metrics;
 use crate::{ServerError, clock};
@@ -57,6 +58,7 @@ pub struct Core {
     trouble: Option<Trouble>,
     journal: Journal,
     metrics: Metrics,
+    authority: Arc<Authority>,
 }
 
 /// What wakes the loop.
@@ -75,6 +77,7 @@ impl Core {
         interpreter: Interpreter<Effect>,
         store: Arc<dyn Store>,
         metrics: Metrics,
+        authority: Arc<Authority>,
     ) -> (Self, CoreHandle) {
         let (handle, ends) = handle::channel();
         let mut tick = tokio::time::interval(TICK);
@@ -92,6 +95,7 @@ impl Core {
             waiting: Waiting::default(),
             trouble: None,
             metrics,
+            authority,
         };
         (core, handle)
     }
@@ -223,7 +227,8 @@ impl Core {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { agent, connection, message } => {
+            Effect::Send { agent, connection, mut message } => {
+                self.authority.sign(&agent, &mut message);
                 if let Some(reason) = self.outboxes.send(connection, message) {
                     tracing::warn!(%agent, reason, "an agent was disconnected");
                     let reason = reason.to_owned();

@@ -1,0 +1,251 @@
+//! The engine of a reader: a thread that freezes the source, sends what it froze to the holder, and removes it at the end.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Queue, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tanist_datapath::limit::BytesPerSecond;
+use tanist_datapath::{Link, Progress, Sender, SenderConfig, SenderEvent, TransferError};
+use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
+use tanist_model::policy::SourceMode;
+use tanist_model::run::BoundSnapshot;
+use tanist_protocol::agent::{ReaderCommand, ReaderEvent};
+use tanist_protocol::message::{PeerAddress, ReadAssignment, RunFailureKind, RunProgress, StreamKey};
+use tanist_storage::StorageError;
+use tanist_wire::certificate::TrustAnchor;
+use tanist_wire::tls::{self, LiveCertificate};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::source::{freeze, kind_of_opening, release, same_volume, view_of};
+use crate::storages::Storages;
+use crate::streams::{key_of, link_of};
+
+/// Streams of one run. More than one lets two cores encrypt.
+const STREAMS: usize = 2;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How a reader dials holders.
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    live: Arc<LiveCertificate>,
+    anchor: TrustAnchor,
+    handle: tokio::runtime::Handle,
+}
+
+impl Dialler {
+    pub(crate) fn new(live: Arc<LiveCertificate>, anchor: TrustAnchor, handle: tokio::runtime::Handle) -> Self {
+        Self { live, anchor, handle }
+    }
+
+    /// Blocks, for the time limits of the handshake at most.
+    fn dial(&self, holder: &PeerAddress) -> Result<Vec<Link>, String> {
+        (0..STREAMS).map(|_| self.dial_one(holder)).collect()
+    }
+
+    fn dial_one(&self, holder: &PeerAddress) -> Result<Link, String> {
+        let config = tls::data_client_config(Arc::clone(&self.live), &self.anchor, holder.agent.clone())
+            .map_err(|error| error.to_string())?;
+        let dialled = self.handle.block_on(tanist_wire::stream::dial(&holder.address, config));
+        let stream = dialled.map_err(|error| error.to_string())?;
+        stream.into_parts().map(link_of).map_err(|error| error.to_string())
+    }
+}
+
+/// A report with its sender.
+#[derive(Debug)]
+pub(crate) struct ReaderReport {
+    pub(crate) replication: ReplicationId,
+    pub(crate) epochs: Epochs,
+    pub(crate) event: ReaderEvent,
+}
+
+enum Message {
+    Command(ReaderCommand),
+    /// From the sending with this number; an earlier one's words are ignored.
+    Ended(u64, SenderEvent),
+}
+
+/// The handle that the agent's loop keeps.
+pub(crate) struct ReaderHandle {
+    commands: Queue<Message>,
+}
+
+/// One sending.
+struct Sending {
+    number: u64,
+    run: RunId,
+    assignment: Box<ReadAssignment>,
+    snapshot: BoundSnapshot,
+    sender: Sender,
+    last_progress: (Instant, Progress),
+    rate: u64,
+}
+
+struct ReaderEngine {
+    replication: ReplicationId,
+    epochs: Epochs,
+    storages: Storages,
+    dialler: Dialler,
+    reports: UnboundedSender<ReaderReport>,
+    own: Queue<Message>,
+    sending: Option<Sending>,
+    attempts: u64,
+}
+
+impl ReaderHandle {
+    /// Starts the thread. It ends after it has reported [`ReaderEvent::Closed`].
+    pub(crate) fn start(
+        replication: ReplicationId,
+        epochs: Epochs,
+        storages: Storages,
+        dialler: Dialler,
+        reports: UnboundedSender<ReaderReport>,
+    ) -> std::io::Result<Self> {
+        let (commands, queue) = channel();
+        let own = commands.clone();
+        let body = move || {
+            let engine = ReaderEngine { replication, epochs, storages, dialler, reports, own, sending: None, attempts: 0 };
+            engine.run(&queue);
+        };
+        thread::Builder::new().name(format!("reader-{replication}")).spawn(body)?;
+        Ok(Self { commands })
+    }
+
+    /// An engine that has ended takes no commands, and needs none.
+    pub(crate) fn command(&self, command: ReaderCommand) {
+        let _ = self.commands.send(Message::Command(command));
+    }
+}
+
+impl ReaderEngine {
+    fn run(mut self, queue: &Receiver<Message>) {
+        loop {
+            match queue.recv_timeout(PROGRESS_INTERVAL) {
+                Ok(Message::Command(ReaderCommand::Close)) => {
+                    self.sending = None;
+                    return self.report(ReaderEvent::Closed);
+                }
+                Ok(Message::Command(command)) => self.obey(command),
+                Ok(Message::Ended(number, event)) => self.on_ended(number, event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.report_progress();
+        }
+    }
+
+    fn report(&self, event: ReaderEvent) {
+        // The loop ends only with the process.
+        let _ = self.reports.send(ReaderReport { replication: self.replication, epochs: self.epochs, event });
+    }
+
+    fn obey(&mut self, command: ReaderCommand) {
+        match command {
+            ReaderCommand::Prepare { assignment, run, attempt, mode } => self.prepare(&assignment, run, attempt, mode),
+            ReaderCommand::Send { assignment, run, snapshot, holder, stream, grant } => {
+                // The one before ends first: its I/O and its streams with it.
+                self.sending = None;
+                let begun = self.send(assignment, run, snapshot, &holder, &stream, &grant);
+                if let Err((kind, reason)) = begun {
+                    self.report(ReaderEvent::Failed { run, kind, reason });
+                }
+            }
+            ReaderCommand::Rest => self.sending = None,
+            ReaderCommand::Release { assignment, snapshots } => release(&self.storages, &assignment.source, &snapshots),
+            ReaderCommand::Close => {}
+        }
+    }
+
+    fn prepare(&self, assignment: &ReadAssignment, run: RunId, attempt: SnapshotId, mode: SourceMode) {
+        let made = self.check_volume(assignment).and_then(|()| freeze(&self.storages, &assignment.source, attempt, mode));
+        self.report(match made {
+            Ok(snapshot) => ReaderEvent::SnapshotMade { run, snapshot },
+            Err(reason) => ReaderEvent::Failed { run, kind: RunFailureKind::Snapshot, reason },
+        });
+    }
+
+    fn check_volume(&self, assignment: &ReadAssignment) -> Result<(), String> {
+        let seen = self.storages.of(&assignment.source)?.inspect(&assignment.source).map_err(|e| e.to_string())?;
+        same_volume("source", &assignment.source_identity, &seen.identity)
+    }
+
+    fn send(
+        &mut self,
+        assignment: Box<ReadAssignment>,
+        run: RunId,
+        snapshot: BoundSnapshot,
+        holder: &PeerAddress,
+        stream: &StreamKey,
+        grant: &str,
+    ) -> Result<(), (RunFailureKind, String)> {
+        let grant = hex::decode(grant).map_err(|e| (RunFailureKind::Link, format!("the grant is not hexadecimal: {e}")))?;
+        self.check_volume(&assignment).map_err(|reason| (RunFailureKind::Io, reason))?;
+        let system = self.storages.of(&assignment.source).map_err(|reason| (RunFailureKind::Io, reason))?;
+        let source = system
+            .open_source(&assignment.source, &view_of(&snapshot))
+            .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
+        let links = self.dialler.dial(holder).map_err(|reason| (RunFailureKind::Link, reason))?;
+        let config = SenderConfig {
+            key: key_of(run, stream),
+            grant,
+            from_seq: stream.from,
+            size_bytes: snapshot.size_bytes,
+            limit: assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new),
+        };
+        self.attempts += 1;
+        let (number, own) = (self.attempts, self.own.clone());
+        let sender = Sender::start(source.device, config, links, move |event| {
+            let _ = own.send(Message::Ended(number, event));
+        });
+        let last_progress = (Instant::now(), Progress::default());
+        self.sending = Some(Sending { number, run, assignment, snapshot, sender, last_progress, rate: 0 });
+        Ok(())
+    }
+
+    fn on_ended(&mut self, number: u64, event: SenderEvent) {
+        let Some(sending) = self.sending.take_if(|s| s.number == number) else { return };
+        if let SenderEvent::Failed(error) = event {
+            let (kind, reason) = self.why_failed(&sending, &error);
+            tracing::warn!(reason, run = %sending.run, "the sending failed");
+            self.report(ReaderEvent::Failed { run: sending.run, kind, reason });
+        }
+    }
+
+    fn why_failed(&self, sending: &Sending, error: &TransferError) -> (RunFailureKind, String) {
+        let changed = self.why_source_changed(sending);
+        match error {
+            _ if changed.is_some() => (RunFailureKind::SourceChanged, changed.unwrap_or_default()),
+            TransferError::Link(_) => (RunFailureKind::Link, error.to_string()),
+            _ => (RunFailureKind::Io, error.to_string()),
+        }
+    }
+
+    fn why_source_changed(&self, sending: &Sending) -> Option<String> {
+        if sending.snapshot.mode != SourceMode::Sealed {
+            return None;
+        }
+        let volume = &sending.assignment.source;
+        match self.storages.of(volume).ok()?.check_sealed(volume, &sending.snapshot.uid) {
+            Err(error @ StorageError::SourceChanged { .. }) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
+    fn report_progress(&mut self) {
+        let Some(sending) = self.sending.as_mut() else { return };
+        let elapsed = sending.last_progress.0.elapsed();
+        if elapsed < PROGRESS_INTERVAL {
+            return;
+        }
+        let now = sending.sender.progress();
+        let moved = now.read_bytes.saturating_sub(sending.last_progress.1.read_bytes);
+        let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
+        sending.rate = if sending.rate == 0 { rate } else { sending.rate / 2 + rate / 2 };
+        let limit = now.limiting_stage(&sending.last_progress.1).map_or_else(String::new, |stage| stage.to_string());
+        sending.last_progress = (Instant::now(), now.clone());
+        let progress = RunProgress { passed_bytes: now.durable_seq, rate_bytes_per_second: sending.rate, limit };
+        let run = sending.run;
+        self.report(ReaderEvent::Progress { run, progress });
+    }
+}

@@ -1,0 +1,60 @@
+//! What holders and readers do at the source alike: freeze it, open what was frozen, remove it.
+
+use tanist_model::id::{SnapshotId, VolumeAddress};
+use tanist_model::policy::SourceMode;
+use tanist_model::run::BoundSnapshot;
+use tanist_protocol::message::RunFailureKind;
+use tanist_storage::{SourceView, StorageError};
+
+use crate::storages::Storages;
+
+/// The snapshot of a run, by its mode.
+pub(crate) fn freeze(
+    storages: &Storages,
+    volume: &VolumeAddress,
+    id: SnapshotId,
+    mode: SourceMode,
+) -> Result<BoundSnapshot, String> {
+    let system = storages.of(volume)?;
+    let (uid, size_bytes) = match mode {
+        SourceMode::Snapshot => system.create_snapshot(volume, id).map(|made| (made.uid, made.size_bytes)),
+        SourceMode::Sealed => system.seal(volume).map(|seal| (seal.uid, seal.size_bytes)),
+        SourceMode::Live => system.inspect(volume).map(|seen| (seen.identity, seen.size_bytes)),
+    }
+    .map_err(|error| error.to_string())?;
+    Ok(BoundSnapshot { id, uid, mode, size_bytes })
+}
+
+/// What cannot be removed now is named again with the next release.
+pub(crate) fn release(storages: &Storages, volume: &VolumeAddress, snapshots: &[SnapshotId]) {
+    let Ok(system) = storages.of(volume) else { return };
+    for id in snapshots {
+        if let Err(error) = system.delete_snapshot(volume, *id) {
+            tracing::warn!(%error, %volume, snapshot = %id, "a snapshot cannot be removed");
+        }
+    }
+}
+
+/// What a run reads, as the storage system is asked for it.
+pub(crate) fn view_of(snapshot: &BoundSnapshot) -> SourceView {
+    match snapshot.mode {
+        SourceMode::Snapshot => SourceView::Snapshot { id: snapshot.id, uid: snapshot.uid.clone() },
+        SourceMode::Sealed => SourceView::Sealed { uid: snapshot.uid.clone() },
+        SourceMode::Live => SourceView::Live,
+    }
+}
+
+pub(crate) fn same_volume(side: &str, expected: &str, found: &str) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(format!("the {side} is another volume than when the replication was created: {found} instead of {expected}"))
+}
+
+pub(crate) fn kind_of_opening(error: &StorageError) -> RunFailureKind {
+    match error {
+        StorageError::SourceChanged { .. } => RunFailureKind::SourceChanged,
+        StorageError::SnapshotNotFound { .. } | StorageError::SnapshotMismatch { .. } => RunFailureKind::SnapshotGone,
+        _ => RunFailureKind::Io,
+    }
+}

@@ -143,8 +143,19 @@ pub struct CheckRow {
     pub agent: AgentName,
     pub rank: Rank,
     pub cells: Vec<CheckCell>,
-    /// Why the agent cannot act, if it cannot.
+    /// Why the agent can act for no side, if that is so.
     pub ineligible: Option<String>,
+    /// Each side in whose hierarchy it stands and for which it cannot act: it may write the target and not read the source.
+    #[serde(default)]
+    pub ineligible_for: Vec<Ineligibility>,
+}
+
+/// A side that an agent cannot act for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Ineligibility {
+    pub side: Side,
+    pub reason: String,
 }
 
 /// The plan of a replication: what will be done, and what it promises.
@@ -157,7 +168,7 @@ pub struct Plan {
     pub size_bytes: u64,
     pub target_size_bytes: u64,
     pub policy: Policy,
-    /// `direct`: one agent reaches both volumes.
+    /// `direct`: one agent reads the source and writes the target. `networked`: another one reads and sends.
     pub form: String,
     pub tier: FencingTier,
     pub promise: String,
@@ -176,7 +187,8 @@ pub struct Plan {
 pub struct RankedAgent {
     pub rank: Rank,
     pub agent: AgentName,
-    /// `acting`, `ready`, or why it would be passed over.
+    /// `acting` (reads and writes), `reader` (reads the source and sends), `holder` (writes the target), `being activated`, `ready`,
+    /// or why it would be passed over.
     pub role: String,
     pub eligible: bool,
 }
@@ -188,6 +200,9 @@ pub struct SideView {
     pub side: Side,
     pub volume: VolumeAddress,
     pub epoch: Epoch,
+    /// Who acts for this side: for the source the reader if there is one, otherwise the acting agent where it stands here.
+    #[serde(default)]
+    pub acting: Option<AgentName>,
     pub agents: Vec<RankedAgent>,
 }
 
@@ -260,10 +275,12 @@ pub struct ReplicationView {
     pub state: String,
     pub size_bytes: u64,
     pub policy: Policy,
+    /// `direct` or `networked`, as in a plan.
     pub form: String,
     pub tier: FencingTier,
     pub promise: String,
     pub epochs: Epochs,
+    /// Who acts for the target's side; who reads the source stands there.
     pub acting: Option<AgentName>,
     pub sides: Vec<SideView>,
     pub lag_seconds: Option<u64>,
@@ -301,6 +318,9 @@ pub struct AgentView {
     pub penalty: f64,
     /// Replications it acts for.
     pub acting_for: Vec<ReplicationName>,
+    /// Replications whose source it reads for another agent.
+    #[serde(default)]
+    pub reading_for: Vec<ReplicationName>,
     /// Replications it is a failover agent of.
     pub failover_for: Vec<ReplicationName>,
     pub certificate_expires_at: Timestamp,
@@ -382,12 +402,16 @@ pub struct TokenCreated {
 }
 
 /// `GET /replications/{name}/why`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WhyView {
     pub name: ReplicationName,
     /// Newest first; only the one asked for when a time was given.
     pub takeovers: Vec<TakeoverRecord>,
+    /// What happened to the reading of the source, oldest first: readers granted, suspected, and none left (T419 to T421). The latest,
+    /// or those around the time asked for.
+    #[serde(default)]
+    pub readers: Vec<Event>,
 }
 
 /// `GET /events`: after a position, waiting for new ones if asked to.

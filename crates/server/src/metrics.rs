@@ -55,7 +55,12 @@ impl Metrics {
     }
 
     pub fn event(&self, code: EventCode) {
-        self.with(|| counter!("tanist_events_total", "code" => code.code()).increment(1));
+        self.with(|| {
+            counter!("tanist_events_total", "code" => code.code()).increment(1);
+            if code == EventCode::ReaderGranted {
+                counter!("tanist_readers_granted_total").increment(1);
+            }
+        });
     }
 
     pub fn takeover(&self, evidence: &Evidence) {
@@ -86,7 +91,9 @@ fn describe() {
     describe_gauge!("tanist_server_term", "The server's term.");
     describe_counter!("tanist_events_total", "Events recorded by this process, by code.");
     describe_counter!("tanist_takeovers_total", "Changes of the acting agent, by evidence.");
+    describe_counter!("tanist_readers_granted_total", "Changes of the agent that reads the source.");
     gauge!("tanist_store_failing").set(0.0);
+    counter!("tanist_readers_granted_total").absolute(0);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point; terms and counts stay far below 2^53")]
@@ -98,7 +105,7 @@ fn set(gauges: &Gauges) {
 /// A family of gauges: its name, its help text, and its value for one replication, if it has one.
 type Family = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<u64>);
 
-const FAMILIES: [Family; 6] = [
+const FAMILIES: [Family; 8] = [
     ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
     ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
     ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
@@ -108,6 +115,10 @@ const FAMILIES: [Family; 6] = [
         r.passed_bytes
     }),
     ("tanist_replication_epoch", "The epoch of the target side.", |r| Some(u64::from(r.epoch))),
+    ("tanist_replication_source_epoch", "The epoch of the source side.", |r| Some(u64::from(r.source_epoch))),
+    ("tanist_replication_has_reader", "1 while one agent reads the source for another.", |r| {
+        Some(u64::from(r.has_reader))
+    }),
     ("tanist_replication_unproven_epochs", "Epochs that are not proven quiet.", |r| Some(r.unproven)),
 ];
 
@@ -159,6 +170,8 @@ mod tests {
             durable_bytes: Some(128),
             passed_bytes: None,
             epoch: 3,
+            source_epoch: 4,
+            has_reader: true,
             unproven: 1,
         };
         Gauges { term: 4, connected_agents: 2, replications: vec![replication] }
@@ -167,12 +180,17 @@ mod tests {
     #[test]
     fn the_page_shows_counters_and_present_values() {
         let metrics = Metrics::new().unwrap();
+        assert!(metrics.page(&gauges()).contains("\ntanist_readers_granted_total 0\n"));
         metrics.event(EventCode::Exhausted);
+        metrics.event(EventCode::ReaderGranted);
         metrics.takeover(&Evidence::Restarted);
         metrics.committed(Duration::from_millis(3));
         let page = metrics.page(&gauges());
         for line in [
             "tanist_events_total{code=\"T409\"} 1",
+            "tanist_readers_granted_total 1",
+            "tanist_replication_source_epoch{replication=\"db\"} 4",
+            "tanist_replication_has_reader{replication=\"db\"} 1",
             "tanist_takeovers_total{evidence=\"restarted\"} 1",
             "tanist_store_commit_seconds_bucket{le=\"0.005\"} 1",
             "tanist_store_failing 0",

@@ -213,7 +213,8 @@ fn confirming_a_death_needs_a_yes() {
 }
 
 /// Commands that destroy something, and the request by which they do it.
-const DESTRUCTIVE: [(&str, &str); 3] = [
+const DESTRUCTIVE: [(&str, &str); 4] = [
+    ("replication abort db", "POST /replications/db/abort"),
     ("replication delete db", "DELETE /replications/db"),
     ("agent remove h1", "DELETE /agents/h1"),
     ("replication create db --source a/x --target b/y --agents h1 --overwrite-target", "POST /replications"),
@@ -237,6 +238,17 @@ fn a_script_is_never_asked() {
         tanist(&fake, line).assert().success();
         assert_eq!(fake.asked(request).len(), 1, "{line}");
     }
+}
+
+#[test]
+fn without_a_run_there_is_nothing_to_ask_before_it_is_given_up() {
+    let fake = Fake::start();
+    let mut idle = sample!("replication");
+    idle["run"] = Value::Null;
+    fake.answer("GET /replications/db", Answer::Json(200, idle))
+        .answer("POST /replications/db/abort", Answer::Json(409, sample!("refusal")));
+    let Some((done, shown)) = on_a_terminal(&fake, "replication abort db", "") else { return };
+    assert!(!done && !shown.contains("[y/N]") && shown.contains("error: error"), "{shown}");
 }
 
 /// What is typed on a terminal, and what it shows; none where the machine has no program that makes one.

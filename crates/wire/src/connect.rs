@@ -69,7 +69,7 @@ pub enum WireError {
     /// The other side refused us.
     #[error("{address} refused: {refusal}")]
     Refused { address: String, refusal: Refusal },
-    /// We refused the other side, and told it so; for the audit log.
+    /// We refused the other side, and told it so, except on a data stream, which has no words for it; for the audit log.
     #[error("{address} was refused: {refusal}")]
     TurnedAway { address: String, refusal: Refusal },
     #[error("{address} chose protocol version {}, which was not offered", version.0)]
@@ -185,10 +185,10 @@ where
 /// A connection that somebody opened, after TLS and before anything is admitted.
 #[derive(Debug)]
 pub struct Incoming<T> {
-    stream: server::TlsStream<T>,
-    address: String,
+    pub(crate) stream: server::TlsStream<T>,
+    pub(crate) address: String,
     protocol: Protocol,
-    peer: Option<PeerIdentity>,
+    pub(crate) peer: Option<PeerIdentity>,
 }
 
 /// The TLS handshake of the listening side, over any stream. `address` is the other side's, for errors.
@@ -328,7 +328,7 @@ fn accepted(answer: Option<Answer>, address: &str, preamble: &ClientPreamble) ->
     }
 }
 
-fn peer_identity(state: &CommonState, address: &str) -> Result<Option<PeerIdentity>, WireError> {
+pub(crate) fn peer_identity(state: &CommonState, address: &str) -> Result<Option<PeerIdentity>, WireError> {
     let Some(certificate) = state.peer_certificates().and_then(<[_]>::first) else { return Ok(None) };
     let unusable =
         |problem: CertificateProblem| WireError::Tls { address: address.to_owned(), failure: problem.into() };

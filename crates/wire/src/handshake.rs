@@ -106,12 +106,21 @@ impl Admission {
         preamble: &ClientPreamble,
         now: Timestamp,
     ) -> Result<(&'a PeerIdentity, Version), Refusal> {
-        let holder = holder.ok_or_else(Refusal::no_certificate)?;
-        self.expected.check(self.cluster, holder).map_err(|mismatch| Refusal::mismatch(&mismatch))?;
+        let holder = self.identify(holder)?;
         let version = self.versions.best_with(preamble.versions);
         let version = version.ok_or_else(|| Refusal::unknown_version(preamble.versions, self.versions))?;
         judge_clock(preamble.wall, now)?;
         Ok((holder, version))
+    }
+
+    /// Decides over the identity alone: for data streams, on which nothing of ours is said before the data.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn identify<'a>(&self, holder: Option<&'a PeerIdentity>) -> Result<&'a PeerIdentity, Refusal> {
+        let holder = holder.ok_or_else(Refusal::no_certificate)?;
+        self.expected.check(self.cluster, holder).map_err(|mismatch| Refusal::mismatch(&mismatch))?;
+        Ok(holder)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! From the ground up: [`ca`] and [`certificate`] say who somebody is, [`identity`] keeps that on disk, [`tls`] and [`verify`]
 //! turn it into TLS 1.3 configurations, [`socket`] sets the TCP options, [`frame`] carries messages, [`handshake`] decides who
-//! is let in, and [`connect`] puts all of it together. [`token`] is how somebody new comes to be trusted. Nothing here knows
-//! what the messages mean.
+//! is let in, and [`connect`] puts all of it together. [`stream`] carries blocks from one agent to another, for whoever shows a
+//! [`grant`]. [`token`] is how somebody new comes to be trusted. Nothing here knows what the messages mean.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,8 @@ pub mod handshake;
 pub mod identity;
 pub mod refusal;
 pub mod socket;
+pub mod stream;
+mod stream_halves;
 pub mod tls;
 pub mod tls_failure;
 pub mod token;

@@ -25,6 +25,8 @@ pub enum Protocol {
     Http,
     /// A connection between agents. Certificates on both sides.
     Peer,
+    /// A stream of blocks between agents, on the same port ([`crate::stream`]). Certificates on both sides.
+    Data,
 }
 
 impl Protocol {
@@ -34,6 +36,7 @@ impl Protocol {
             Self::Control => b"tanist/1",
             Self::Http => b"http/1.1",
             Self::Peer => b"tanist-peer/1",
+            Self::Data => b"tanist-data/1",
         }
     }
 
@@ -41,7 +44,7 @@ impl Protocol {
     #[must_use]
     pub fn from_alpn(alpn: Option<&[u8]>) -> Option<Self> {
         let Some(alpn) = alpn else { return Some(Self::Http) };
-        [Self::Control, Self::Http, Self::Peer].into_iter().find(|protocol| protocol.alpn() == alpn)
+        [Self::Control, Self::Http, Self::Peer, Self::Data].into_iter().find(|protocol| protocol.alpn() == alpn)
     }
 }
 
@@ -114,7 +117,7 @@ pub fn server_config(live: Arc<LiveCertificate>, anchor: &TrustAnchor) -> Result
     Ok(finish_server(builder.with_cert_resolver(live), &[Protocol::Control, Protocol::Http]))
 }
 
-/// An agent's port for its peers: a certificate of our authority is required.
+/// An agent's port for its peers, their pings and their data: a certificate of our authority is required.
 ///
 /// # Errors
 /// [`ConfigError`].
@@ -124,7 +127,7 @@ pub fn peer_listener_config(
 ) -> Result<Arc<ServerConfig>, ConfigError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(anchor)?), provider());
     let builder = server_builder()?.with_client_cert_verifier(verifier.build()?);
-    Ok(finish_server(builder.with_cert_resolver(live), &[Protocol::Peer]))
+    Ok(finish_server(builder.with_cert_resolver(live), &[Protocol::Peer, Protocol::Data]))
 }
 
 /// An agent that dials its server.
@@ -145,6 +148,18 @@ pub fn peer_client_config(
     peer: AgentName,
 ) -> Result<Arc<ClientConfig>, ConfigError> {
     identified_client(live, anchor, Expected::Agent(peer), Protocol::Peer)
+}
+
+/// An agent that dials one certain peer for a data stream ([`crate::stream::dial`]).
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn data_client_config(
+    live: Arc<LiveCertificate>,
+    anchor: &TrustAnchor,
+    peer: AgentName,
+) -> Result<Arc<ClientConfig>, ConfigError> {
+    identified_client(live, anchor, Expected::Agent(peer), Protocol::Data)
 }
 
 /// A client of the API that knows the authority.
@@ -216,7 +231,7 @@ mod tests {
 
     #[test]
     fn protocols_are_known_by_their_alpn() {
-        for protocol in [Protocol::Control, Protocol::Http, Protocol::Peer] {
+        for protocol in [Protocol::Control, Protocol::Http, Protocol::Peer, Protocol::Data] {
             assert_eq!(Protocol::from_alpn(Some(protocol.alpn())), Some(protocol));
         }
         assert_eq!(Protocol::from_alpn(None), Some(Protocol::Http));

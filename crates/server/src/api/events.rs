@@ -74,7 +74,8 @@ fn page(events: Vec<Event>, after: EventSeq) -> EventPage {
     EventPage { events, last }
 }
 
-fn unreadable(error: StoreError) -> Refused {
+/// The log is there and cannot be read now.
+pub fn unreadable(error: StoreError) -> Refused {
     Refused(Refusal::new(RefusalCode::Unavailable, "the events cannot be read").cause(error.to_string()))
 }
 

@@ -142,6 +142,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(replications::show, replications::delete))
         .routes(routes!(replications::check))
         .routes(routes!(replications::sync))
+        .routes(routes!(replications::abort))
         .routes(routes!(replications::pause))
         .routes(routes!(replications::resume))
         .routes(routes!(replications::handover))
@@ -211,7 +212,7 @@ mod tests {
         for verb in ["drain", "undrain", "confirm-dead"] {
             documented("post", &format!("/api/v1/agents/{{name}}/{verb}"));
         }
-        for verb in ["sync", "pause", "resume", "handover", "handback", "hierarchy"] {
+        for verb in ["sync", "abort", "pause", "resume", "handover", "handback", "hierarchy"] {
             documented("post", &format!("/api/v1/replications/{{name}}/{verb}"));
         }
         for what in ["", "/check", "/why", "/recovery-points"] {
@@ -223,7 +224,7 @@ mod tests {
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 30, "a route was added or removed without this test");
+        assert_eq!(count, 31, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

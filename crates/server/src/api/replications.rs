@@ -11,9 +11,11 @@ use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::time::Timestamp;
 use tanist_protocol::server::{Command, ServerMachine};
+use tanist_store::EventQuery;
 
 use super::Api;
 use super::commands::{command, plan as make_plan};
+use super::events::unreadable;
 use super::extract::{Asked, Body, Key, Name, OptionalBody};
 use super::operator::Operator;
 use super::refusal::{Refused, Reply};
@@ -100,6 +102,19 @@ pub async fn sync(
     command(&api, &operator, key, Command::Sync { name }).await
 }
 
+/// Gives up the run in progress. The target then equals no recovery point until the next run is published.
+#[utoipa::path(post, path = "/replications/{name}/abort", tag = "replications",
+    params(("name" = ReplicationName, Path)),
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn abort(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Abort { name }).await
+}
+
 /// Starts no run any more; one in progress waits at its checkpoint.
 #[utoipa::path(post, path = "/replications/{name}/pause", tag = "replications",
     params(("name" = ReplicationName, Path)),
@@ -167,6 +182,9 @@ pub async fn hierarchy(
     command(&api, &operator, key, Command::SetHierarchy { name, change }).await
 }
 
+/// The newest events of a replication in which changes of its reader are looked for.
+const LOOKED_THROUGH: u32 = 1000;
+
 /// Which takeover is asked for.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -175,7 +193,7 @@ pub struct When {
     at: Option<Timestamp>,
 }
 
-/// Why another agent acts: the takeovers with evidence, candidates, fence and cost.
+/// Why another agent acts: the takeovers with evidence, candidates, fence and cost, and the changes of who reads the source.
 #[utoipa::path(get, path = "/replications/{name}/why", tag = "replications",
     params(("name" = ReplicationName, Path), When),
     responses((status = 200, body = WhyView), (status = "default", description = "refused", body = Refusal)))]
@@ -185,7 +203,13 @@ pub async fn why(
     Name(name): Name<ReplicationName>,
     Asked(When { at }): Asked<When>,
 ) -> Reply<WhyView> {
-    look(&api, name, move |machine, record| view::history::why(machine, record, at)).await
+    let ask = move |machine: &ServerMachine, record: &ReplicationRecord| {
+        (view::history::why(machine, record, at), record.created_at)
+    };
+    let Json((why, created_at)) = look(&api, name.clone(), ask).await?;
+    let query = EventQuery { replication: Some(name), ..EventQuery::latest(LOOKED_THROUGH) };
+    let log = api.store.events(&query).await.map_err(unreadable)?;
+    Ok(Json(WhyView { readers: view::history::readers(log, created_at, at), ..why }))
 }
 
 /// The recovery points, newest first.

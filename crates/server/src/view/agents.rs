@@ -17,7 +17,7 @@ fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
     let session = machine.session(&record.name);
     let connected = session.filter(|session| session.is_connected());
     let age = session.map(|session| now.monotonic.since(session.last_beat));
-    let has_role = machine.state().replications.values().any(|r| r.target.hierarchy.contains(&record.name));
+    let has_role = machine.state().replications.values().any(|r| stands(r, &record.name));
     let limit = machine.timers().fresh_beat(has_role);
     let address = connected.and_then(|session| session.listen_address.clone());
     AgentView {
@@ -32,7 +32,8 @@ fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
         damped: record.penalty.is_damped(now.wall),
         penalty: record.penalty.value_at(now.wall),
         acting_for: names(machine, |r| acts(r, &record.name)),
-        failover_for: names(machine, |r| !acts(r, &record.name) && r.target.hierarchy.contains(&record.name)),
+        reading_for: names(machine, |r| reads(r, &record.name)),
+        failover_for: names(machine, |r| stands_by(r, &record.name)),
         certificate_expires_at: record.certificate_expires_at,
         version: session.map(|session| session.version.clone()),
     }
@@ -40,6 +41,19 @@ fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
 
 fn acts(record: &ReplicationRecord, agent: &AgentName) -> bool {
     record.holder.as_ref().is_some_and(|holder| holder.agent == *agent)
+}
+
+/// For another one that writes.
+fn reads(record: &ReplicationRecord, agent: &AgentName) -> bool {
+    record.reader.as_ref().is_some_and(|reader| reader.agent == *agent)
+}
+
+fn stands(record: &ReplicationRecord, agent: &AgentName) -> bool {
+    record.source.hierarchy.contains(agent) || record.target.hierarchy.contains(agent)
+}
+
+fn stands_by(record: &ReplicationRecord, agent: &AgentName) -> bool {
+    stands(record, agent) && !acts(record, agent) && !reads(record, agent)
 }
 
 fn names(machine: &ServerMachine, which: impl Fn(&ReplicationRecord) -> bool) -> Vec<ReplicationName> {

@@ -1,13 +1,14 @@
 //! What is wrong with a replication, worst first. Its health, its summary and the command to type follow from the first one.
 
 use tanist_model::api::Health;
+use tanist_model::id::AgentName;
 use tanist_model::recovery_point::RecoveryPoint;
-use tanist_model::replication::{Intent, ReplicationRecord};
+use tanist_model::replication::{Intent, ReplicationRecord, Side};
 use tanist_model::run::RunState;
 use tanist_protocol::server::eligibility::passed_over_in_words;
 use tanist_protocol::server::{Phase, ServerMachine};
 
-use super::{run, waiting};
+use super::{run, seats, waiting};
 
 /// One thing that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +39,7 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
     let mut findings: Vec<Finding> = [
         standstill(machine, record),
         transition(machine, record),
+        reading(machine, record),
         proof(record),
         stuck_run(machine, record),
         lost_data(machine, record),
@@ -70,6 +72,11 @@ fn standstill(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
         let next = format!("tanist replication check {name}");
         return Some(Finding::stopped(format!("no agent is eligible ({reasons})"), next));
     }
+    if waiting::lacks_reader(machine, record) {
+        let reasons = passed_over_in_words(&machine.candidates_of(record, Side::Source));
+        let next = format!("tanist replication check {name}");
+        return Some(Finding::stopped(format!("no agent can read the source ({reasons})"), next));
+    }
     (record.holder.is_none() && record.intent == Intent::Enabled)
         .then(|| Finding::stopped("nobody acts", format!("tanist replication check {name}")))
 }
@@ -89,6 +96,19 @@ fn transition(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
         }
         _ => None,
     }
+}
+
+/// The agent that reads the source for another one is suspected.
+fn reading(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let reader = &record.reader.as_ref()?.agent;
+    let suspicion = machine.supervision(record.id)?.reader_suspicion()?;
+    let who = format!("agent {reader}, which reads the source, is suspected");
+    Some(if suspicion.lasts() {
+        let next = format!("tanist replication why {}", record.name);
+        Finding::degraded(format!("{who}, and the server cannot reach it"), next)
+    } else {
+        Finding::passing(format!("{who}; its peers are asked"))
+    })
 }
 
 /// Tier F3 is in force: only the same snapshot goes on.
@@ -152,21 +172,33 @@ fn missed_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
     ))
 }
 
-/// Agents that could not take over now.
+/// Agents that could not take over now, or not read the source if they had to.
 fn redundancy(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
-    let acting = record.holder.as_ref().map(|holder| &holder.agent);
-    let candidates = machine.candidates(record).into_iter().filter(|c| Some(&c.agent) != acting);
-    let unable: Vec<_> = candidates.filter_map(|c| Some((c.agent, c.passed_over?))).collect();
-    let (first, _) = unable.first()?;
+    let writing = unable(machine, record, Side::Target);
+    let reading = unable(machine, record, Side::Source).into_iter().filter(|unable| !writing.contains(unable));
+    let told = |what: &str, (agent, reason): &Unable| format!("agent {agent} could not {what}: {reason}");
+    let mut list: Vec<String> = writing.iter().map(|unable| told("take over", unable)).collect();
+    let reading: Vec<Unable> = reading.collect();
+    list.extend(reading.iter().map(|unable| told("read the source", unable)));
+    let (first, _) = writing.first().or_else(|| reading.first())?;
     let drained = machine.state().agents.get(first).is_some_and(|agent| agent.drained);
     let next = if drained {
         format!("tanist agent undrain {first}")
     } else {
         format!("tanist replication check {}", record.name)
     };
-    let list: Vec<String> =
-        unable.iter().map(|(agent, reason)| format!("agent {agent} could not take over: {reason}")).collect();
     Some(Finding::degraded(list.join("; "), next))
+}
+
+/// An agent that is passed over, and why.
+type Unable = (AgentName, String);
+
+/// Whoever stands for a side and could not act for it, but for the one that does: what is wrong with that is told elsewhere.
+fn unable(machine: &ServerMachine, record: &ReplicationRecord, side: Side) -> Vec<Unable> {
+    let holder = record.holder.as_ref().map(|holder| &holder.agent);
+    let acting = if side == Side::Target { holder } else { seats::acting(record, side).or(holder) };
+    let candidates = machine.candidates_of(record, side).into_iter().filter(|c| Some(&c.agent) != acting);
+    candidates.filter_map(|c| Some((c.agent, c.passed_over?))).collect()
 }
 
 /// The last recovery point, wherever its bytes are.

@@ -27,6 +27,9 @@ pub struct ReplicationGauges {
     /// Of the present run, by the agent's word.
     pub passed_bytes: Option<u64>,
     pub epoch: u32,
+    pub source_epoch: u32,
+    /// One agent reads for another.
+    pub has_reader: bool,
     pub unproven: u64,
 }
 
@@ -52,6 +55,8 @@ fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Replicati
         durable_bytes: run.map(|run| run.checkpoint.seq),
         passed_bytes: progress.map(|progress| progress.passed_bytes),
         epoch: record.epochs.target.0,
+        source_epoch: record.epochs.source.0,
+        has_reader: record.reader.is_some(),
         unproven: record.unproven.len() as u64,
     }
 }

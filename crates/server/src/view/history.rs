@@ -1,6 +1,9 @@
 //! What was: recovery points and takeovers.
 
+use std::time::Duration;
+
 use tanist_model::api::{RecoveryPointView, WhyView};
+use tanist_model::event::{Event, EventCode};
 use tanist_model::recovery_point::RecoveryPoint;
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::takeover::TakeoverRecord;
@@ -39,11 +42,30 @@ pub fn why(machine: &ServerMachine, record: &ReplicationRecord, at: Option<Times
     if let Some(at) = at {
         takeovers = takeovers.into_iter().min_by_key(|takeover| distance(takeover, at)).into_iter().collect();
     }
-    WhyView { name: record.name.clone(), takeovers }
+    WhyView { name: record.name.clone(), takeovers, readers: Vec::new() }
+}
+
+/// Changes of the reader that are shown when no time was asked for.
+const LATEST_READERS: usize = 8;
+/// How far from the time asked for a change of the reader may be.
+const AROUND: Duration = Duration::from_mins(5);
+
+/// What the log says of who reads the source, oldest first: the latest, or what is near a time.
+#[must_use]
+pub fn readers(log: Vec<Event>, created_at: Timestamp, at: Option<Timestamp>) -> Vec<Event> {
+    use EventCode::{ReaderGranted, ReaderSuspected, SourceExhausted};
+    let about = |event: &Event| matches!(event.code, ReaderGranted | ReaderSuspected | SourceExhausted);
+    let near = |event: &Event| at.is_none_or(|at| event.at.since(at).max(at.since(event.at)) <= AROUND);
+    // An earlier replication may have had the name.
+    let kept = |event: &Event| about(event) && near(event) && event.at >= created_at;
+    let mut readers: Vec<Event> = log.into_iter().filter(kept).collect();
+    let surplus = if at.is_some() { 0 } else { readers.len().saturating_sub(LATEST_READERS) };
+    readers.drain(..surplus);
+    readers
 }
 
 /// Time between a moment and a takeover; zero within it.
-fn distance(takeover: &TakeoverRecord, at: Timestamp) -> std::time::Duration {
+fn distance(takeover: &TakeoverRecord, at: Timestamp) -> Duration {
     let end = takeover.first_durable_write_at.or(takeover.activated_at).unwrap_or(takeover.committed_at);
     takeover.suspected_at.since(at).max(at.since(end))
 }

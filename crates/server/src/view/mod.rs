@@ -7,6 +7,7 @@ pub mod gauges;
 pub mod history;
 pub mod replication;
 mod run;
+mod seats;
 pub mod status;
 pub mod storage;
 #[cfg(test)]

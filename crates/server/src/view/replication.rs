@@ -1,14 +1,13 @@
 //! `replication show`: is my data safe, what happened, what do I do.
 
-use tanist_model::api::{Health, RankedAgent, ReplicationView, SideView};
-use tanist_model::hierarchy::Rank;
+use tanist_model::api::{Health, ReplicationView};
 use tanist_model::id::AgentName;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
 use tanist_protocol::server::ServerMachine;
 
 use super::findings::{Finding, age_beyond_rpo, findings, last_point};
-use super::{history, run, waiting};
+use super::{history, run, seats, waiting};
 
 /// Everything about a replication that a person asks for.
 #[must_use]
@@ -24,12 +23,12 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         state: machine.phase(record).name().to_owned(),
         size_bytes: record.size_bytes,
         policy: record.policy.clone(),
-        form: "direct".to_owned(),
+        form: seats::form(record).to_owned(),
         tier,
         promise: tier.promise().to_owned(),
         epochs: record.epochs,
-        acting: acting(record).cloned(),
-        sides: vec![side(machine, record, Side::Source), side(machine, record, Side::Target)],
+        acting: seats::acting(record, Side::Target).cloned(),
+        sides: [Side::Source, Side::Target].map(|side| seats::side(machine, record, side)).into(),
         lag_seconds: point.map(|point| machine.now().wall.since(point.source_time).as_secs()),
         rpo_missed: age_beyond_rpo(machine, record).is_some(),
         last_recovery_point: point.map(history::recovery_point),
@@ -77,36 +76,4 @@ fn tier(machine: &ServerMachine, record: &ReplicationRecord) -> FencingTier {
     }
     let agents: Vec<AgentName> = record.target.hierarchy.iter().cloned().collect();
     machine.reachable_tier(&agents, &record.target.volume)
-}
-
-/// The agent whose activation is on record.
-fn acting(record: &ReplicationRecord) -> Option<&AgentName> {
-    record.holder.as_ref().filter(|holder| holder.activated_at.is_some()).map(|holder| &holder.agent)
-}
-
-fn side(machine: &ServerMachine, record: &ReplicationRecord, side: Side) -> SideView {
-    let agents = record.side(side).hierarchy.iter().enumerate();
-    SideView {
-        side,
-        volume: record.side(side).volume.clone(),
-        epoch: match side {
-            Side::Source => record.epochs.source,
-            Side::Target => record.epochs.target,
-        },
-        agents: agents.map(|(position, agent)| ranked(machine, record, position, agent)).collect(),
-    }
-}
-
-fn ranked(machine: &ServerMachine, record: &ReplicationRecord, position: usize, agent: &AgentName) -> RankedAgent {
-    let reason = machine.why_ineligible(record, agent);
-    let holds = record.holder.as_ref().is_some_and(|holder| holder.agent == *agent);
-    let role = match &reason {
-        _ if acting(record) == Some(agent) => "acting".to_owned(),
-        _ if holds => "being activated".to_owned(),
-        Some(reason) => format!("passed over: {reason}"),
-        None if machine.is_damped(agent) => "ready, after the others: it has failed lately".to_owned(),
-        None => "ready".to_owned(),
-    };
-    let rank = Rank(u8::try_from(position + 1).unwrap_or(u8::MAX));
-    RankedAgent { rank, agent: agent.clone(), role, eligible: reason.is_none() }
 }

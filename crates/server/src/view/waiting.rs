@@ -3,8 +3,8 @@
 use tanist_model::api::AwaitedProof;
 use tanist_model::id::AgentName;
 use tanist_model::quantity::inflect;
-use tanist_model::replication::{Intent, ReplicationRecord, UnprovenEpoch};
-use tanist_protocol::server::{Phase, ServerMachine};
+use tanist_model::replication::{Intent, ReplicationRecord, Side, UnprovenEpoch};
+use tanist_protocol::server::{Phase, ServerMachine, Supervision};
 
 /// The epochs that hold up the next snapshot.
 #[must_use]
@@ -27,6 +27,9 @@ pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<
     if let Some(words) = proof_in_words(record) {
         return Some(words);
     }
+    if lacks_reader(machine, record) {
+        return Some("an agent of the source's hierarchy to become able to read it".to_owned());
+    }
     match (machine.phase(record), record.holder.as_ref()) {
         (Phase::Exhausted, _) => Some("an agent of its hierarchies to become eligible".to_owned()),
         (Phase::Granted, Some(holder)) => Some(format!("agent {} to activate", holder.agent)),
@@ -38,6 +41,14 @@ pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<
         }
         _ => None,
     }
+}
+
+/// A run needs somebody to read the source, and nobody can. What was found when it was needed last may have changed since.
+#[must_use]
+pub fn lacks_reader(machine: &ServerMachine, record: &ReplicationRecord) -> bool {
+    let found = machine.supervision(record.id).is_some_and(Supervision::source_exhausted);
+    let nobody = || machine.candidates_of(record, Side::Source).iter().all(|c| c.passed_over.is_some());
+    found && record.run.is_some() && nobody()
 }
 
 /// Which epochs are not proven quiet, and how they could be.

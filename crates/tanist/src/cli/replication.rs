@@ -27,6 +27,8 @@ pub enum ReplicationCommand {
         #[arg(long, short)]
         wait: bool,
     },
+    /// Give up the run in progress. The target then equals no recovery point until the next run is published.
+    Abort(AbortArgs),
     /// Start no run, and let a run in progress wait at its checkpoint.
     Pause(NameArgs),
     /// End a pause.
@@ -47,7 +49,7 @@ pub enum ReplicationCommand {
     },
     /// Hand the work back to the eligible agent of the smallest rank.
     Handback(NameArgs),
-    /// Explain a takeover as a timeline in milliseconds.
+    /// Explain a takeover as a timeline in milliseconds, and who has read the source.
     Why {
         /// The replication.
         name: ReplicationName,
@@ -62,6 +64,15 @@ pub enum ReplicationCommand {
 pub struct NameArgs {
     /// The replication.
     pub name: ReplicationName,
+}
+
+#[derive(Args, Debug)]
+pub struct AbortArgs {
+    /// The replication.
+    pub name: ReplicationName,
+    /// Do not ask. Only somebody at a terminal is asked; a script's command is carried out.
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Args, Debug)]

@@ -110,6 +110,10 @@ impl Client {
         self.change(Method::POST, format!("/replications/{name}/sync"), None).await
     }
 
+    pub async fn abort(&self, name: &ReplicationName) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/abort"), None).await
+    }
+
     pub async fn pause(&self, name: &ReplicationName) -> Answer<Done> {
         self.change(Method::POST, format!("/replications/{name}/pause"), None).await
     }

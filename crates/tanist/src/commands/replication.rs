@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use tanist_model::api::{Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy};
 use tanist_model::id::ReplicationName;
+use tanist_model::recovery_point::RecoveryPointPlace;
 
 use super::session::Session;
 use super::wait::{Awaited, Ending, last_event, wait};
 use super::{Outcome, confirm};
-use crate::cli::replication::{CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, WhatArgs};
+use crate::cli::replication::{AbortArgs, CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, WhatArgs};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::lists::render_replications;
@@ -25,6 +26,7 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Show(args) => show(&client, &args.name, session).await,
         ReplicationCommand::Sync { name, wait: true } => sync_and_wait(&client, &name, session).await,
         ReplicationCommand::Sync { name, wait: false } => session.done(&client.sync(&name).await?),
+        ReplicationCommand::Abort(args) => abort(&client, &args, session).await,
         ReplicationCommand::Pause(args) => session.done(&client.pause(&args.name).await?),
         ReplicationCommand::Resume(args) => session.done(&client.resume(&args.name).await?),
         ReplicationCommand::Delete(args) => delete(&client, &args, session).await,
@@ -59,6 +61,30 @@ pub fn agree(plan: &Plan, what: &WhatArgs, session: &Session<'_>) -> Result<(), 
         confirm::ask(&format!("Overwrite {} ({})? What stands there is lost.", plan.target, plan.overwrites))?;
     }
     Ok(())
+}
+
+async fn abort(client: &Client, args: &AbortArgs, session: &Session<'_>) -> Outcome {
+    if confirm::is_wanted(args.yes, session.screen)
+        && let Some(question) = giving_up(&client.replication(&args.name).await?)
+    {
+        confirm::ask(&question)?;
+    }
+    session.done(&client.abort(&args.name).await?)
+}
+
+/// What is lost with the run; nothing without one, and the server says so.
+fn giving_up(view: &ReplicationView) -> Option<String> {
+    let run = view.run.as_ref()?;
+    let target = match (&view.last_recovery_point, view.target_dirty) {
+        (_, false) => "Nothing of it is on the target yet.",
+        (Some(point), true) if matches!(point.place, RecoveryPointPlace::Snapshot(_)) => {
+            "The target is then neither the old state nor the new; the last recovery point stays in its snapshot."
+        }
+        (_, true) => {
+            "The target is then neither the old state nor the new, and there is NOTHING TO RESTORE until the next run."
+        }
+    };
+    Some(format!("the run of {} in progress is at {} %. {target}\nGive it up?", view.name, percent(run)))
 }
 
 async fn delete(client: &Client, args: &DeleteArgs, session: &Session<'_>) -> Outcome {
@@ -99,7 +125,7 @@ async fn show(client: &Client, name: &ReplicationName, session: &Session<'_>) ->
 async fn check(client: &Client, name: &ReplicationName, session: &Session<'_>) -> Outcome {
     let plan = client.check_replication(name).await?;
     session.screen.answer(&plan, render_check)?;
-    let all_can_act = plan.matrix.iter().all(|row| row.ineligible.is_none());
+    let all_can_act = plan.matrix.iter().all(|row| row.ineligible_for.is_empty());
     Ok(if all_can_act { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -27,13 +27,18 @@ pub fn render_agents(agents: &[AgentView], style: Style) -> String {
             agent
                 .last_beat_age_ms
                 .map_or_else(dash, |ms| format!("{} ago", units::duration(Duration::from_millis(ms)))),
-            joined(&agent.acting_for),
+            joined(&acts_for(agent)),
             joined(&agent.failover_for),
             agent.address.clone().unwrap_or_else(dash),
             certificate(agent, style),
         ]);
     }
     rows.render(0)
+}
+
+fn acts_for(agent: &AgentView) -> Vec<String> {
+    let acting = agent.acting_for.iter().map(ToString::to_string);
+    acting.chain(agent.reading_for.iter().map(|name| format!("{name} (reads)"))).collect()
 }
 
 fn agent_state(agent: &AgentView, style: Style) -> String {

@@ -11,7 +11,7 @@ use super::{Style, Tone, units, words};
 #[must_use]
 pub fn render_plan(plan: &Plan, style: Style) -> String {
     let title = style.paint(Tone::Strong, &format!("plan for {}", plan.name));
-    format!("{title}\n\n{}\n{}{}", facts(plan, style), render_matrix(&plan.matrix, style), remarks(plan, style))
+    format!("{title}\n\n{}\n{}{}", facts(plan, style), render_matrix(plan, style), remarks(plan, style))
 }
 
 fn facts(plan: &Plan, style: Style) -> String {
@@ -20,7 +20,7 @@ fn facts(plan: &Plan, style: Style) -> String {
     fact("source", format!("{}, {}", plan.source, units::bytes(plan.size_bytes)));
     fact("target", format!("{}, {}", plan.target, units::bytes(plan.target_size_bytes)));
     fact("overwrites", style.paint(Tone::Warning, &plan.overwrites));
-    fact("form", form(&plan.form));
+    fact("form", form(&plan.form, plan.source_hierarchy.first(), plan.target_hierarchy.first()));
     fact("source mode", words::source_mode(plan.policy.source_mode).to_owned());
     fact("verify", words::verify(plan.policy.verify).to_owned());
     fact("limits", words::limits(&plan.policy));
@@ -31,13 +31,20 @@ fn facts(plan: &Plan, style: Style) -> String {
     rows.render(2)
 }
 
-/// What a form means, for the forms this version knows.
+/// What a form means, with the agent that reads and the one that writes as far as they are known.
 #[must_use]
-pub fn form(form: &str) -> String {
+pub fn form(form: &str, reader: Option<&AgentName>, writer: Option<&AgentName>) -> String {
     match form {
-        "direct" => "direct: one agent reaches both volumes".to_owned(),
+        "direct" => "direct: one agent reads the source and writes the target".to_owned(),
+        "networked" => {
+            format!("networked: {} reads the source and sends, {} writes the target", who(reader), who(writer))
+        }
         other => other.to_owned(),
     }
+}
+
+fn who(agent: Option<&AgentName>) -> String {
+    agent.map_or_else(|| "nobody yet".to_owned(), ToString::to_string)
 }
 
 fn hierarchy(agents: &[AgentName]) -> String {

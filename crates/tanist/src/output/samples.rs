@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tanist_model::api::{
-    AgentView, AwaitedProof, CheckCell, CheckRow, Concern, Done, EventPage, Health, Plan, RankedAgent,
+    AgentView, AwaitedProof, CheckCell, CheckRow, Concern, Done, EventPage, Health, Ineligibility, Plan, RankedAgent,
     RecoveryPointView, ReplicationView, RunView, SideView, StatusView, StorageAgentView, StorageView, TokenCreated,
     VolumeUse, VolumeView, WhoAmI, WhyView,
 };
@@ -66,6 +66,7 @@ fn side(side: Side, address: &str) -> SideView {
         side,
         volume: volume(address),
         epoch: Epoch(3),
+        acting: Some(agent("h2")),
         agents: vec![
             ranked(1, "h1", "passed over: not connected", false),
             ranked(2, "h2", "acting", true),
@@ -178,6 +179,30 @@ pub fn replication() -> ReplicationView {
     }
 }
 
+/// h3 reads the source for h2; on each side somebody stands by who could not do the other's work.
+pub fn networked_replication() -> ReplicationView {
+    let ranked = |rank, name, role: &str, eligible| RankedAgent {
+        rank: Rank(rank),
+        agent: agent(name),
+        role: role.into(),
+        eligible,
+    };
+    let source = vec![
+        ranked(1, "h1", "passed over: it cannot read the source san-a/vol1: input/output error", false),
+        ranked(2, "h3", "reader", true),
+    ];
+    let target = vec![ranked(1, "h2", "holder", true), ranked(2, "h4", "ready", true)];
+    ReplicationView {
+        form: "networked".into(),
+        epochs: Epochs { source: Epoch(5), target: Epoch(3) },
+        sides: vec![
+            SideView { epoch: Epoch(5), acting: Some(agent("h3")), agents: source, ..side(Side::Source, "san-a/vol1") },
+            SideView { agents: target, ..side(Side::Target, "san-b/vol9") },
+        ],
+        ..quiet_replication()
+    }
+}
+
 /// Nothing to do: the last run is published and nobody waits.
 pub fn quiet_replication() -> ReplicationView {
     ReplicationView {
@@ -204,11 +229,15 @@ pub fn plan() -> Plan {
         took_us: reason.is_none().then_some(430),
         reason: reason.map(str::to_owned),
     };
-    let row = |rank, name, cells, ineligible: Option<&str>| CheckRow {
+    let row = |rank, name, cells, unable: Option<&str>| CheckRow {
         agent: agent(name),
         rank: Rank(rank),
         cells,
-        ineligible: ineligible.map(str::to_owned),
+        ineligible: None,
+        ineligible_for: unable
+            .map(|why| Ineligibility { side: Side::Target, reason: why.into() })
+            .into_iter()
+            .collect(),
     };
     Plan {
         name: name(),
@@ -251,6 +280,15 @@ pub fn plan() -> Plan {
     }
 }
 
+/// h1 reads for h2, and h2 cannot read.
+pub fn networked_plan() -> Plan {
+    let mut plan = Plan { form: "networked".into(), ..plan() };
+    (plan.source_hierarchy, plan.target_hierarchy) = (vec![agent("h1")], vec![agent("h2")]);
+    plan.matrix[0].cells.retain(|cell| cell.to != "target");
+    plan.matrix[1].cells.retain(|cell| cell.to != "source");
+    plan
+}
+
 pub fn agents() -> Vec<AgentView> {
     let base = AgentView {
         name: agent("h1"),
@@ -264,6 +302,7 @@ pub fn agents() -> Vec<AgentView> {
         damped: false,
         penalty: 0.0,
         acting_for: vec![name()],
+        reading_for: vec![],
         failover_for: vec![],
         certificate_expires_at: at(60_000).plus(Duration::from_secs(89 * 86_400)),
         version: Some("0.1.0".into()),
@@ -356,7 +395,24 @@ pub fn events() -> EventPage {
 }
 
 pub fn why() -> WhyView {
-    WhyView { name: name(), takeovers: vec![takeover()] }
+    WhyView { name: name(), takeovers: vec![takeover()], readers: readers() }
+}
+
+fn readers() -> Vec<Event> {
+    let event = |seq, code: EventCode, name, message: &str| Event {
+        seq: EventSeq(seq),
+        at: at(30_000 + seq),
+        code,
+        severity: code.severity(),
+        replication: None,
+        agent: Some(agent(name)),
+        actor: "server".into(),
+        message: message.into(),
+    };
+    vec![
+        event(17, EventCode::ReaderSuspected, "h1", "agent reading the source, h1 is suspected: its connection ended"),
+        event(29, EventCode::ReaderGranted, "h3", "agent h3 reads the source in place of h1 under epoch 5/3"),
+    ]
 }
 
 pub fn done() -> Done {

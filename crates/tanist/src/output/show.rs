@@ -3,7 +3,7 @@
 use tanist_model::api::{AwaitedProof, Health, RankedAgent, RecoveryPointView, ReplicationView, RunView, SideView};
 use tanist_model::quantity::count;
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::Intent;
+use tanist_model::replication::{Intent, Side};
 use tanist_model::takeover::TakeoverRecord;
 
 use super::plan::form;
@@ -99,7 +99,9 @@ fn state(view: &ReplicationView) -> String {
         Intent::Paused => ", PAUSED by an operator",
         Intent::Deleting => ", being removed",
     };
-    format!("{}, {acting}, epochs {}{intent}; {}", view.state, view.epochs, form(&view.form))
+    let reader = view.sides.iter().find(|side| side.side == Side::Source).and_then(|side| side.acting.as_ref());
+    let form = form(&view.form, reader, view.acting.as_ref());
+    format!("{}, {acting}, epochs {}{intent}; {form}", view.state, view.epochs)
 }
 
 fn render_side(side: &SideView, style: Style) -> String {
@@ -118,12 +120,14 @@ pub fn render_hierarchies(view: &ReplicationView, style: Style) -> String {
 }
 
 fn role(agent: &RankedAgent, style: Style) -> String {
-    let tone = match (agent.eligible, agent.role.as_str()) {
-        (_, "acting") => Tone::Good,
-        (true, _) => Tone::Plain,
-        (false, _) => Tone::Warning,
+    let (tone, text) = match (agent.eligible, agent.role.as_str()) {
+        (_, "acting") => (Tone::Good, "acting"),
+        (_, "reader") => (Tone::Good, "reader: reads the source and sends"),
+        (_, "holder") => (Tone::Good, "holder: writes the target"),
+        (true, role) => (Tone::Plain, role),
+        (false, role) => (Tone::Warning, role),
     };
-    style.paint(tone, &agent.role)
+    style.paint(tone, text)
 }
 
 fn current_run(run: &RunView, style: Style) -> String {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tanist_model::api::{Health, RefusalCode, StatusView};
+use tanist_model::replication::Side;
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
 use tanist_model::time::Timestamp;
@@ -27,6 +28,11 @@ fn show() {
 #[test]
 fn show_when_all_is_well() {
     insta::assert_snapshot!(render_show(&samples::quiet_replication(), samples::style()));
+}
+
+#[test]
+fn show_of_a_networked_replication() {
+    insta::assert_snapshot!(render_show(&samples::networked_replication(), samples::style()));
 }
 
 #[test]
@@ -81,6 +87,26 @@ fn check() {
 }
 
 #[test]
+fn plan_of_a_networked_replication() {
+    insta::assert_snapshot!(render_plan(&samples::networked_plan(), samples::style()));
+}
+
+#[test]
+fn check_says_which_side_has_nobody_left() {
+    let page = |plan: &tanist_model::api::Plan| render_check(plan, samples::style());
+    let mut plan = samples::networked_plan();
+    assert!(page(&plan).starts_with("db: no agent can write the target\n"), "{}", page(&plan));
+    plan.matrix[1].ineligible_for.clear();
+    assert!(page(&plan).starts_with("db: every agent can act\n"), "{}", page(&plan));
+    let away = |side| tanist_model::api::Ineligibility { side, reason: "it is not connected".into() };
+    plan.target_hierarchy.push(plan.source_hierarchy[0].clone());
+    plan.matrix[0].ineligible_for = vec![away(Side::Target), away(Side::Source)];
+    assert!(page(&plan).starts_with("db: no agent can read the source\n"), "{}", page(&plan));
+    assert_eq!(page(&plan).matches("h1 is not eligible: it is not connected").count(), 1, "{}", page(&plan));
+    assert!(page(&plan).contains("1 source, 2 target  h1"), "{}", page(&plan));
+}
+
+#[test]
 fn lists() {
     let style = samples::style();
     let pages = [
@@ -100,6 +126,14 @@ fn a_silent_agent_is_not_called_ready() {
     agents[0].last_beat_age_ms = Some(4258);
     let text = render_agents(&agents, samples::style());
     assert!(text.contains("h1     silent") && text.contains("4.2 s ago"), "{text}");
+}
+
+#[test]
+fn an_agent_that_reads_for_another_says_so() {
+    let mut agents = samples::agents();
+    agents[0].reading_for = vec!["mail".parse().unwrap()];
+    let text = render_agents(&agents, samples::style());
+    assert!(text.contains("db,mail (reads)"), "{text}");
 }
 
 #[test]

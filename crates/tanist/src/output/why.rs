@@ -1,6 +1,7 @@
 //! `replication why`: a takeover as a timeline, in milliseconds since the server first had reason to suspect.
 
 use tanist_model::api::WhyView;
+use tanist_model::event::Event;
 use tanist_model::hierarchy::Rank;
 use tanist_model::quantity::inflect;
 use tanist_model::takeover::{Candidate, Evidence, ProvenEpoch, TakeoverRecord};
@@ -8,16 +9,27 @@ use tanist_model::time::Timestamp;
 
 use super::{Style, Tone, units, words};
 
-/// The takeovers asked for: the newest alone unless a time chose another.
+/// The takeovers asked for, the newest alone unless a time chose another; then what happened to the reading of the source.
 #[must_use]
 pub fn render_why(view: &WhyView, style: Style) -> String {
-    match view.takeovers.as_slice() {
+    let takeovers = match view.takeovers.as_slice() {
         [] => format!(
             "{}: the acting agent has never changed\n\nnext: tanist replication show {}\n",
             view.name, view.name
         ),
         [newest, earlier @ ..] => format!("{}{}", render_takeover(view, newest, style), others(view, earlier)),
+    };
+    takeovers + &readers(&view.readers, style)
+}
+
+/// Who has read the source for another agent: nothing in the direct form.
+fn readers(events: &[Event], style: Style) -> String {
+    if events.is_empty() {
+        return String::new();
     }
+    let line = |event: &Event| format!("  {}  {}  {}\n", units::clock_ms(event.at), event.code, event.message);
+    let title = style.paint(Tone::Strong, "who reads the source");
+    format!("\n{title}\n{}", events.iter().map(line).collect::<String>())
 }
 
 fn render_takeover(view: &WhyView, takeover: &TakeoverRecord, style: Style) -> String {

@@ -288,7 +288,9 @@ fn kind_of_failure(error: &TransferError) -> RunFailureKind {
         TransferError::Flush { .. } => RunFailureKind::Flush,
         TransferError::Mismatch { .. } => RunFailureKind::Mismatch,
         TransferError::ChainMismatch { .. } => RunFailureKind::FullMismatch,
-        TransferError::Io { .. } | TransferError::Geometry(_) | TransferError::Panicked(_) => RunFailureKind::Io,
+        TransferError::Io { .. } | TransferError::Link(_) | TransferError::Geometry(_) | TransferError::Panicked(_) => {
+            RunFailureKind::Io
+        }
     }
 }
 

@@ -18,6 +18,9 @@ use crate::link::LinkError;
 /// be in it.
 pub(crate) const GRACE: Duration = Duration::from_millis(250);
 
+/// How long a side that ends may still try to say so to one that does not listen.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// One place for each stream.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {

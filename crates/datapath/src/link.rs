@@ -66,8 +66,8 @@ pub enum LinkError {
     RefusedByTarget { reason: String },
     #[error("the other side gave up: {reason}")]
     EndedByPeer { reason: String },
-    /// The target sent what a target has no reason to send.
-    #[error("the target sent a frame of kind {kind} that does not belong to this stream")]
+    /// The other side sent what it has no reason to send.
+    #[error("the other side sent a frame of kind {kind} that does not belong to this stream")]
     Unexpected { kind: u8 },
     #[error("{found} streams were given, and 1 to {limit} can be used")]
     StreamCount { found: usize, limit: u16 },

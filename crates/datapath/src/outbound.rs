@@ -4,14 +4,13 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
 
 use crate::control::{Control, Halt};
 use crate::encoder::{self, TargetItem};
 use crate::frame::{FrameError, FrameNumber, Header, Kind, reason_payload};
 use crate::framed::{FrameReader, FrameWriter};
 use crate::io::BlockDevice;
-use crate::lanes::{GRACE, Lanes, Taken};
+use crate::lanes::{GRACE, LAST_WORDS, Lanes, Taken};
 use crate::link::{Link, LinkError};
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
@@ -19,9 +18,6 @@ use crate::reader::Reader;
 use crate::sender::SenderConfig;
 use crate::stages::{self, Work};
 use crate::transfer::QUEUE_ITEMS;
-
-/// How long a sending that is ended may still try to say so.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A frame on its way to a stream.
 #[derive(Debug)]
@@ -57,6 +53,8 @@ pub(crate) struct Outbound<'a> {
     writing: AtomicUsize,
     /// Nothing more is heard on stream 0, where the target says why it gives up.
     heard_out: AtomicBool,
+    /// The target has said that everything is durable and committed.
+    has_all: AtomicBool,
     /// The target wants no more, and reads nothing any more.
     dismissed: AtomicBool,
     /// The links are being cut.
@@ -72,8 +70,8 @@ impl<'a> Outbound<'a> {
     ) -> Self {
         let (admitted, writing) = (AtomicUsize::new(0), AtomicUsize::new(streams));
         let no = || AtomicBool::new(false);
-        let (heard_out, dismissed, over) = (no(), no(), no());
-        Self { control, lanes, config, streams, admitted, writing, heard_out, dismissed, over }
+        let (heard_out, has_all, dismissed, over) = (no(), no(), no(), no());
+        Self { control, lanes, config, streams, admitted, writing, heard_out, has_all, dismissed, over }
     }
 
     /// Works until the target has all, or this is ended; whether the target has all.
@@ -104,10 +102,8 @@ impl<'a> Outbound<'a> {
         })
     }
 
-    /// True once the target has said that it has all. An empty rest is had as soon as the target was told that there is none.
     fn has_all(&self) -> bool {
-        let (size_bytes, written) = (self.config.size_bytes, self.writing.load(Ordering::Acquire) == 0);
-        self.control.counters.committed_seq.get() >= size_bytes && (written || self.config.from_seq < size_bytes)
+        self.has_all.load(Ordering::Acquire)
     }
 
     fn wait_for_end(&self) -> bool {
@@ -244,9 +240,11 @@ impl<'a> Outbound<'a> {
             let frame = self.hear(reader)?;
             match frame.header.kind {
                 Kind::Durable { seq } if seq <= self.config.size_bytes => {
+                    let has_all = seq == self.config.size_bytes;
+                    self.has_all.store(has_all, Ordering::Release);
                     self.control.counters.durable_seq.raise(seq);
                     self.control.committed(seq);
-                    if seq == self.config.size_bytes {
+                    if has_all {
                         return Ok(());
                     }
                 }

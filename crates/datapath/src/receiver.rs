@@ -15,7 +15,7 @@ use crate::framed::{FrameReader, FrameWriter, Received};
 use crate::gate::{GateRules, OpenRun, admit_open};
 use crate::intake::{Intake, read_stream};
 use crate::io::BlockDevice;
-use crate::lanes::{GRACE, Lanes};
+use crate::lanes::{LAST_WORDS, Lanes};
 use crate::link::LinkError;
 use crate::pool::Pool;
 use crate::progress::{Progress, Stage};
@@ -246,9 +246,8 @@ impl Reception {
     }
 
     fn teller(&self, writer: FrameWriter) -> Teller<'_> {
-        let told_seq = self.config.transfer.from.seq;
         let Self { control, telling, config, .. } = self;
-        Teller { control, telling, key: config.key, writer, told_seq, stop_told: false }
+        Teller { control, telling, key: config.key, writer, told_seq: None, stop_told: false }
     }
 
     fn supervise(
@@ -276,13 +275,13 @@ impl Reception {
         if let TransferEvent::Failed(error) = &outcome {
             self.telling.say_farewell(error);
             self.control.nudge();
-            self.control.wait_until(Some(GRACE), |_| self.telling.has_told_all());
+            self.control.wait_until(Some(LAST_WORDS), |_| self.telling.has_told_all());
             self.cut();
         }
         self.telling.set_ended();
         events(outcome);
         self.control.wait_until(None, |_| self.telling.is_over());
-        self.control.wait_until(Some(GRACE), |_| self.telling.has_told_all());
+        self.control.wait_until(Some(LAST_WORDS), |_| self.telling.has_told_all());
         self.cut();
     }
 

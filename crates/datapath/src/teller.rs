@@ -66,7 +66,8 @@ pub(crate) struct Teller<'a> {
     pub(crate) telling: &'a Telling,
     pub(crate) key: FrameKey,
     pub(crate) writer: FrameWriter,
-    pub(crate) told_seq: u64,
+    /// The last commit that was told. The one it begins at is told too: it may be all there is.
+    pub(crate) told_seq: Option<u64>,
     pub(crate) stop_told: bool,
 }
 
@@ -100,7 +101,7 @@ impl Teller<'_> {
     fn tell(&mut self, news: News) -> bool {
         let (kind, reason) = match news {
             News::Durable(seq) => {
-                self.told_seq = seq;
+                self.told_seq = Some(seq);
                 (Kind::Durable { seq }, String::new())
             }
             News::Stop => {
@@ -117,7 +118,7 @@ impl Teller<'_> {
     fn news(&self) -> Option<News> {
         let telling = self.telling;
         let committed = self.control.counters.committed_seq.get();
-        if committed > self.told_seq {
+        if Some(committed) > self.told_seq {
             return Some(News::Durable(committed));
         }
         if !self.stop_told && telling.stop.load(Ordering::Acquire) {

@@ -111,6 +111,19 @@ fn a_copy_whose_streams_break_again_and_again_ends_equal() {
     }
 }
 
+/// A takeover between the last commit and the publication: there is nothing left to copy, and both sides find that out.
+#[test]
+fn a_copy_of_which_everything_is_committed_ends_at_once() {
+    let bytes = volume(4, 3 * MIB + 5);
+    let source = Arc::new(MemoryDevice::with_bytes(&bytes));
+    let target = Arc::new(MemoryDevice::with_bytes(&bytes));
+    for _ in 0..50 {
+        let config = TransferConfig::new(reference(&bytes), 3 * MIB + 5);
+        assert_eq!(copy_over(2, &source, &target, config), reference(&bytes));
+    }
+    assert_eq!(target.calls(FaultyOperation::Write) + target.calls(FaultyOperation::Zero), 0);
+}
+
 #[test]
 fn the_source_is_done_when_the_last_checkpoint_is_committed_and_not_before() {
     let (bytes, size_bytes) = (volume(8, 3 * MIB), 3 * MIB);

@@ -167,6 +167,33 @@ fn a_late_frame_in_an_open_stream_is_refused_and_counted() {
     assert_eq!(last.unwrap().kind, Kind::Refused, "the source is told");
 }
 
+/// The negative control: without the rule the late frame is written, and the target holds bytes of another time.
+#[cfg(feature = "mutations")]
+#[test]
+fn with_the_gate_broken_a_late_frame_does_corrupt() {
+    use tanist_datapath::gate::GateMutation;
+    use tanist_datapath::{Receiver, ReceiverConfig};
+    for (broken, lets_in) in [(GateMutation::HigherPairAdmitted, false), (GateMutation::OldStreamAdmitted, true)] {
+        let transfer = config(Checkpoint::START);
+        let (ours, theirs) = unix_pair();
+        let mut raw = Raw { writer: ours.writer, reader: None };
+        raw.send(key(7), open(&transfer), b"grant");
+        let target = Arc::new(MemoryDevice::new(SIZE));
+        let receiver_config = ReceiverConfig { key: key(7), transfer, rules: GateRules::breaking(broken) };
+        let (own, events) = std::sync::mpsc::channel();
+        let arrivals = vec![Arrival::accept(theirs).unwrap()];
+        let told = move |event| own.send(event).unwrap();
+        let receiver = Receiver::start(Arc::clone(&target) as _, receiver_config, arrivals, told);
+        let old = vec![0xee; 1 << 20];
+        let kind = Kind::Data { number: FrameNumber(0), offset: 0, digest: BlockDigest::of(&old) };
+        raw.send(key(6), kind, &old);
+        raw.send(key(7), Kind::Abort { number: FrameNumber(1) }, b"enough");
+        receiver.join();
+        assert!(events.iter().count() > 0);
+        assert_eq!(contents(&*target).starts_with(&old), lets_in, "{broken:?}");
+    }
+}
+
 type Expected = fn(Refusal) -> bool;
 
 #[test]

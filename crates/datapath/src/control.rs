@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::TransferError;
 use crate::limit::{BytesPerSecond, TokenBucket};
@@ -22,14 +22,17 @@ pub(crate) enum Halt {
     Abort,
 }
 
+/// Wakes what waits elsewhere than here when the transfer is ended early. May be called again and again, and must not wait.
+pub(crate) type OnHalt = Box<dyn Fn(Halt) + Send + Sync>;
+
 /// The shared part of one transfer.
-#[derive(Debug)]
 pub(crate) struct Control {
     state: Mutex<State>,
     changed: Condvar,
     pub(crate) counters: Counters,
     pub(crate) pool: Arc<Pool>,
     stall_bytes: u64,
+    on_halt: OnHalt,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +56,13 @@ struct Pending {
 }
 
 impl Control {
-    pub(crate) fn new(from_seq: u64, pool: Arc<Pool>, stall_bytes: u64, limit: Option<BytesPerSecond>) -> Self {
+    pub(crate) fn new(
+        from_seq: u64,
+        pool: Arc<Pool>,
+        stall_bytes: u64,
+        limit: Option<BytesPerSecond>,
+        on_halt: OnHalt,
+    ) -> Self {
         let limit = limit.map(|rate| TokenBucket::new(rate, Instant::now()));
         Self {
             state: Mutex::new(State { limit, ..State::default() }),
@@ -61,15 +70,22 @@ impl Control {
             counters: Counters::starting_at(from_seq),
             pool,
             stall_bytes,
+            on_halt,
         }
     }
 
     /// Ends the transfer early. A stop can become an abort and never the other way round.
     pub(crate) fn halt(&self, how: Halt) {
         self.update(|state| state.halt = state.halt.max(how));
+        self.tell(how);
+    }
+
+    /// Reaches those who do not wait on this monitor.
+    fn tell(&self, how: Halt) {
         if how == Halt::Abort {
             self.pool.close();
         }
+        (self.on_halt)(how);
     }
 
     pub(crate) fn halted(&self) -> Halt {
@@ -86,12 +102,31 @@ impl Control {
             state.failure.get_or_insert(error);
             state.halt = state.halt.max(Halt::Stop);
         });
+        self.tell(Halt::Stop);
     }
 
     /// As [`fail`](Self::fail), where nothing that is in flight can be relied on.
     pub(crate) fn fail_at_once(&self, error: TransferError) {
         self.fail(error);
         self.halt(Halt::Abort);
+    }
+
+    /// As [`fail_at_once`](Self::fail_at_once), unless the transfer is being ended already: then a stream that ends is no news.
+    pub(crate) fn lose(&self, error: TransferError) {
+        let mut state = self.lock();
+        if state.halt != Halt::No {
+            return;
+        }
+        state.failure.get_or_insert(error);
+        state.halt = Halt::Abort;
+        drop(state);
+        self.changed.notify_all();
+        self.tell(Halt::Abort);
+    }
+
+    /// Why it fails, as far as is known.
+    pub(crate) fn failure_text(&self) -> Option<String> {
+        self.lock().failure.as_ref().map(ToString::to_string)
     }
 
     pub(crate) fn take_failure(&self) -> Option<TransferError> {
@@ -199,6 +234,32 @@ impl Control {
                 state.committed_work += pending.work;
             }
         });
+    }
+
+    /// Waits until `done` says so, at most for `at_most`; what it said last. It is asked after every change here and every
+    /// [`nudge`](Self::nudge).
+    pub(crate) fn wait_until(&self, at_most: Option<Duration>, done: impl Fn(Halt) -> bool) -> bool {
+        let deadline = at_most.map(|time| Instant::now() + time);
+        let mut state = self.lock();
+        loop {
+            if done(state.halt) {
+                return true;
+            }
+            let Some(deadline) = deadline else {
+                state = self.wait(state);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Says that something that is waited for by [`wait_until`](Self::wait_until), and is kept elsewhere, has changed.
+    pub(crate) fn nudge(&self) {
+        self.update(|_| {});
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {

@@ -5,6 +5,7 @@ use std::io;
 
 use tanist_model::replication::Side;
 
+use crate::link::LinkError;
 use crate::progress::Stage;
 
 /// What was asked of a device.
@@ -61,6 +62,9 @@ pub enum TransferError {
     /// The devices and the transfer do not fit.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
+    /// The streams between the two sides are of no more use.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// A defect of the program.
     #[error("the {0} stage panicked; this is a defect of tanist, please report it")]
     Panicked(Stage),
@@ -81,7 +85,7 @@ impl TransferError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Io { cause, .. } => is_transient(cause),
-            Self::Flush { .. } => true,
+            Self::Flush { .. } | Self::Link(_) => true,
             Self::Mismatch { .. } | Self::ChainMismatch { .. } | Self::Geometry(_) | Self::Panicked(_) => false,
         }
     }

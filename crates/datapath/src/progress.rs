@@ -17,10 +17,12 @@ pub enum Stage {
     Commit,
     /// The bandwidth limit.
     Limit,
+    /// The streams between the two sides.
+    Network,
 }
 
 impl Stage {
-    pub const ALL: [Self; 5] = [Self::Source, Self::Encode, Self::Target, Self::Commit, Self::Limit];
+    pub const ALL: [Self; 6] = [Self::Source, Self::Encode, Self::Target, Self::Commit, Self::Limit, Self::Network];
 }
 
 impl fmt::Display for Stage {
@@ -31,6 +33,7 @@ impl fmt::Display for Stage {
             Self::Target => "target",
             Self::Commit => "commit",
             Self::Limit => "the rate that was set",
+            Self::Network => "network",
         })
     }
 }
@@ -46,6 +49,10 @@ pub struct Progress {
     pub skipped_bytes: u64,
     /// Read back from the target and found equal.
     pub verified_bytes: u64,
+    /// Sent to or received from the other side, headers included; nothing in the direct form.
+    pub wire_bytes: u64,
+    /// Frames that the gate did not let in.
+    pub refused_frames: u64,
     /// Everything below is written.
     pub written_seq: u64,
     /// Everything below is flushed and verified.
@@ -53,7 +60,7 @@ pub struct Progress {
     /// Everything below is committed by the caller.
     pub committed_seq: u64,
     /// Time each stage was the one that worked, in [`Stage::ALL`]'s order.
-    pub busy: [Duration; 5],
+    pub busy: [Duration; 6],
 }
 
 impl Progress {
@@ -73,10 +80,12 @@ pub(crate) struct Counters {
     pub(crate) zeroed_bytes: Counter,
     pub(crate) skipped_bytes: Counter,
     pub(crate) verified_bytes: Counter,
+    pub(crate) wire_bytes: Counter,
+    pub(crate) refused_frames: Counter,
     pub(crate) written_seq: Counter,
     pub(crate) durable_seq: Counter,
     pub(crate) committed_seq: Counter,
-    busy_nanos: [Counter; 5],
+    busy_nanos: [Counter; 6],
 }
 
 impl Counters {
@@ -104,6 +113,8 @@ impl Counters {
             zeroed_bytes: self.zeroed_bytes.get(),
             skipped_bytes: self.skipped_bytes.get(),
             verified_bytes: self.verified_bytes.get(),
+            wire_bytes: self.wire_bytes.get(),
+            refused_frames: self.refused_frames.get(),
             written_seq: self.written_seq.get(),
             durable_seq: self.durable_seq.get(),
             committed_seq: self.committed_seq.get(),

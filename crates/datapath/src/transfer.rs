@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::thread::{self, JoinHandle, ScopedJoinHandle};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tanist_model::policy::VerifyMode;
@@ -20,13 +20,14 @@ use crate::limit::BytesPerSecond;
 use crate::pool::Pool;
 use crate::progress::{Progress, Stage};
 use crate::reader::Reader;
+use crate::stages::{self, Work};
 use crate::verify::check_size;
 use crate::writer::Writer;
 
 /// Buffers of one block each that a transfer may have; with the one of the read-back, its memory.
-const POOL_BUFFERS: usize = 12;
+pub(crate) const POOL_BUFFERS: usize = 12;
 /// Items between two stages. Blocks are bounded by the pool; this bounds what carries no buffer.
-const QUEUE_ITEMS: usize = 8;
+pub(crate) const QUEUE_ITEMS: usize = 8;
 
 /// What to copy, and how often to make it durable.
 #[derive(Clone, Debug)]
@@ -75,11 +76,24 @@ impl TransferConfig {
 
     fn check(&self, source: &dyn BlockDevice, target: &dyn BlockDevice) -> Result<(), GeometryError> {
         check_size(source, Side::Source, self.size_bytes)?;
-        check_size(target, Side::Target, self.size_bytes)?;
-        let (seq, size_bytes) = (self.from.seq, self.size_bytes);
-        let on_boundary = seq == size_bytes || (seq < size_bytes && seq.is_multiple_of(BLOCK_BYTES));
-        if on_boundary { Ok(()) } else { Err(GeometryError::BadCheckpoint { seq, size_bytes }) }
+        self.check_target(target)
     }
+
+    pub(crate) fn check_target(&self, target: &dyn BlockDevice) -> Result<(), GeometryError> {
+        check_size(target, Side::Target, self.size_bytes)?;
+        check_start(self.from.seq, self.size_bytes)
+    }
+
+    /// What the writer waits for is at least the room of a few blocks.
+    pub(crate) fn effective_stall_bytes(&self) -> u64 {
+        self.stall_bytes.max(4 * BLOCK_BYTES)
+    }
+}
+
+/// A copy begins at a block's boundary or at the very end.
+pub(crate) fn check_start(seq: u64, size_bytes: u64) -> Result<(), GeometryError> {
+    let on_boundary = seq == size_bytes || (seq < size_bytes && seq.is_multiple_of(BLOCK_BYTES));
+    if on_boundary { Ok(()) } else { Err(GeometryError::BadCheckpoint { seq, size_bytes }) }
 }
 
 /// What a transfer tells its owner. After any number of `Durable`, exactly one of the others, and it is the last.
@@ -120,8 +134,8 @@ impl Transfer {
         events: impl Fn(TransferEvent) + Send + 'static,
     ) -> Self {
         let pool = Pool::new(POOL_BUFFERS, BLOCK_LEN);
-        let stall_bytes = config.stall_bytes.max(4 * BLOCK_BYTES);
-        let control = Arc::new(Control::new(config.from.seq, pool, stall_bytes, config.limit));
+        let stall_bytes = config.effective_stall_bytes();
+        let control = Arc::new(Control::new(config.from.seq, pool, stall_bytes, config.limit, Box::new(|_| {})));
         let shared = Arc::clone(&control);
         let supervisor = thread::spawn(move || {
             let outcome = supervise(&*source, &*target, &config, &shared, &events);
@@ -208,7 +222,7 @@ fn supervise(
     conclude(control, config, checkpoint)
 }
 
-fn conclude(control: &Control, config: &TransferConfig, checkpoint: Checkpoint) -> TransferEvent {
+pub(crate) fn conclude(control: &Control, config: &TransferConfig, checkpoint: Checkpoint) -> TransferEvent {
     if let Some(error) = control.take_failure() {
         return TransferEvent::Failed(error);
     }
@@ -233,43 +247,15 @@ fn run_stages(
     let reader =
         Reader { source, size_bytes: config.size_bytes, position: config.from.seq, control, outlet: from_reader };
     let writer = Writer::new(target, control, config);
+    let stages: Vec<Work<'_>> = vec![
+        (Stage::Source, Box::new(move || reader.run())),
+        (Stage::Encode, Box::new(move || encoder::run(control, &to_encoder, &from_encoder))),
+        (Stage::Target, Box::new(move || writer.run(to_writer))),
+    ];
     let checkpointer = Checkpointer { target, control, verify: config.verify, checkpoint: config.from };
-    thread::scope(|scope| {
-        let stages = [
-            (Stage::Source, scope.spawn(move || guarded(control, || reader.run()))),
-            (
-                Stage::Encode,
-                scope.spawn(move || guarded(control, || encoder::run(control, &to_encoder, &from_encoder))),
-            ),
-            (Stage::Target, scope.spawn(move || guarded(control, || writer.run(to_writer)))),
-        ];
-        let _guard = AbortOnPanic(control);
-        let checkpoint = checkpointer.run(|checkpoint| {
-            events(TransferEvent::Durable { checkpoint, progress: control.counters.snapshot() });
-        });
-        stages.into_iter().for_each(|(stage, handle)| join_stage(control, stage, handle));
-        checkpoint
-    })
+    stages::run(control, stages, || checkpointer.run(|checkpoint| tell_durable(control, checkpoint, events)))
 }
 
-/// Ends the other stages if the thread it lives on panics, so that none of them waits for ever.
-struct AbortOnPanic<'a>(&'a Control);
-
-impl Drop for AbortOnPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.halt(Halt::Abort);
-        }
-    }
-}
-
-fn guarded(control: &Control, work: impl FnOnce()) {
-    let _guard = AbortOnPanic(control);
-    work();
-}
-
-fn join_stage(control: &Control, stage: Stage, handle: ScopedJoinHandle<'_, ()>) {
-    if handle.join().is_err() {
-        control.fail(TransferError::Panicked(stage));
-    }
+pub(crate) fn tell_durable(control: &Control, checkpoint: Checkpoint, events: &dyn Fn(TransferEvent)) {
+    events(TransferEvent::Durable { checkpoint, progress: control.counters.snapshot() });
 }

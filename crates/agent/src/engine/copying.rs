@@ -392,7 +392,9 @@ fn kind_of_failure(error: &TransferError) -> RunFailureKind {
         TransferError::Link(_) => RunFailureKind::Link,
         TransferError::Mismatch { .. } => RunFailureKind::Mismatch,
         TransferError::ChainMismatch { .. } => RunFailureKind::FullMismatch,
-        TransferError::Io { .. } | TransferError::Geometry(_) | TransferError::Panicked(_) => RunFailureKind::Io,
+        TransferError::Io { .. } | TransferError::Link(_) | TransferError::Geometry(_) | TransferError::Panicked(_) => {
+            RunFailureKind::Io
+        }
     }
 }
 

@@ -1,0 +1,122 @@
+//! Frames on a link: reading and writing whole frames, with blocks in buffers of the pool.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use crate::frame::{self, FrameError, FrameKey, HEADER_BYTES, Header, Kind};
+use crate::link::LinkError;
+use crate::pool::{Pool, PooledBuffer};
+
+/// What came with a header.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    Block(PooledBuffer),
+    /// A grant, a reason, or nothing.
+    Small(Vec<u8>),
+}
+
+/// A frame as it came; its checksums are right.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) header: Header,
+    pub(crate) payload: Payload,
+}
+
+impl Payload {
+    /// The text in the payload of a frame that has one.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Small(bytes) => frame::reason(bytes).unwrap_or("(a reason that is no text)").to_owned(),
+            Self::Block(_) => String::new(),
+        }
+    }
+}
+
+impl Received {
+    pub(crate) fn wire_bytes(&self) -> u64 {
+        (HEADER_BYTES + self.header.payload_len()) as u64
+    }
+}
+
+/// The reading half of a stream.
+pub(crate) struct FrameReader {
+    pub(crate) stream: u16,
+    pub(crate) inner: Box<dyn Read + Send>,
+}
+
+impl FrameReader {
+    /// The next frame; `None` if the pool was closed. A block waits for its buffer before it is read, which is how a slow target holds
+    /// the source back.
+    pub(crate) fn next(&mut self, pool: &Arc<Pool>) -> Result<Option<Received>, LinkError> {
+        let header = self.header()?;
+        if !matches!(header.kind, Kind::Data { .. }) {
+            return self.with_small(header).map(Some);
+        }
+        let Some(mut buffer) = pool.take() else { return Ok(None) };
+        let (bytes, _) = buffer.split_at_mut(header.payload_len());
+        self.fill(bytes)?;
+        header.check_payload(bytes).map_err(|cause| self.damaged(cause))?;
+        Ok(Some(Received { header, payload: Payload::Block(buffer) }))
+    }
+
+    /// The next frame where no blocks are expected.
+    pub(crate) fn next_small(&mut self) -> Result<Received, LinkError> {
+        let header = self.header()?;
+        if matches!(header.kind, Kind::Data { .. }) {
+            return Err(LinkError::Unexpected { kind: header.kind.code() });
+        }
+        self.with_small(header)
+    }
+
+    fn with_small(&mut self, header: Header) -> Result<Received, LinkError> {
+        let mut bytes = vec![0; header.payload_len()];
+        self.fill(&mut bytes)?;
+        header.check_payload(&bytes).map_err(|cause| self.damaged(cause))?;
+        Ok(Received { header, payload: Payload::Small(bytes) })
+    }
+
+    fn header(&mut self) -> Result<Header, LinkError> {
+        let mut bytes = [0; HEADER_BYTES];
+        self.fill(&mut bytes)?;
+        Header::decode(&bytes).map_err(|cause| self.damaged(cause))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), LinkError> {
+        self.inner.read_exact(bytes).map_err(|cause| LinkError::Broken { stream: self.stream, cause: named(cause) })
+    }
+
+    fn damaged(&self, cause: FrameError) -> LinkError {
+        LinkError::Damaged { stream: self.stream, cause }
+    }
+}
+
+fn named(cause: io::Error) -> io::Error {
+    if cause.kind() == io::ErrorKind::UnexpectedEof {
+        return io::Error::new(io::ErrorKind::UnexpectedEof, "the other side closed it");
+    }
+    cause
+}
+
+/// The writing half of a stream.
+pub(crate) struct FrameWriter {
+    pub(crate) stream: u16,
+    pub(crate) inner: Box<dyn Write + Send>,
+}
+
+impl FrameWriter {
+    /// Writes a frame and hands it over; how many bytes it was.
+    pub(crate) fn write(&mut self, header: &Header, payload: &[u8]) -> Result<u64, LinkError> {
+        let bytes = header.encode();
+        let written =
+            self.inner.write_all(&bytes).and_then(|()| self.inner.write_all(payload)).and_then(|()| self.inner.flush());
+        written.map_err(|cause| LinkError::Broken { stream: self.stream, cause })?;
+        Ok((bytes.len() + payload.len()) as u64)
+    }
+
+    /// Makes a frame and writes it.
+    pub(crate) fn say(&mut self, key: FrameKey, kind: Kind, payload: &[u8]) -> Result<u64, LinkError> {
+        let header =
+            Header::new(key, kind, payload).map_err(|cause| LinkError::Damaged { stream: self.stream, cause })?;
+        self.write(&header, payload)
+    }
+}

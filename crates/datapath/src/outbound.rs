@@ -1,0 +1,293 @@
+//! The stages of a sending: reader and encoder as in the direct form, then one who deals frames to the streams, one who writes
+//! and one who listens on each stream.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use crate::control::{Control, Halt};
+use crate::encoder::{self, TargetItem};
+use crate::frame::{FrameError, FrameNumber, Header, Kind, reason_payload};
+use crate::framed::{FrameReader, FrameWriter};
+use crate::io::BlockDevice;
+use crate::lanes::{GRACE, LAST_WORDS, Lanes, Taken};
+use crate::link::{Link, LinkError};
+use crate::pool::PooledBuffer;
+use crate::progress::Stage;
+use crate::reader::Reader;
+use crate::sender::SenderConfig;
+use crate::stages::{self, Work};
+use crate::transfer::QUEUE_ITEMS;
+
+/// A frame on its way to a stream.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    header: Header,
+    payload: Outload,
+}
+
+#[derive(Debug)]
+enum Outload {
+    Block(PooledBuffer),
+    Reason(String),
+}
+
+impl Outgoing {
+    fn payload(&self) -> &[u8] {
+        match &self.payload {
+            Outload::Block(buffer) => buffer.get(..self.header.payload_len()).unwrap_or_default(),
+            Outload::Reason(reason) => reason_payload(reason),
+        }
+    }
+}
+
+/// What the stages of a sending share.
+pub(crate) struct Outbound<'a> {
+    control: &'a Control,
+    lanes: &'a Lanes<Outgoing>,
+    config: &'a SenderConfig,
+    streams: usize,
+    /// Streams that the target has let in.
+    admitted: AtomicUsize,
+    /// Streams to which something may still be written.
+    writing: AtomicUsize,
+    /// Nothing more is heard on stream 0, where the target says why it gives up.
+    heard_out: AtomicBool,
+    /// The target has said that everything is durable and committed.
+    has_all: AtomicBool,
+    /// The target wants no more, and reads nothing any more.
+    dismissed: AtomicBool,
+    /// The links are being cut.
+    over: AtomicBool,
+}
+
+impl<'a> Outbound<'a> {
+    pub(crate) fn new(
+        control: &'a Control,
+        lanes: &'a Lanes<Outgoing>,
+        config: &'a SenderConfig,
+        streams: usize,
+    ) -> Self {
+        let (admitted, writing) = (AtomicUsize::new(0), AtomicUsize::new(streams));
+        let no = || AtomicBool::new(false);
+        let (heard_out, has_all, dismissed, over) = (no(), no(), no(), no());
+        Self { control, lanes, config, streams, admitted, writing, heard_out, has_all, dismissed, over }
+    }
+
+    /// Works until the target has all, or this is ended; whether the target has all.
+    pub(crate) fn run(&self, source: &dyn BlockDevice, links: Vec<Link>) -> bool {
+        let (control, config) = (self.control, self.config);
+        let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
+        let (from_encoder, to_dealer) = sync_channel(QUEUE_ITEMS);
+        let (size_bytes, position) = (config.size_bytes, config.from_seq);
+        let reader = Reader { source, size_bytes, position, control, outlet: from_reader };
+        let mut work: Vec<Work<'_>> = vec![
+            (Stage::Source, Box::new(move || reader.run())),
+            (Stage::Encode, Box::new(move || encoder::run(control, &to_encoder, &from_encoder))),
+            (Stage::Network, Box::new(move || self.deal(to_dealer))),
+        ];
+        let mut cuts = Vec::new();
+        for (stream, Link { reader, writer, shutdown }) in (0..).zip(links) {
+            work.push((Stage::Network, Box::new(move || self.write(FrameWriter { stream, inner: writer }))));
+            work.push((Stage::Network, Box::new(move || self.listen(FrameReader { stream, inner: reader }))));
+            cuts.push(shutdown);
+        }
+        stages::run(control, work, || {
+            let finished = self.wait_for_end();
+            self.over.store(true, Ordering::Release);
+            control.nudge();
+            self.lanes.close();
+            cuts.iter().for_each(|shutdown| shutdown.shutdown());
+            finished
+        })
+    }
+
+    fn has_all(&self) -> bool {
+        self.has_all.load(Ordering::Acquire)
+    }
+
+    fn wait_for_end(&self) -> bool {
+        let finished = Cell::new(false);
+        self.control.wait_until(None, |halt| {
+            finished.set(halt == Halt::No && self.has_all());
+            halt != Halt::No || finished.get()
+        });
+        if !finished.get() {
+            self.control.wait_until(Some(LAST_WORDS), |halt| halt == Halt::Abort || self.is_taken_leave_of());
+        }
+        finished.get()
+    }
+
+    /// True when the target has heard why this ends: it answers by ending the streams. To cut them before could destroy what is on its
+    /// way, the reason last of all.
+    fn is_taken_leave_of(&self) -> bool {
+        let all_said = self.writing.load(Ordering::Acquire) == 0;
+        self.dismissed.load(Ordering::Acquire) || (all_said && self.heard_out.load(Ordering::Acquire))
+    }
+
+    /// Numbers the frames and deals them to the streams in turn.
+    fn deal(&self, inlet: Receiver<TargetItem>) {
+        let mut at = (FrameNumber(0), self.config.from_seq);
+        for item in inlet {
+            let Some(next) = self.deal_one(at, item) else { return };
+            at = next;
+        }
+        self.deal_last(at);
+        self.lanes.finish();
+    }
+
+    /// Where the next one begins; `None` if nobody takes it.
+    fn deal_one(&self, (number, offset): (FrameNumber, u64), item: TargetItem) -> Option<(FrameNumber, u64)> {
+        let (kind, payload, length) = match item {
+            TargetItem::Zeros { length } => (Kind::Zeros { number, offset, length }, Outload::Reason(String::new()), 0),
+            TargetItem::Block { length, buffer, digest, .. } => {
+                (Kind::Data { number, offset, digest }, Outload::Block(buffer), length)
+            }
+        };
+        let frame = self.frame(kind, payload, length)?;
+        let end = offset + frame.header.volume_bytes();
+        self.put(number, frame).then_some((FrameNumber(number.0 + 1), end))
+    }
+
+    /// Says that this was all, or why it was not.
+    fn deal_last(&self, (number, offset): (FrameNumber, u64)) {
+        let (kind, reason) = match self.control.failure_text() {
+            None if offset == self.config.size_bytes => (Kind::End { number, offset }, String::new()),
+            None => (Kind::Abort { number }, "the source was asked to stop".to_owned()),
+            Some(reason) => (Kind::Abort { number }, reason),
+        };
+        let length = reason_payload(&reason).len();
+        if let Some(frame) = self.frame(kind, Outload::Reason(reason), length) {
+            self.put(number, frame);
+        }
+    }
+
+    fn frame(&self, kind: Kind, payload: Outload, length: usize) -> Option<Outgoing> {
+        let bytes = match &payload {
+            Outload::Block(buffer) => buffer.get(..length).unwrap_or_default(),
+            Outload::Reason(reason) => reason_payload(reason),
+        };
+        match Header::new(self.config.key, kind, bytes) {
+            Ok(header) => Some(Outgoing { header, payload }),
+            Err(cause) => {
+                self.fail(cause);
+                None
+            }
+        }
+    }
+
+    fn fail(&self, cause: FrameError) {
+        self.control.fail_at_once(LinkError::Damaged { stream: 0, cause }.into());
+    }
+
+    fn put(&self, number: FrameNumber, frame: Outgoing) -> bool {
+        let lane = usize::try_from(number.0 % self.streams as u64).unwrap_or_default();
+        self.lanes.put(lane, frame)
+    }
+
+    /// Opens a stream, and writes what is dealt to it.
+    fn write(&self, mut writer: FrameWriter) {
+        if let Err(error) = self.write_all(&mut writer) {
+            self.lose(error, true);
+        }
+        self.writing.fetch_sub(1, Ordering::AcqRel);
+        self.control.nudge();
+    }
+
+    fn write_all(&self, writer: &mut FrameWriter) -> Result<(), LinkError> {
+        self.open(writer)?;
+        if !self.wait_for_admission() {
+            return Ok(());
+        }
+        let counters = &self.control.counters;
+        while let Taken::Item(frame) = self.lanes.take(usize::from(writer.stream)) {
+            let written = counters.timed(Stage::Network, || writer.write(&frame.header, frame.payload()))?;
+            counters.wire_bytes.add(written);
+        }
+        Ok(())
+    }
+
+    fn open(&self, writer: &mut FrameWriter) -> Result<(), LinkError> {
+        let SenderConfig { key, grant, from_seq, size_bytes, .. } = self.config;
+        let streams = u16::try_from(self.streams).unwrap_or(u16::MAX);
+        let kind = Kind::Open { stream: writer.stream, streams, size_bytes: *size_bytes, from_seq: *from_seq };
+        self.control.counters.wire_bytes.add(writer.say(*key, kind, grant)?);
+        Ok(())
+    }
+
+    /// No stream is used before all are let in; false if this is over before.
+    fn wait_for_admission(&self) -> bool {
+        let all = || self.admitted.load(Ordering::Acquire) == self.streams;
+        self.control.wait_until(None, |halt| halt == Halt::Abort || self.over.load(Ordering::Acquire) || all());
+        all()
+    }
+
+    fn listen(&self, mut reader: FrameReader) {
+        let is_first = reader.stream == 0;
+        if let Err(error) = self.hear_out(&mut reader) {
+            self.lose(error, !is_first);
+        }
+        if is_first {
+            self.heard_out.store(true, Ordering::Release);
+            self.control.nudge();
+        }
+    }
+
+    /// Listens until there is nothing more to hear.
+    fn hear_out(&self, reader: &mut FrameReader) -> Result<(), LinkError> {
+        self.hear_admission(reader)?;
+        loop {
+            let frame = self.hear(reader)?;
+            match frame.header.kind {
+                Kind::Durable { seq } if seq <= self.config.size_bytes => {
+                    let has_all = seq == self.config.size_bytes;
+                    self.has_all.store(has_all, Ordering::Release);
+                    self.control.counters.durable_seq.raise(seq);
+                    self.control.committed(seq);
+                    if has_all {
+                        return Ok(());
+                    }
+                }
+                Kind::Stop => {
+                    self.dismissed.store(true, Ordering::Release);
+                    self.control.halt(Halt::Stop);
+                    return Ok(());
+                }
+                kind => return Err(LinkError::Unexpected { kind: kind.code() }),
+            }
+        }
+    }
+
+    fn hear_admission(&self, reader: &mut FrameReader) -> Result<(), LinkError> {
+        match self.hear(reader)?.header.kind {
+            Kind::Admitted => {
+                self.admitted.fetch_add(1, Ordering::AcqRel);
+                self.control.nudge();
+                Ok(())
+            }
+            kind => Err(LinkError::Unexpected { kind: kind.code() }),
+        }
+    }
+
+    /// The next frame that is for this sending and no refusal.
+    fn hear(&self, reader: &mut FrameReader) -> Result<crate::framed::Received, LinkError> {
+        let frame = reader.next_small()?;
+        match frame.header.kind {
+            kind if frame.header.key != self.config.key => Err(LinkError::Unexpected { kind: kind.code() }),
+            Kind::Refused => Err(LinkError::RefusedByTarget { reason: frame.payload.reason() }),
+            Kind::Abort { .. } => Err(LinkError::EndedByPeer { reason: frame.payload.reason() }),
+            _ => Ok(frame),
+        }
+    }
+
+    /// A stream is of no more use. A break may be the other side's way to end, which says why on stream 0: that is waited for.
+    fn lose(&self, error: LinkError, may_be_explained: bool) {
+        if may_be_explained && matches!(error, LinkError::Broken { .. }) {
+            let explained = || self.heard_out.load(Ordering::Acquire);
+            self.control.wait_until(Some(GRACE), |halt| halt != Halt::No || explained());
+        }
+        if !self.has_all() {
+            self.control.lose(error.into());
+        }
+    }
+}

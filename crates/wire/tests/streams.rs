@@ -18,19 +18,24 @@ use tanist_wire::ca::CertificateAuthority;
 use tanist_wire::certificate::{IdentityMismatch, Role};
 use tanist_wire::connect::{self, Incoming, WireError};
 use tanist_wire::handshake::Admission;
+use tanist_wire::identity::Identity;
 use tanist_wire::refusal::RefusalCode;
 use tanist_wire::socket;
 use tanist_wire::stream::{self, DataStream, StreamParts};
-use tanist_wire::tls::Protocol;
+use tanist_wire::tls::{self, LiveCertificate, Protocol};
 use tanist_wire::tls_failure::TlsFailure;
 use tokio::net::{TcpListener, TcpStream};
-use world::{CLUSTER, Note, agent, authority, dialling_data, dialling_peer, listening, name, note, now, server};
+use world::{CLUSTER, Note, agent, authority, dialling_peer, listening, name, note, now, server};
 
 /// More than the buffers of a loopback connection hold.
 const MUCH: usize = 32 << 20;
 /// Far below what the kernel's own limits would need, far above what a cut needs.
 const AT_ONCE: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(30);
+
+fn dialling_data(identity: &Identity, peer: &str) -> Arc<ClientConfig> {
+    tls::data_client_config(LiveCertificate::new(identity), identity.anchor(), name(peer)).unwrap()
+}
 
 struct Port {
     listener: TcpListener,
@@ -250,8 +255,9 @@ async fn pings_and_data_go_to_the_same_port() {
     let (dialled, incoming) = (data.0.unwrap(), data.1.unwrap());
     assert_eq!(incoming.protocol(), Protocol::Data);
     let accepted = incoming.into_data(&Admission::of_agents(CLUSTER)).unwrap();
-    let writer = write_all(dialled.into_parts().unwrap().writer, pattern(4));
-    let arriving = read_to_end(accepted.into_parts().unwrap().reader);
+    let (dialled, accepted) = (dialled.into_parts().unwrap(), accepted.into_parts().unwrap());
+    let writer = write_all(dialled.writer, pattern(4));
+    let arriving = read_to_end(accepted.reader);
 
     pinger.send(&note("ping")).await.unwrap();
     assert_eq!(ponger.recv().await.unwrap(), Some(note("ping")));

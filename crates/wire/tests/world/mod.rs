@@ -135,8 +135,3 @@ pub async fn meet_saying(
     let (dialled, accepted) = tokio::join!(dialled, accepted);
     Met { dialled, accepted }
 }
-
-/// The configuration of an agent that dials a peer for a data stream.
-pub fn dialling_data(identity: &Identity, peer: &str) -> Arc<ClientConfig> {
-    tls::data_client_config(LiveCertificate::new(identity), identity.anchor(), name(peer)).unwrap()
-}

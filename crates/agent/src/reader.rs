@@ -105,7 +105,8 @@ impl ReaderHandle {
         let (commands, queue) = channel();
         let own = commands.clone();
         let body = move || {
-            let engine = ReaderEngine { replication, epochs, storages, dialler, reports, own, sending: None, attempts: 0 };
+            let engine =
+                ReaderEngine { replication, epochs, storages, dialler, reports, own, sending: None, attempts: 0 };
             engine.run(&queue);
         };
         thread::Builder::new().name(format!("reader-{replication}")).spawn(body)?;
@@ -158,7 +159,8 @@ impl ReaderEngine {
     }
 
     fn prepare(&self, assignment: &ReadAssignment, run: RunId, attempt: SnapshotId, mode: SourceMode) {
-        let made = self.check_volume(assignment).and_then(|()| freeze(&self.storages, &assignment.source, attempt, mode));
+        let made =
+            self.check_volume(assignment).and_then(|()| freeze(&self.storages, &assignment.source, attempt, mode));
         self.report(match made {
             Ok(snapshot) => ReaderEvent::SnapshotMade { run, snapshot },
             Err(reason) => ReaderEvent::Failed { run, kind: RunFailureKind::Snapshot, reason },
@@ -179,7 +181,8 @@ impl ReaderEngine {
         stream: &StreamKey,
         grant: &str,
     ) -> Result<(), (RunFailureKind, String)> {
-        let grant = hex::decode(grant).map_err(|e| (RunFailureKind::Link, format!("the grant is not hexadecimal: {e}")))?;
+        let grant =
+            hex::decode(grant).map_err(|e| (RunFailureKind::Link, format!("the grant is not hexadecimal: {e}")))?;
         self.check_volume(&assignment).map_err(|reason| (RunFailureKind::Io, reason))?;
         let system = self.storages.of(&assignment.source).map_err(|reason| (RunFailureKind::Io, reason))?;
         let source = system

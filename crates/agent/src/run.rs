@@ -21,10 +21,10 @@ use crate::host;
 use crate::ledger::Ledger;
 use crate::link::Link;
 use crate::peers::{self, Pinger};
+use crate::reader::Dialler;
 use crate::renewal::Renewal;
 #[cfg(feature = "mutations")]
 use crate::resume::Resumption;
-use crate::reader::Dialler;
 use crate::storages::Storages;
 use crate::streams::StreamDesk;
 use crate::watch::{Targets, Watcher};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tanist_datapath::gate::OpenRun;
 use tanist_model::id::{ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
@@ -12,6 +13,7 @@ use tanist_protocol::mutation::Mutation;
 
 use crate::disk::{Boot, DescriptorId, Write, WriteId};
 use crate::process::{EngineKey, Item, Pid};
+use crate::reader::open_gate;
 use crate::scenario::BLOCK_BYTES;
 use crate::world::{Event, World};
 
@@ -51,7 +53,7 @@ pub struct Job {
     verifying: bool,
     pub failed: Option<RunFailureKind>,
     /// The stream that it copies from, in the networked form, what has come of it, and when.
-    pub stream: Option<StreamKey>,
+    pub gate: Option<OpenRun>,
     pub received: BTreeMap<usize, u64>,
     pub heard: u64,
 }
@@ -292,6 +294,7 @@ impl World {
         stream: Option<StreamKey>,
     ) {
         let now = self.now;
+        let gate = stream.map(|stream| open_gate(run, &stream, snapshot.size_bytes));
         let id = self.rng.draw();
         let stride = 1 + self.rng.index(4);
         let Some(engine) = self.engine_mut(agent, key) else { return };
@@ -308,7 +311,7 @@ impl World {
             flushing: false,
             verifying: false,
             failed: None,
-            stream,
+            gate,
             received: BTreeMap::new(),
             heard: now,
         });
@@ -407,7 +410,7 @@ impl World {
         let Some(engine) = self.engine_mut(agent, key) else { return };
         let (volume, descriptor) = (engine.volume, engine.descriptor);
         let (Some(job), Some(descriptor)) = (engine.job.clone(), descriptor) else { return };
-        let read = match job.stream {
+        let read = match job.gate {
             _ if broken_path => Err(RunFailureKind::Io),
             None => self.read_source(volume, &job.snapshot, job.next),
             Some(_) => match job.received.get(&job.next) {

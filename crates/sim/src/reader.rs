@@ -3,6 +3,8 @@
 //! Frames of one stream arrive in order and may be very late: after the stream was replaced, after the run was, after their sender
 //! was. The gate is all that stands between them and the target.
 
+use tanist_datapath::frame::{FrameKey, FrameNumber, Header, Kind, StreamGeneration};
+use tanist_datapath::gate::{self, GateRules, OpenRun};
 use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::BoundSnapshot;
@@ -27,12 +29,19 @@ pub enum ReaderEventKind {
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub key: ReaderKey,
-    pub run: RunId,
-    pub stream: StreamKey,
+    pub stream: FrameKey,
     /// The snapshot that it was read from.
     pub uid: String,
-    /// A block and its content; `None`: the stream has ended.
-    pub block: Option<(usize, u64)>,
+    /// A block with what it holds; `None`: the stream has ended.
+    pub block: Option<Sent>,
+}
+
+/// One block on its way.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    block: usize,
+    content: u64,
+    header: Header,
 }
 
 /// A sending in progress.
@@ -45,6 +54,31 @@ struct Sending {
     holder: Pid,
     next: usize,
     last_arrival: u64,
+}
+
+impl Sending {
+    fn frame_key(&self) -> FrameKey {
+        frame_key(self.run, &self.stream)
+    }
+
+    /// The next block as it is sent. To the gate, what a block holds makes no difference.
+    fn sent(&self, content: u64) -> Option<Sent> {
+        let block = self.next;
+        let offset = block as u64 * BLOCK_BYTES;
+        let number = FrameNumber((offset - self.stream.from) / BLOCK_BYTES);
+        let kind = Kind::Zeros { number, offset, length: BLOCK_BYTES };
+        Some(Sent { block, content, header: Header::new(self.frame_key(), kind, &[]).ok()? })
+    }
+}
+
+/// What a holder lets in that waits for this stream: the product's own gate.
+#[must_use]
+pub fn open_gate(run: RunId, stream: &StreamKey, size_bytes: u64) -> OpenRun {
+    OpenRun::new(frame_key(run, stream), 1, size_bytes, stream.from, GateRules::WHOLE)
+}
+
+fn frame_key(run: RunId, stream: &StreamKey) -> FrameKey {
+    FrameKey { run, epochs: stream.epochs, generation: StreamGeneration(stream.generation) }
 }
 
 /// The engine of a reader: one replication and source epoch in one process.
@@ -179,7 +213,10 @@ impl World {
             Some(_) => self.read_source(volume, &sending.snapshot, sending.next),
         };
         match read {
-            Ok(content) => self.transmit_frame(agent, key, Some((sending.next, content))),
+            Ok(content) => {
+                let block = sending.sent(content);
+                self.transmit_frame(agent, key, block);
+            }
             Err(kind) => {
                 self.coverage.note_failure(kind);
                 if to.is_some() {
@@ -199,7 +236,7 @@ impl World {
         from != to && (self.agents[from].cut_from_peers || self.agents[to].cut_from_peers)
     }
 
-    fn transmit_frame(&mut self, agent: usize, key: ReaderKey, block: Option<(usize, u64)>) {
+    fn transmit_frame(&mut self, agent: usize, key: ReaderKey, block: Option<Sent>) {
         let faulty = self.now < self.scenario.faults_end_us;
         let late = faulty && self.rng.chance(20);
         let latency = if late { self.rng.between(100_000, 6_000_000) } else { self.rng.between(100, 3000) };
@@ -208,7 +245,7 @@ impl World {
         sending.last_arrival = (now + latency).max(sending.last_arrival + 1);
         sending.next += 1;
         let (due, id, holder) = (sending.last_arrival, sending.id, sending.holder);
-        let frame = Frame { key, run: sending.run, stream: sending.stream, uid: sending.snapshot.uid.clone(), block };
+        let frame = Frame { key, stream: sending.frame_key(), uid: sending.snapshot.uid.clone(), block };
         self.at(due, Event::Frame { pid: holder, frame });
         let wait = self.rng.between(50, 8000);
         self.reader_after(agent, key, id, wait, ReaderEventKind::Pump);
@@ -219,7 +256,7 @@ impl World {
         for (key, reader) in &process.readers {
             if let Some(sending) = &reader.sending {
                 let uid = sending.snapshot.uid.clone();
-                let frame = Frame { key: *key, run: sending.run, stream: sending.stream, uid, block: None };
+                let frame = Frame { key: *key, stream: sending.frame_key(), uid, block: None };
                 let due = sending.last_arrival.max(self.now) + 500;
                 let pid = sending.holder;
                 self.at(due, Event::Frame { pid, frame });
@@ -236,15 +273,19 @@ impl World {
         let jobs = engines.filter_map(|(key, engine)| Some((*key, engine.job.as_mut()?)));
         let mut admitted = None;
         for (key, job) in jobs {
-            let Some(open) = job.stream else { continue };
-            if open != frame.stream || job.run != frame.run {
-                continue;
+            let Some(open) = job.gate else { continue };
+            match &frame.block {
+                Some(sent) => match gate::admit(&open, &sent.header) {
+                    Ok(after) => {
+                        job.gate = Some(after);
+                        job.received.insert(sent.block, sent.content);
+                    }
+                    Err(_) => continue,
+                },
+                None if open.key == frame.stream => drop(job.failed.get_or_insert(RunFailureKind::Link)),
+                None => continue,
             }
             job.heard = now;
-            match frame.block {
-                Some((block, content)) => drop(job.received.insert(block, content)),
-                None => drop(job.failed.get_or_insert(RunFailureKind::Link)),
-            }
             admitted = Some(key);
         }
         match admitted {
@@ -262,7 +303,8 @@ impl World {
         let (pid, boot) = (self.pid_of(agent), self.boot_of(agent));
         let Some(process) = &self.agents[agent].process else { return };
         let open = process.engines.iter().find(|(key, engine)| key.0 == frame.key.0 && engine.job.is_some());
-        let (Some((key, engine)), Some((block, content))) = (open, frame.block) else { return };
+        let (Some((key, engine)), Some(sent)) = (open, &frame.block) else { return };
+        let Sent { block, content, .. } = *sent;
         let Some(descriptor) = engine.descriptor else { return };
         let (replication, epochs) = *key;
         let (uid, job) = (frame.uid.clone(), 0);

@@ -4,8 +4,8 @@ use tanist_model::policy::SourceMode;
 
 use crate::rng::Rng;
 
-/// One block of a volume, in bytes.
-pub const BLOCK_BYTES: u64 = 65536;
+/// One block of a volume, in bytes: what the gate lets in.
+pub const BLOCK_BYTES: u64 = tanist_datapath::BLOCK_BYTES;
 
 /// How messages travel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -34,7 +34,7 @@ pub struct StreamParts {
     /// never waits: what was not flushed is not sent.
     pub writer: Box<dyn io::Write + Send>,
     /// Cuts the connection, from any thread: whoever waits in a read or a write here gets an error at once. The other side's reads
-    /// end after what was sent before; its writes fail once both halves here are dropped.
+    /// end after what was sent before; its writes fail a few seconds after both halves here are dropped.
     pub shutdown: Cut,
 }
 

@@ -5,6 +5,8 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
 use rustls::Connection;
@@ -14,16 +16,45 @@ const READ_BUFFER: usize = 256 << 10;
 /// Collected before it is encrypted and sent; also how much is encrypted at once, which is how long the other half may wait.
 const WRITE_BUFFER: usize = 256 << 10;
 
+/// How long the end of a stream may take in the background, and how much of it is read at once.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BUFFER: usize = 64 << 10;
+
 /// Cuts a connection from any thread.
 pub type Cut = Arc<dyn Fn() + Send + Sync>;
 
 type Session = Arc<Mutex<Connection>>;
 
+/// A socket that is read on for a moment after both halves are gone: closing it with unread bytes would reset the connection, and
+/// what was flushed and is still on its way would be lost with it.
+struct Socket(TcpStream);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        return; #[allow(unreachable_code)] let Ok(socket) = self.0.try_clone() else { return };
+        // Without a thread it is closed now, which is no worse than a connection that breaks.
+        let _ = thread::Builder::new().name("stream-end".into()).spawn(move || linger(socket));
+    }
+}
+
+/// Reads until the other side has ended too, within a limit.
+fn linger(mut socket: TcpStream) {
+    let deadline = Instant::now() + LINGER;
+    let mut discarded = vec![0; LINGER_BUFFER];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A limit of zero is an error to the socket, and the end here.
+        if socket.set_read_timeout(Some(left)).is_err() || !matches!(socket.read(&mut discarded), Ok(1..)) {
+            return;
+        }
+    }
+}
+
 /// The halves of a connection whose TLS handshake is done, over a blocking socket.
 pub(crate) fn halves(socket: TcpStream, mut session: Connection) -> (ReadHalf, WriteHalf, Cut) {
     // What is encrypted is taken out at once; the limit would only cut writes short.
     session.set_buffer_limit(None);
-    let (socket, session) = (Arc::new(socket), Arc::new(Mutex::new(session)));
+    let (socket, session) = (Arc::new(Socket(socket)), Arc::new(Mutex::new(session)));
     let reader = ReadHalf {
         socket: Arc::clone(&socket),
         session: Arc::clone(&session),
@@ -37,11 +68,11 @@ pub(crate) fn halves(socket: TcpStream, mut session: Connection) -> (ReadHalf, W
 }
 
 /// Weak, so that whoever keeps it for later does not keep the connection open.
-fn cut(socket: Weak<TcpStream>) -> Cut {
+fn cut(socket: Weak<Socket>) -> Cut {
     Arc::new(move || {
         if let Some(socket) = socket.upgrade() {
             // An error says that it is not connected any more.
-            let _ = socket.shutdown(Shutdown::Both);
+            let _ = socket.0.shutdown(Shutdown::Both);
         }
     })
 }
@@ -52,7 +83,7 @@ fn lock(session: &Session) -> io::Result<MutexGuard<'_, Connection>> {
 
 /// Decrypts what arrives.
 pub(crate) struct ReadHalf {
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     session: Session,
     /// Read from the socket; between `from` and `to`, TLS has not taken it yet.
     received: Vec<u8>,
@@ -95,7 +126,7 @@ impl ReadHalf {
 
     /// Waits for the socket, and tells TLS if that has ended.
     fn receive(&mut self) -> io::Result<()> {
-        (self.from, self.to) = (0, (&*self.socket).read(&mut self.received)?);
+        (self.from, self.to) = (0, (&self.socket.0).read(&mut self.received)?);
         if self.to == 0 {
             let mut session = lock(&self.session)?;
             session.read_tls(&mut io::empty())?;
@@ -111,7 +142,7 @@ fn process(session: &mut Connection) -> io::Result<()> {
 
 /// Collects, encrypts and sends.
 pub(crate) struct WriteHalf {
-    socket: Arc<TcpStream>,
+    socket: Arc<Socket>,
     session: Session,
     /// Written and not sent.
     plain: Vec<u8>,
@@ -150,7 +181,7 @@ impl WriteHalf {
     fn send(&mut self, plain: &[u8]) -> io::Result<()> {
         self.sealed.clear();
         seal(&mut *lock(&self.session)?, plain, &mut self.sealed)?;
-        (&*self.socket).write_all(&self.sealed)
+        (&self.socket.0).write_all(&self.sealed)
     }
 
     /// Says the end as TLS has it, if that goes without waiting.
@@ -159,7 +190,7 @@ impl WriteHalf {
         session.send_close_notify();
         let mut sealed = Vec::new();
         seal(&mut session, &[], &mut sealed)?;
-        rustix::net::send(&*self.socket, &sealed, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        rustix::net::send(&self.socket.0, &sealed, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
         Ok(())
     }
 }
@@ -178,6 +209,6 @@ impl Drop for WriteHalf {
         if self.plain.is_empty() {
             let _ = self.say_end();
         }
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.socket.0.shutdown(Shutdown::Write);
     }
 }

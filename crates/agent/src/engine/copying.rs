@@ -5,9 +5,9 @@ use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use tanist_datapath::gate::GateRules;
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::verify::{Verified, VerifyControl, verify_full};
-use tanist_datapath::gate::GateRules;
 use tanist_datapath::{
     Arrival, Progress, Receiver as Reception, ReceiverConfig, Transfer, TransferConfig, TransferError, TransferEvent,
 };
@@ -39,7 +39,11 @@ pub(super) struct Copying {
 enum Stage {
     Transfer(Transfer),
     /// Waiting for the reader's streams.
-    Streams { config: Box<ReceiverConfig>, committed: u64, arrivals: Vec<Arrival> },
+    Streams {
+        config: Box<ReceiverConfig>,
+        committed: u64,
+        arrivals: Vec<Arrival>,
+    },
     Reception(Reception),
     /// Reading the whole target once more.
     Verify {
@@ -392,9 +396,7 @@ fn kind_of_failure(error: &TransferError) -> RunFailureKind {
         TransferError::Link(_) => RunFailureKind::Link,
         TransferError::Mismatch { .. } => RunFailureKind::Mismatch,
         TransferError::ChainMismatch { .. } => RunFailureKind::FullMismatch,
-        TransferError::Io { .. } | TransferError::Link(_) | TransferError::Geometry(_) | TransferError::Panicked(_) => {
-            RunFailureKind::Io
-        }
+        TransferError::Io { .. } | TransferError::Geometry(_) | TransferError::Panicked(_) => RunFailureKind::Io,
     }
 }
 

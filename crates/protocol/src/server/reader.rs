@@ -179,7 +179,10 @@ impl ServerMachine {
                 let (Some(snapshot), Some(holder)) = (run.snapshot.clone(), self.peer_address(&holder.agent)) else {
                     return;
                 };
-                self.order_reader(record, ReadOrder::Send { run: run.id, snapshot, holder, stream, grant: String::new() });
+                self.order_reader(
+                    record,
+                    ReadOrder::Send { run: run.id, snapshot, holder, stream, grant: String::new() },
+                );
             }
         }
     }

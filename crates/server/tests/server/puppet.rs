@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId, RunId, StorageName, Term};
+use tanist_model::replication::Side;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
@@ -166,10 +167,12 @@ impl Mind {
     fn roles(&self) -> Vec<RoleReport> {
         let report = |(id, role): (&ReplicationId, &RoleOf)| RoleReport {
             replication: *id,
+            side: Side::Target,
             epochs: role.epochs,
             state: role.state,
             fence: FenceReport { locked: role.locked.clone() },
             run: role.run,
+            stream: None,
             progress: None,
         };
         self.roles.iter().map(report).collect()
@@ -232,6 +235,7 @@ impl Mind {
                 self.say(AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept: None }).await;
             }
             RunOrder::Copy { run, .. } => self.checkpoint(stamp, run, SIZE).await,
+            RunOrder::Keep { .. } => panic!("this agent reads for itself: {order:?}"),
         }
     }
 

@@ -81,6 +81,27 @@ async fn when_the_acting_agent_dies_the_next_one_finishes_its_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_aborted_is_over_and_the_replication_stays() {
+    let world = World::start().await;
+    let mut h1 = Puppet::start(&world, &world.join("h1").await, 1, Play::Half, &Alive::default()).await;
+    world.post::<Done>("/replications", create(&["h1"])).await.unwrap();
+    let (status, refusal) = world.post::<Done>("/replications/db/abort", Value::Null).await.unwrap_err();
+    assert_eq!((status, refusal.error.as_str()), (409, "no run of db is in progress"));
+
+    let started: Done = world.post("/replications/db/sync", Value::Null).await.unwrap();
+    assert_eq!(h1.acknowledged().await, SIZE / 2);
+    let aborted: Done = world.post("/replications/db/abort", Value::Null).await.unwrap();
+    assert_eq!((aborted.run, aborted.next.as_deref()), (started.run, Some("tanist replication sync db")));
+    let view = world.until_replication(|view| view.run.is_none()).await;
+    let last = view.last_run.unwrap();
+    assert_eq!((Some(last.id), last.state, view.target_dirty), (started.run, RunState::Abandoned, true));
+    assert!(last.failure.unwrap().contains("aborted by"), "{}", view.summary);
+    assert_eq!((view.health, view.next), (Health::Degraded, aborted.next));
+    world.event(EventCode::RunAbandoned).await;
+    world.post::<Done>("/replications/db/sync", Value::Null).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_comes_back_and_takes_its_agents_up_again() {
     let mut world = World::start().await;
     let alive = Alive::default();

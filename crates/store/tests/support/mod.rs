@@ -75,6 +75,7 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         size_bytes: 1 << 30,
         created_at: Timestamp(2),
         epochs: epochs(epoch),
+        reader: None,
         vacancy: None,
         handover: None,
         holder: incarnation.map(holder),

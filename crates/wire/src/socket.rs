@@ -37,7 +37,7 @@ pub const DATA_RECEIVER: Patience = Patience {
 /// For the side that sends blocks (it dialled). Linux counts a receiver that is there and does not read as one that does not
 /// acknowledge; and a holder does not read while it waits for its disk or for the server. So this is longer than such a wait should
 /// be. If the holder's host is gone, the server's order ends the stream sooner.
-pub const DATA_SENDER: Patience = Patience { user_timeout: Duration::from_secs(4), ..DATA_RECEIVER };
+pub const DATA_SENDER: Patience = Patience { user_timeout: Duration::from_secs(60), ..DATA_RECEIVER };
 
 /// After a restart of the server all agents dial at once.
 const BACKLOG: u32 = 1024;

@@ -31,7 +31,7 @@ struct Socket(TcpStream);
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        return; #[allow(unreachable_code)] let Ok(socket) = self.0.try_clone() else { return };
+        let Ok(socket) = self.0.try_clone() else { return };
         // Without a thread it is closed now, which is no worse than a connection that breaks.
         let _ = thread::Builder::new().name("stream-end".into()).spawn(move || linger(socket));
     }

@@ -207,7 +207,10 @@ impl ServerMachine {
             self.out.perform_all(reply);
             return;
         }
-        if run.state != RunState::SnapshotPending || run.attempt != id || !self.may_advance(record) {
+        if run.state == RunState::SnapshotPending && run.attempt != id {
+            return self.refuse_attempt(record, &holder, run.id);
+        }
+        if run.state != RunState::SnapshotPending || !self.may_advance(record) {
             return;
         }
         if snapshot.size_bytes != record.size_bytes {
@@ -231,6 +234,15 @@ impl ServerMachine {
         changes.push(Change::PutRun(Box::new(run)));
         changes.push(Change::PutReplication(Box::new(next)));
         self.commit_current(record, changes, reply.into_iter().collect());
+    }
+
+    /// Another attempt is in force by now: whoever waits for this one to be bound would wait for ever.
+    fn refuse_attempt(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId) {
+        if record.reader.is_some() {
+            self.rest_reader(record, Vec::new());
+        } else {
+            self.close_run(record, holder, run, RunEnd::Halted);
+        }
     }
 
     /// The target is about to be overwritten: its recovery point lives on in a target snapshot, or is gone.

@@ -18,6 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a refusal that only an operator can end.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(10);
+/// Pause after the server has ended a connection with a refusal: two processes that claim to be one agent must not take turns at once.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Messages that wait for a slow link; more means that the link is as good as dead.
 const QUEUE: usize = 256;
 /// The longest that one message may take to be sent.
@@ -37,6 +39,22 @@ pub(crate) enum LinkEvent {
     Down,
     /// The server has removed this agent.
     Removed,
+}
+
+/// How a connection ended.
+enum Ended {
+    Lost(String),
+    /// The machine has heard, and logged, why.
+    Refused,
+}
+
+impl Ended {
+    fn reason(&self) -> &str {
+        match self {
+            Self::Lost(reason) => reason,
+            Self::Refused => "the server refused it",
+        }
+    }
 }
 
 /// The way to the server.
@@ -60,8 +78,11 @@ impl Link {
                 Ok(dialled) => {
                     tracing::info!(server = self.server, "connected");
                     pause = FIRST_PAUSE;
-                    let reason = self.serve(dialled, &events).await;
-                    tracing::warn!(server = self.server, reason, "the link to the server ended");
+                    let ended = self.serve(dialled, &events).await;
+                    tracing::warn!(server = self.server, reason = ended.reason(), "the link to the server ended");
+                    if matches!(ended, Ended::Refused) {
+                        pause = REFUSED_PAUSE;
+                    }
                     if events.send(LinkEvent::Down).await.is_err() {
                         return;
                     }
@@ -95,18 +116,18 @@ impl Link {
     }
 
     /// Serves one connection until it ends, and says why. After a renewal the next connection takes its place.
-    async fn serve(&mut self, mut dialled: (Control, Serial), events: &mpsc::Sender<LinkEvent>) -> String {
+    async fn serve(&mut self, mut dialled: (Control, Serial), events: &mpsc::Sender<LinkEvent>) -> Ended {
         let mut replaced = None;
         loop {
             let (control, shown) = dialled;
             let (mut receiver, mut sender) = control.connection.split();
             let (outbox, queue) = mpsc::channel(QUEUE);
             if events.send(LinkEvent::Up { outbox, shown }).await.is_err() {
-                return "the agent ends".to_owned();
+                return Ended::Lost("the agent ends".to_owned());
             }
             dialled = tokio::select! {
-                reason = read(&mut receiver, events, replaced.take()) => return reason,
-                reason = write(&mut sender, queue) => return reason,
+                ended = read(&mut receiver, events, replaced.take()) => return ended,
+                reason = write(&mut sender, queue) => return Ended::Lost(reason),
                 next = self.successor() => next,
             };
             replaced = Some((receiver, sender));
@@ -151,17 +172,20 @@ async fn read(
     receiver: &mut Receiver<ServerMessage>,
     events: &mpsc::Sender<LinkEvent>,
     mut replaced: Option<(Receiver<ServerMessage>, Sender<AgentMessage>)>,
-) -> String {
+) -> Ended {
+    let mut refused = false;
     loop {
         match receiver.recv().await {
             Ok(Some(message)) => {
                 drop(replaced.take());
+                refused = matches!(message, ServerMessage::Refused { .. });
                 if events.send(LinkEvent::Message(message)).await.is_err() {
-                    return "the agent ends".to_owned();
+                    return Ended::Lost("the agent ends".to_owned());
                 }
             }
-            Ok(None) => return "the server closed it".to_owned(),
-            Err(error) => return error.to_string(),
+            Ok(None) | Err(_) if refused => return Ended::Refused,
+            Ok(None) => return Ended::Lost("the server closed it".to_owned()),
+            Err(error) => return Ended::Lost(error.to_string()),
         }
     }
 }

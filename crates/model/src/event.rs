@@ -66,6 +66,7 @@ event_codes! {
     AgentDisconnected "T210" Warning "an agent's connection ended";
     AgentConfirmedDead "T211" Warning "an operator confirmed an agent dead";
     OperatorLoggedIn "T212" Info "an operator's credential was used from a new place";
+    AgentContested "T213" Warning "two processes claim to be one agent";
     // 3xx: replications
     ReplicationCreated "T301" Info "a replication was created";
     ReplicationDeleted "T302" Info "a replication was removed";

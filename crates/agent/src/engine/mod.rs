@@ -154,6 +154,10 @@ impl Engine {
     fn settle_target(&self) {
         let Some(device) = self.open.as_ref().map(|open| open.target.device()) else { return };
         while let Err(error) = device.flush() {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                // Its size is another one by now; what was written is on it all the same.
+                return tracing::warn!(%error, "the target is closed");
+            }
             tracing::error!(%error, "the target cannot be flushed, so it is not closed; trying again");
             thread::sleep(SETTLE_PAUSE);
         }

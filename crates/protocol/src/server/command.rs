@@ -7,7 +7,7 @@ use tanist_model::change::{Change, CommandResult, Condition};
 use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
-use tanist_model::id::{AgentName, CommandId, ReplicationName, RunId, VolumeAddress};
+use tanist_model::id::{AgentName, CommandId, Incarnation, ReplicationName, RunId, VolumeAddress};
 use tanist_model::quantity::count;
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
 use tanist_model::run::{Checkpoint, RunRecord, RunState, RunTrigger};
@@ -501,29 +501,56 @@ impl ServerMachine {
     }
 
     /// An operator's word that an agent is dead; refused while anybody still reaches it.
+    /// The processes of an agent that somebody has just reached, and by whom.
+    fn living_processes(&self, agent: &AgentName, verdicts: &[ProbeVerdict]) -> Vec<(Incarnation, String)> {
+        let by_peers = verdicts.iter().filter_map(|v| match v.verdict {
+            PeerVerdict::Reached { incarnation } => Some((incarnation, v.peer.to_string())),
+            _ => None,
+        });
+        let fresh = |session: &&super::Session| {
+            session.is_connected() && self.now.monotonic.since(session.last_beat) < self.longest_pause(agent, session)
+        };
+        let by_server = self.sessions.get(agent).filter(fresh).map(|s| (s.incarnation, "the server".to_owned()));
+        by_server.into_iter().chain(by_peers).collect()
+    }
+
+    /// An earlier process of a living agent may be confirmed dead: the agent runs one process at a time. One that is reached may
+    /// not.
+    fn why_not_dead(&self, agent: &AgentName, living: &[(Incarnation, String)]) -> Option<Refusal> {
+        let waited: Vec<Incarnation> = self
+            .state
+            .replications
+            .values()
+            .flat_map(ReplicationRecord::awaited)
+            .filter(|u| u.agent == *agent)
+            .map(|u| u.incarnation)
+            .collect();
+        let only_earlier = !waited.is_empty() && living.iter().all(|(living, _)| !waited.contains(living));
+        if living.is_empty() || only_earlier {
+            return None;
+        }
+        let by: Vec<&str> = living.iter().map(|(_, by)| by.as_str()).collect();
+        let refusal = Refusal::new(RefusalCode::Guarded, format!("agent {agent} is not dead"))
+            .cause(format!("it is reached by {}", by.join(", ")))
+            .hint(format!("to take it out of service: tanist agent drain {agent}"));
+        Some(refusal)
+    }
+
     fn confirm_dead(&mut self, id: CommandId, actor: &str, agent: &AgentName, verdicts: &[ProbeVerdict]) {
         // Also of an agent that was removed: its epochs may still be waited for.
         if !self.state.agents.contains_key(agent) {
             return self.refuse_command(id, no_agent(agent));
         }
-        let reached: Vec<String> = verdicts
-            .iter()
-            .filter(|v| matches!(v.verdict, PeerVerdict::Reached { .. }))
-            .map(|v| v.peer.to_string())
-            .collect();
-        let silent = self.sessions.get(agent).is_none_or(|session| {
-            !session.is_connected() || self.now.monotonic.since(session.last_beat) >= self.longest_pause(agent, session)
-        });
-        if !silent || !reached.is_empty() {
-            let by = if silent { reached.join(", ") } else { "the server".to_owned() };
-            let refusal = Refusal::new(RefusalCode::Guarded, format!("agent {agent} is not dead"))
-                .cause(format!("it is reached by {by}"))
-                .hint(format!("to take it out of service: tanist agent drain {agent}"));
+        let living = self.living_processes(agent, verdicts);
+        if let Some(refusal) = self.why_not_dead(agent, &living) {
             return self.refuse_command(id, refusal);
         }
-        let proven = self.prove_by_operator(agent) as u64;
-        // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
-        self.settle(agent);
+        let reached: Vec<Incarnation> = living.iter().map(|(incarnation, _)| *incarnation).collect();
+        let proven = self.prove_by_operator(agent, &reached) as u64;
+        if living.is_empty() {
+            // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
+            self.settle(agent);
+        }
         let message = format!("{actor} confirmed agent {agent} dead; proven quiet: {}", count(proven, "epoch"));
         let mut event = self.event(EventCode::AgentConfirmedDead, message.clone());
         event.actor = actor.to_owned();

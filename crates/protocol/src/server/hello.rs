@@ -97,11 +97,33 @@ impl ServerMachine {
             && old.is_connected()
             && old.connection != connection
         {
-            let reason = "the agent has a newer connection".to_owned();
-            self.out.perform(Effect::Close { agent: agent.clone(), connection: old.connection, reason });
+            self.displace(agent, &old, hello);
         }
         self.send(agent, ServerMessage::Welcome { term: self.state.term, cluster: self.cluster });
         self.send_watches();
+    }
+
+    /// A newer connection takes the place of one that stands. Of another process it may be a restart whose end is not seen yet, or a
+    /// copy of the agent's directory that runs elsewhere: the one that gives way is told, and comes back later.
+    fn displace(&mut self, agent: &AgentName, old: &Session, hello: &Hello) {
+        let connection = old.connection;
+        if old.incarnation == hello.incarnation {
+            let reason = "the agent has a newer connection".to_owned();
+            self.out.perform(Effect::Close { agent: agent.clone(), connection, reason });
+            return;
+        }
+        let reason =
+            format!("another process introduced itself as agent {agent}; an agent's directory belongs to one process");
+        let host = |host: &HostIdentity| format!("machine {} boot {}", host.machine_id, host.boot_id);
+        let message = format!("{reason}: one on {}, then one on {}", host(&old.host), host(&hello.host));
+        let mut event = self.event(EventCode::AgentContested, message);
+        event.agent = Some(agent.clone());
+        let refused = ServerMessage::Refused { reason: reason.clone() };
+        let after = vec![
+            Effect::Send { agent: agent.clone(), connection, message: refused },
+            Effect::Close { agent: agent.clone(), connection, reason },
+        ];
+        self.commit(Condition::Term, vec![Change::AppendEvent(event)], after);
     }
 
     /// Commits what the store keeps of an agent's host; a new boot id proves the old boot's epochs quiet.

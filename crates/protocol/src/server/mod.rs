@@ -196,6 +196,9 @@ impl ServerMachine {
         if std::mem::take(&mut self.sessions_unsettled) {
             self.settle_sessions();
         }
+        if self.state.restoring {
+            self.distrust_targets();
+        }
         self.expire_surveys();
         self.prove_leadership();
         self.touched.extend(self.state.replications.keys().copied());

@@ -2,7 +2,7 @@
 
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, Epochs, HostIdentity, ReplicationId};
+use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId};
 use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, Side, UnprovenEpoch};
 use tanist_model::run::RunState;
 use tanist_model::takeover::{Evidence, ProvenEpoch, Vacancy};
@@ -134,9 +134,10 @@ impl ServerMachine {
         self.prove_everywhere(ProofKind::NewBoot, rebooted);
     }
 
-    /// An operator has confirmed that an agent is dead.
-    pub(super) fn prove_by_operator(&mut self, agent: &AgentName) -> usize {
-        self.prove_everywhere(ProofKind::OperatorConfirmed, |u| u.agent == *agent)
+    /// An operator has confirmed that an agent is dead, but for the processes of it that somebody reaches.
+    pub(super) fn prove_by_operator(&mut self, agent: &AgentName, living: &[Incarnation]) -> usize {
+        let dead = |u: &UnprovenEpoch| u.agent == *agent && !living.contains(&u.incarnation);
+        self.prove_everywhere(ProofKind::OperatorConfirmed, dead)
     }
 
     fn prove_everywhere(&mut self, proof: ProofKind, quiet: impl Fn(&UnprovenEpoch) -> bool) -> usize {

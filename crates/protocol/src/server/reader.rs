@@ -53,7 +53,7 @@ impl ServerMachine {
             // It has just come, or this server has: its first read tells.
             return None;
         }
-        if self.why_ineligible_for(record, &holder.agent, Side::Source).is_none() {
+        if stands && self.why_ineligible_for(record, &holder.agent, Side::Source).is_none() {
             self.supervision_mut(record.id).source_exhausted = false;
             return Some(SourceAccess::Local);
         }

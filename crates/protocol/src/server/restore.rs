@@ -101,24 +101,26 @@ impl ServerMachine {
             return;
         }
         let event = self.event(EventCode::StoreRestoreComplete, "every known agent has shown its epochs; grants go on");
-        let mut changes: Vec<Change> = self.state.replications.values().flat_map(|r| self.distrust_target(r)).collect();
+        let mut changes: Vec<Change> = self.state.replications.values().flat_map(|r| self.begin_anew(r)).collect();
         changes.push(Change::SetRestoring(false));
         changes.push(Change::AppendEvent(event));
         self.commit(Condition::Term, changes, Vec::new());
         self.touched.extend(self.state.replications.keys().copied());
     }
 
-    /// Of what was done since the backup nothing is known. The holder may work on a run that the store has never heard of, the run in
-    /// progress may have been published, the target may be further on than its recovery point. So whoever acts begins anew under
-    /// a new epoch, the run is given up, and only target snapshots, which never change, are believed.
+    /// Of what was done since the backup nothing is known: the run in progress may have been published, the target may be further
+    /// on than its recovery point. The run is given up at once, and only target snapshots, which never change, are believed.
+    pub(super) fn distrust_targets(&mut self) {
+        let distrusted: Vec<(ReplicationRecord, Vec<Change>)> =
+            self.state.replications.values().map(|r| (r.clone(), self.distrust_target(r))).collect();
+        for (record, changes) in distrusted.into_iter().filter(|(_, changes)| !changes.is_empty()) {
+            self.commit_current(&record, changes, Vec::new());
+        }
+    }
+
     fn distrust_target(&self, record: &ReplicationRecord) -> Vec<Change> {
         let mut changes = Vec::new();
-        let margin = if self.mutations.breaks(Mutation::RestoreWithoutRaise) { 0 } else { EPOCH_MARGIN };
-        let Some(epochs) = record.epochs.raised(margin) else {
-            let quarantine = Some("the epoch counter is used up; create the replication anew".to_owned());
-            return vec![Change::PutReplication(Box::new(ReplicationRecord { quarantine, ..record.clone() }))];
-        };
-        let mut next = ReplicationRecord { epochs, holder: None, reader: None, run: None, ..record.clone() };
+        let mut next = ReplicationRecord { run: None, ..record.clone() };
         if let Some(run) = self.state.current_run(record) {
             let reason = "the store was restored: what became of this run since the backup is unknown".to_owned();
             let message = format!("run {} is abandoned: {reason}", run.id);
@@ -134,8 +136,23 @@ impl ServerMachine {
             changes.push(Change::PutRecoveryPoint(Box::new(gone)));
             next.target_dirty.get_or_insert(point.run);
         }
-        changes.push(Change::PutReplication(Box::new(next)));
+        if !changes.is_empty() {
+            changes.push(Change::PutReplication(Box::new(next)));
+        }
         changes
+    }
+
+    /// The holder may work on a run that the store has never heard of: whoever acts next begins under a new epoch.
+    fn begin_anew(&self, record: &ReplicationRecord) -> Option<Change> {
+        let margin = if self.mutations.breaks(Mutation::RestoreWithoutRaise) { 0 } else { EPOCH_MARGIN };
+        let next = match record.epochs.raised(margin) {
+            Some(epochs) => ReplicationRecord { epochs, holder: None, reader: None, ..record.clone() },
+            None => {
+                let quarantine = Some("the epoch counter is used up; create the replication anew".to_owned());
+                ReplicationRecord { quarantine, ..record.clone() }
+            }
+        };
+        Some(Change::PutReplication(Box::new(next)))
     }
 
     /// The agents that a restored store still waits for.

@@ -234,6 +234,8 @@ impl ServerMachine {
         changes.push(Change::PutRun(Box::new(run)));
         changes.push(Change::PutReplication(Box::new(next)));
         self.commit_current(record, changes, reply.into_iter().collect());
+        // The reader's next order is another one than its last.
+        self.supervision_mut(record.id).read_order_sent = None;
     }
 
     /// Another attempt is in force by now: whoever waits for this one to be bound would wait for ever.
@@ -405,7 +407,10 @@ impl ServerMachine {
 fn grown(expected: u64, found: u64) -> String {
     if found > expected {
         let more = count(found - expected, "byte");
-        format!("the source grew by {more}, from {expected} to {found}: the target must grow first")
+        format!(
+            "the source grew by {more}, from {expected} to {found}; the size is fixed at create: delete the replication and create it \
+             anew over a target of at least {found} bytes"
+        )
     } else {
         format!("the source shrank by {}, from {expected} to {found}", count(expected - found, "byte"))
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Incarnation, ReplicationId, RunId};
 use tanist_model::quantity::count;
@@ -176,9 +177,20 @@ impl ServerMachine {
                         self.take_over(&record, s.evidence, s.suspected_at, s.verdicts, None);
                     }
                 }
+                Standing::Gone(_) if record.intent == Intent::Deleting && holder.activated_at.is_none() => {
+                    self.vacate(&record);
+                }
                 Standing::Gone(evidence) => self.replace(&record, evidence),
             },
         }
+    }
+
+    /// The last holder of a replication that is being removed never acted, and leaves nothing to prove.
+    fn vacate(&mut self, record: &ReplicationRecord) {
+        let mut next = ReplicationRecord { holder: None, ..record.clone() };
+        next.unproven.retain(|u| u.epoch != record.epochs.target);
+        self.commit_current(record, vec![Change::PutReplication(Box::new(next))], Vec::new());
+        self.touched.insert(record.id);
     }
 
     fn supervise_vacancy(&mut self, record: &ReplicationRecord) {

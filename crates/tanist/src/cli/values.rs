@@ -21,6 +21,8 @@ pub enum ValueError {
     Moment(String),
     #[error("it must be more than zero")]
     Zero,
+    #[error("'{0}' is longer than 10 years (3650d)")]
+    TooLong(String),
     #[error("'{0}' is not an address: write HOST:PORT, as in 10.0.0.5:7420")]
     HostPort(String),
     #[error("'{0}' is not an absolute path; the server's host resolves it, not this one")]
@@ -46,6 +48,9 @@ impl FromStr for Bandwidth {
     }
 }
 
+/// Ten years: what is longer was mistyped, and reckons past what a time can hold.
+const LONGEST_RPO_SECONDS: u64 = 3650 * 86400;
+
 /// A recovery point objective.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rpo {
@@ -57,6 +62,7 @@ impl FromStr for Rpo {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match span_seconds(text)? {
             0 => Err(ValueError::Zero),
+            seconds if seconds > LONGEST_RPO_SECONDS => Err(ValueError::TooLong(text.to_owned())),
             seconds => Ok(Self { seconds }),
         }
     }
@@ -109,7 +115,11 @@ fn span_seconds(text: &str) -> Result<u64, ValueError> {
         "d" => 86400,
         _ => return Err(bad()),
     };
-    number.parse::<u64>().ok().and_then(|n| n.checked_mul(seconds)).ok_or_else(bad)
+    // More than fits is longer than every limit, and no mistake of form.
+    if number.is_empty() {
+        return Err(bad());
+    }
+    Ok(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(seconds))
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
@@ -159,6 +169,10 @@ mod tests {
         assert_eq!("0MiB/s".parse::<Bandwidth>(), Err(ValueError::Zero));
         assert_eq!("15m".parse(), Ok(Rpo { seconds: 900 }));
         assert_eq!("0s".parse::<Rpo>(), Err(ValueError::Zero));
+        assert_eq!("3650d".parse(), Ok(Rpo { seconds: 315_360_000 }));
+        for long in ["3651d", "99999999999999d", "99999999999999999999999d"] {
+            assert_eq!(long.parse::<Rpo>(), Err(ValueError::TooLong(long.to_owned())));
+        }
         assert_eq!("15".parse::<Rpo>(), Err(ValueError::Span("15".to_owned())));
     }
 

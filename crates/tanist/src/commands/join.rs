@@ -1,6 +1,8 @@
 //! `tanist agent join`: the key is made here and never leaves; what leaves is a signing request, and what comes back is checked
-//! against the hash that the operator copied.
+//! against the hash that the operator copied. The token works once: whatever can fail here fails before it is sent.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +11,7 @@ use tanist_agent::{AgentConfig, StorageConfig, StorageConfigKind};
 use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::time::Timestamp;
 use tanist_wire::certificate::CaHash;
+use tanist_wire::file;
 use tanist_wire::identity::{Identity, PrivateKey};
 use tanist_wire::tls::pinned_client_config;
 use tanist_wire::tls_failure::TlsFailure;
@@ -37,19 +40,22 @@ pub async fn run(args: AgentJoinArgs, session: &Session<'_>) -> Outcome {
     let token: JoinSecret = parse(&args.token)?;
     let ca_hash: CaHash = parse(&args.ca_hash)?;
     check_storage(&args)?;
+    let config = configuration(&args);
     let key = PrivateKey::generate().map_err(|e| local("make a key", e.to_string(), e.hint()))?;
     let csr_pem = key.certificate_request().map_err(|e| local("make a signing request", e.to_string(), e.hint()))?;
     let request = JoinRequest { token, agent: None, csr_pem, wall: wall() };
+    let written = WrittenConfig::new(&config, &folder)?;
     let response = ask_server(&args.server, ca_hash, &request).await?;
     let identity = response
         .into_identity(key, None, ca_hash)
         .map_err(|e| local("accept the server's answer", e.to_string(), e.hint()))?;
-    let report = install(&args, &folder, &identity)?;
-    session.screen.answer(&report, render)?;
+    identity.save(&folder).map_err(|e| local("save the identity", e.to_string(), e.hint()))?;
+    written.keep();
+    session.screen.answer(&report(&args, &config, &folder, &identity), render)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn refuse_occupied(folder: &std::path::Path) -> Result<(), Failure> {
+fn refuse_occupied(folder: &Path) -> Result<(), Failure> {
     if Identity::load(folder).is_err() {
         return Ok(());
     }
@@ -60,7 +66,12 @@ fn refuse_occupied(folder: &std::path::Path) -> Result<(), Failure> {
 }
 
 fn check_storage(args: &AgentJoinArgs) -> Result<(), Failure> {
-    for storage in &args.storage {
+    for (i, storage) in args.storage.iter().enumerate() {
+        if args.storage.iter().take(i).any(|other| other.name == storage.name) {
+            let refusal = Refusal::new(RefusalCode::Invalid, format!("storage system {} is named twice", storage.name))
+                .hint("give each directory a name of its own: --storage NAME=DIRECTORY; the token was not used");
+            return Err(refusal.into());
+        }
         if !storage.directory.is_dir() {
             let refusal =
                 Refusal::new(RefusalCode::Invalid, format!("{} is not a directory", storage.directory.display()))
@@ -133,35 +144,66 @@ fn innermost(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
-fn install(args: &AgentJoinArgs, folder: &std::path::Path, identity: &Identity) -> Result<JoinReport, Failure> {
-    let config = AgentConfig {
-        server: args.server.clone(),
-        listen: args.listen,
-        advertise: None,
-        storage: args
-            .storage
-            .iter()
-            .map(|s| StorageConfig {
-                name: s.name.clone(),
-                kind: StorageConfigKind::Image,
-                directory: absolute(&s.directory),
-            })
-            .collect(),
-    };
-    identity.save(folder).map_err(|e| local("save the identity", e.to_string(), e.hint()))?;
-    config.save(folder).map_err(|e| local("save the configuration", e.to_string(), e.hint()))?;
+fn configuration(args: &AgentJoinArgs) -> AgentConfig {
+    let storage = args.storage.iter().map(|s| StorageConfig {
+        name: s.name.clone(),
+        kind: StorageConfigKind::Image,
+        directory: absolute(&s.directory),
+    });
+    AgentConfig { server: args.server.clone(), listen: args.listen, advertise: None, storage: storage.collect() }
+}
+
+/// The configuration, written before the token is spent; unless it is kept, what was there before is put back.
+struct WrittenConfig {
+    path: PathBuf,
+    before: Option<Vec<u8>>,
+    kept: bool,
+}
+
+impl WrittenConfig {
+    fn new(config: &AgentConfig, folder: &Path) -> Result<Self, Failure> {
+        file::create_private_folder(folder).map_err(|e| local("make the directory", e.to_string(), e.hint()))?;
+        let path = folder.join(AgentConfig::FILE);
+        let before = match std::fs::read(&path) {
+            Ok(content) => Some(content),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(Failure::io(format!("read {}", path.display()), error)),
+        };
+        config.save(folder).map_err(|e| local("save the configuration", e.to_string(), e.hint()))?;
+        Ok(Self { path, before, kept: false })
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for WrittenConfig {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // The failure that led here is the one to tell.
+        let _ = match &self.before {
+            Some(content) => file::replace(&self.path, content, file::Readers::Everyone).is_ok(),
+            None => std::fs::remove_file(&self.path).is_ok(),
+        };
+    }
+}
+
+fn report(args: &AgentJoinArgs, config: &AgentConfig, folder: &Path, identity: &Identity) -> JoinReport {
     let place = if args.place.dir.is_some() { format!(" --dir {}", folder.display()) } else { String::new() };
-    Ok(JoinReport {
+    JoinReport {
         agent: identity.holder().agent().map(ToString::to_string).unwrap_or_default(),
         server: args.server.clone(),
         directory: folder.display().to_string(),
         storage: config.storage.iter().map(|s| s.name.to_string()).collect(),
         next: format!("tanist agent run{place}"),
-    })
+    }
 }
 
 /// The agent may be started from anywhere.
-fn absolute(directory: &std::path::Path) -> std::path::PathBuf {
+fn absolute(directory: &Path) -> PathBuf {
     std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned())
 }
 
@@ -179,4 +221,29 @@ fn render(joined: &JoinReport, style: Style) -> String {
         style.paint(Tone::Strong, "next:"),
         joined.next
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(server: &str) -> AgentConfig {
+        AgentConfig {
+            server: server.to_owned(),
+            listen: "127.0.0.1:7421".parse().unwrap(),
+            advertise: None,
+            storage: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_join_that_fails_leaves_the_configuration_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(WrittenConfig::new(&config("a:1"), folder.path()).unwrap());
+        assert!(!folder.path().join(AgentConfig::FILE).exists());
+
+        WrittenConfig::new(&config("a:1"), folder.path()).unwrap().keep();
+        drop(WrittenConfig::new(&config("b:1"), folder.path()).unwrap());
+        assert_eq!(AgentConfig::load(folder.path()).unwrap(), config("a:1"));
+    }
 }

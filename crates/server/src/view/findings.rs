@@ -2,7 +2,7 @@
 
 use tanist_model::api::Health;
 use tanist_model::id::AgentName;
-use tanist_model::recovery_point::RecoveryPoint;
+use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
 use tanist_model::run::RunState;
 use tanist_protocol::server::eligibility::passed_over_in_words;
@@ -36,18 +36,12 @@ impl Finding {
 /// Everything wrong with a replication; empty if it is well.
 #[must_use]
 pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = [
-        standstill(machine, record),
-        transition(machine, record),
-        reading(machine, record),
-        proof(record),
-        stuck_run(machine, record),
-        lost_data(machine, record),
-        intent(record),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let mut findings: Vec<Finding> =
+        [standstill(machine, record), transition(machine, record), reading(machine, record)]
+            .into_iter()
+            .flatten()
+            .collect();
+    findings.extend(held_up(machine, record));
     if record.intent != Intent::Deleting {
         findings.extend(missed_rpo(machine, record));
         findings.extend(redundancy(machine, record));
@@ -55,6 +49,33 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
     // Stable: the order above stays within one health.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.health));
     findings
+}
+
+/// What keeps runs from their end. It is graver while there is nothing that could be restored: only the end of a run changes that.
+fn held_up(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Finding> {
+    let proof = proof(machine, record);
+    let others = [stuck_run(machine, record), lost_data(machine, record), intent(record)].into_iter().flatten();
+    if record.intent == Intent::Deleting || !nothing_to_restore(machine, record) {
+        return proof.into_iter().chain(others).collect();
+    }
+    // A run that is bound to its snapshot goes on without the proof.
+    let bound = machine.state().current_run(record).is_some_and(|run| run.state != RunState::SnapshotPending);
+    let proof = proof.map(|finding| if bound { finding } else { raised(finding) });
+    proof.into_iter().chain(others.map(raised)).collect()
+}
+
+fn raised(finding: Finding) -> Finding {
+    let summary = format!("{}; NOTHING TO RESTORE NOW, until a run ends", finding.summary);
+    Finding { health: Health::Stopped, summary, ..finding }
+}
+
+/// The target was overwritten, and no snapshot of it keeps the last recovery point. Before the first run nothing was lost.
+fn nothing_to_restore(machine: &ServerMachine, record: &ReplicationRecord) -> bool {
+    match last_point(machine, record).map(|point| &point.place) {
+        Some(RecoveryPointPlace::Snapshot(_)) => false,
+        Some(RecoveryPointPlace::Gone) => true,
+        Some(RecoveryPointPlace::Target) | None => record.target_dirty.is_some(),
+    }
 }
 
 /// No run can go on.
@@ -112,11 +133,14 @@ fn reading(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Findin
 }
 
 /// Tier F3 is in force: only the same snapshot goes on.
-fn proof(record: &ReplicationRecord) -> Option<Finding> {
-    let words = waiting::proof_in_words(record)?;
-    // Look first: to confirm a living agent dead is the one dangerous way out, and the words name it last.
+fn proof(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let words = waiting::proof_in_words(machine, record)?;
+    // Look first: to confirm a living agent dead is the one dangerous way out, and the words name it last. Of an agent that is back
+    // as another process it is known that the one of then is gone.
     let what = if record.intent == Intent::Deleting { "the removal" } else { "the next snapshot" };
-    Some(Finding::degraded(format!("{what} needs {words}"), "tanist agent list"))
+    let back = record.awaited().find(|epoch| waiting::has_come_back(machine, epoch));
+    let next = back.map_or_else(|| "tanist agent list".to_owned(), waiting::confirm);
+    Some(Finding::degraded(format!("{what} needs {words}"), next))
 }
 
 /// The run in progress fails at the storage, and has made no checkpoint since.
@@ -160,15 +184,16 @@ pub fn age_beyond_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Op
 fn missed_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
     let age = age_beyond_rpo(machine, record)?;
     let rpo = record.policy.rpo_seconds?;
-    // With a run in progress this shows how it gets on, and starts none.
-    let wait = if record.run.is_some() { " --wait" } else { "" };
+    // A run that is under way, waits or is paused is not helped by another one.
+    let look = record.run.is_some() || record.intent == Intent::Paused;
+    let verb = if look { "show" } else { "sync" };
     Some(Finding::degraded(
         if last_point(machine, record).is_some() {
             format!("RPO missed: the last recovery point is {age} s old, {rpo} s are allowed")
         } else {
             format!("RPO missed: there has been no recovery point for {age} s, {rpo} s are allowed")
         },
-        format!("tanist replication sync {}{wait}", record.name),
+        format!("tanist replication {verb} {}", record.name),
     ))
 }
 

@@ -36,7 +36,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         run: run::current(machine, record),
         last_run: run::last(machine, record),
         waits_for: waiting::waits_for(machine, record),
-        awaited: waiting::awaited(record),
+        awaited: waiting::awaited(machine, record),
         last_takeover: history::last_takeover(machine, record),
         next: verdict.next,
     }
@@ -54,12 +54,14 @@ fn well(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
     }
     let point = last_point(machine, record);
     let (summary, next) = match (point, record.run) {
+        (Some(point), None) if point.fuzzy => (format!("a fuzzy copy, begun at {}", point.source_time), None),
         (Some(point), None) => (format!("the target equals the source as of {}", point.source_time), None),
         (Some(point), Some(_)) if point.place == RecoveryPointPlace::Gone => {
             ("a run is in progress; until it ends there is no recovery point".to_owned(), None)
         }
         (Some(point), Some(_)) => {
-            (format!("a run is in progress; the last recovery point is of {}", point.source_time), None)
+            let what = if point.fuzzy { "fuzzy copy was begun at" } else { "recovery point is of" };
+            (format!("a run is in progress; the last {what} {}", point.source_time), None)
         }
         (None, Some(_)) => ("the first run is in progress".to_owned(), None),
         (None, None) => {

@@ -17,6 +17,7 @@ use tanist_model::replication::{
 };
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger};
 use tanist_model::state::State;
+use tanist_model::takeover::{Evidence, TakeoverRecord};
 use tanist_model::time::{Monotonic, Now, Timestamp};
 use tanist_protocol::message::{
     AgentMessage, CanaryReport, FenceReport, Heartbeat, Hello, PeerReport, RoleReport, RoleState, RunProgress,
@@ -26,7 +27,7 @@ use tanist_protocol::server::{ConnectionId, Input, ServerMachine};
 use tanist_protocol::timers::Timers;
 
 use super::replication::{replication, verdict};
-use super::{agents, gauges, history, status, storage};
+use super::{agents, gauges, history, status, storage, waiting};
 use crate::core::{Moment, Trouble};
 
 const ID: ReplicationId = ReplicationId(1);
@@ -248,13 +249,107 @@ fn an_epoch_without_proof_names_what_to_do() {
     let mut waiting = record();
     waiting.epochs = Epochs { source: Epoch(1), target: Epoch(1) };
     waiting.unproven.insert(0, unproven(0, "h2"));
-    let machine = machine(state(waiting));
+    let mut machine = machine(state(waiting));
+    let (agent, connection) = (name("h2"), ConnectionId(2));
+    machine.handle(at(10), Input::Disconnected { agent, connection, reason: "reset".into() });
     let view = replication(&machine, &machine.state().replications[&ID]);
     assert_eq!((view.health, view.tier), (Health::Degraded, FencingTier::F3));
     assert_eq!(view.next.as_deref(), Some("tanist agent list"));
     let waits = view.waits_for.unwrap();
     assert!(waits.contains("epoch 0 of agent h2 is not proven quiet; start that host's agent again"), "{waits}");
     assert_eq!(view.awaited.len(), 1);
+}
+
+#[test]
+fn an_agent_that_is_back_as_another_process_is_not_to_be_started_again() {
+    let mut waiting = record();
+    waiting.unproven.insert(0, unproven(0, "h2"));
+    let machine = machine(state(waiting));
+    let view = replication(&machine, &machine.state().replications[&ID]);
+    assert_eq!(view.next.as_deref(), Some("tanist agent confirm-dead h2"));
+    let waits = view.waits_for.unwrap();
+    assert!(waits.contains("agent h2 is back: its process of then is gone"), "{waits}");
+    assert!(waits.ends_with("wait a minute, then: tanist agent confirm-dead h2"), "{waits}");
+}
+
+#[test]
+fn an_epoch_is_waited_for_since_it_was_replaced_and_a_run_was_asked_for() {
+    let since = |run: Option<RunId>| {
+        let mut record = ReplicationRecord { run, ..record() };
+        record.unproven.insert(0, unproven(0, "h2"));
+        let mut state = state(record);
+        let asked = RunRecord { requested_at: at(7).wall, ..self::run(RunState::SnapshotPending) };
+        state.runs.insert((ID, RUN), asked);
+        state.takeovers.insert((ID, 1), takeover(at(4).wall));
+        let machine = machine(state);
+        waiting::awaited(&machine, &machine.state().replications[&ID])[0].since
+    };
+    assert_eq!(since(None), at(4).wall, "not since it was granted, at noon");
+    assert_eq!(since(Some(RUN)), at(7).wall);
+}
+
+/// h1 took over from h2.
+fn takeover(committed_at: Timestamp) -> TakeoverRecord {
+    TakeoverRecord {
+        replication: ID,
+        epochs: Epochs { source: Epoch(1), target: Epoch(1) },
+        evidence: Evidence::Restarted,
+        from: Some(name("h2")),
+        to: name("h1"),
+        suspected_at: committed_at,
+        verdicts: Vec::new(),
+        candidates: Vec::new(),
+        committed_at,
+        granted_at: None,
+        activated_at: None,
+        tier: None,
+        held_kernel_lock: false,
+        proven: Vec::new(),
+        unproven: Vec::new(),
+        run: None,
+        resumed_seq: 0,
+        reported_seq: None,
+        first_durable_write_at: None,
+        copied_again_bytes: None,
+    }
+}
+
+#[test]
+fn a_run_that_is_held_up_stops_a_replication_with_nothing_to_restore() {
+    let health = |intent: Intent, dirty: bool, place: RecoveryPointPlace| {
+        let target_dirty = dirty.then_some(RUN);
+        let mut state = state(ReplicationRecord { intent, run: Some(RUN), target_dirty, ..record() });
+        state.runs.insert((ID, RUN), run(RunState::Copying));
+        state.recovery_points.insert((ID, RunId(4)), RecoveryPoint { place, ..point() });
+        let machine = machine(state);
+        let found = verdict(&machine, &machine.state().replications[&ID]);
+        assert_eq!(found.summary.contains("NOTHING TO RESTORE"), found.health == Health::Stopped, "{}", found.summary);
+        found.health
+    };
+    let kept = || RecoveryPointPlace::Snapshot("s".into());
+    assert_eq!(health(Intent::Paused, true, RecoveryPointPlace::Target), Health::Stopped);
+    assert_eq!(health(Intent::Paused, true, kept()), Health::Degraded);
+    assert_eq!(health(Intent::Paused, false, RecoveryPointPlace::Target), Health::Degraded);
+    assert_eq!(health(Intent::Enabled, true, RecoveryPointPlace::Target), Health::Ok, "it gets on");
+}
+
+#[test]
+fn a_missed_rpo_asks_for_no_second_run() {
+    let mut state = state(ReplicationRecord { policy: rpo(5), run: Some(RUN), ..record() });
+    state.runs.insert((ID, RUN), run(RunState::Copying));
+    let machine = machine(state);
+    let found = verdict(&machine, &machine.state().replications[&ID]);
+    assert!(found.summary.starts_with("RPO missed"), "{}", found.summary);
+    assert_eq!(found.next.as_deref(), Some("tanist replication show db"));
+}
+
+#[test]
+fn a_fuzzy_replica_is_not_said_to_equal_its_source() {
+    let mut state = state(record());
+    state.recovery_points.insert((ID, RunId(4)), RecoveryPoint { fuzzy: true, ..point() });
+    let machine = machine(state);
+    let found = verdict(&machine, &machine.state().replications[&ID]);
+    assert_eq!(found.summary, format!("a fuzzy copy, begun at {NOON}"));
 }
 
 #[test]
@@ -274,7 +369,7 @@ fn what_an_operator_must_know_is_said_with_the_command_to_type() {
         ),
         (
             ReplicationRecord { target_dirty: Some(RUN), ..record() },
-            Health::Degraded,
+            Health::Stopped,
             "equals no recovery point",
             "tanist replication sync db",
         ),

@@ -4,18 +4,27 @@ use tanist_model::api::AwaitedProof;
 use tanist_model::id::AgentName;
 use tanist_model::quantity::inflect;
 use tanist_model::replication::{Intent, ReplicationRecord, Side, UnprovenEpoch};
+use tanist_model::time::Timestamp;
 use tanist_protocol::server::{Phase, ServerMachine, Supervision};
 
 /// The epochs that hold up the next snapshot.
 #[must_use]
-pub fn awaited(record: &ReplicationRecord) -> Vec<AwaitedProof> {
+pub fn awaited(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<AwaitedProof> {
     let proof = |epoch: &UnprovenEpoch| AwaitedProof {
         epoch: epoch.epoch,
         agent: epoch.agent.clone(),
         host: epoch.host.clone(),
-        since: epoch.granted_at,
+        since: waited_for_since(machine, record, epoch),
     };
     record.awaited().map(proof).collect()
+}
+
+/// Since when an epoch is waited for: it was replaced, and somebody wants to go on. It may have been granted long before.
+fn waited_for_since(machine: &ServerMachine, record: &ReplicationRecord, epoch: &UnprovenEpoch) -> Timestamp {
+    let later = (record.id, epoch.epoch.0.saturating_add(1))..=(record.id, u32::MAX);
+    let replaced = machine.state().takeovers.range(later).next().map(|(_, takeover)| takeover.committed_at);
+    let wanted = machine.state().current_run(record).map(|run| run.requested_at);
+    replaced.into_iter().chain(wanted).fold(epoch.granted_at, Timestamp::max)
 }
 
 /// One sentence that goes on after "waits for", with what to do.
@@ -24,15 +33,22 @@ pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<
     if machine.state().restoring {
         return Some(owing(machine));
     }
-    if let Some(words) = proof_in_words(record) {
+    if let Some(words) = proof_in_words(machine, record) {
         return Some(words);
     }
     if lacks_reader(machine, record) {
         return Some("an agent of the source's hierarchy to become able to read it".to_owned());
     }
+    if record.intent == Intent::Paused && record.run.is_some() {
+        return Some(format!("an operator to resume it: tanist replication resume {}", record.name));
+    }
     match (machine.phase(record), record.holder.as_ref()) {
         (Phase::Exhausted, _) => Some("an agent of its hierarchies to become eligible".to_owned()),
         (Phase::Granted, Some(holder)) => Some(format!("agent {} to activate", holder.agent)),
+        (Phase::Suspect, Some(holder)) => {
+            Some(format!("agent {} to answer: it is suspected, and the server cannot reach it", holder.agent))
+        }
+        (Phase::Probing, Some(holder)) => Some(format!("the peers of agent {}, which is suspected", holder.agent)),
         (_, Some(holder)) if machine.session(&holder.agent).is_none() => {
             Some(format!("agent {} to come back after the restart of the server", holder.agent))
         }
@@ -53,17 +69,35 @@ pub fn lacks_reader(machine: &ServerMachine, record: &ReplicationRecord) -> bool
 
 /// Which epochs are not proven quiet, and how they could be.
 #[must_use]
-pub fn proof_in_words(record: &ReplicationRecord) -> Option<String> {
+pub fn proof_in_words(machine: &ServerMachine, record: &ReplicationRecord) -> Option<String> {
     let awaited: Vec<&UnprovenEpoch> = record.awaited().collect();
     let first = awaited.first()?;
     let list: Vec<String> = awaited.iter().map(|u| format!("epoch {} of agent {}", u.epoch, u.agent)).collect();
     let one_agent = awaited.iter().all(|epoch| epoch.agent == first.agent);
-    let (verb, hosts) = (if list.len() == 1 { "is" } else { "are" }, if one_agent { "that host" } else { "each host" });
-    Some(format!(
-        "proof: {} {verb} not proven quiet; start {hosts}'s agent again, or if the host is dead: {}",
-        list.join(", "),
-        confirm(first)
-    ))
+    let verb = if list.len() == 1 { "is" } else { "are" };
+    let hosts = if one_agent { "that host" } else { "each host" };
+    let advice = match awaited.iter().find(|epoch| has_come_back(machine, epoch)) {
+        Some(back) => advice_when_back(back),
+        None => format!("start {hosts}'s agent again, or if the host is dead: {}", confirm(first)),
+    };
+    Some(format!("proof: {} {verb} not proven quiet; {advice}", list.join(", ")))
+}
+
+/// For an agent that is there again: to start it once more proves nothing.
+fn advice_when_back(epoch: &UnprovenEpoch) -> String {
+    format!(
+        "agent {} is back: its process of then is gone, but nothing proves that its last writes have landed; if its host was not \
+         restarted since, wait a minute, then: {}",
+        epoch.agent,
+        confirm(epoch)
+    )
+}
+
+/// The agent is connected, as another process than the one that held the epoch.
+#[must_use]
+pub fn has_come_back(machine: &ServerMachine, epoch: &UnprovenEpoch) -> bool {
+    let session = machine.session(&epoch.agent).filter(|session| session.is_connected());
+    session.is_some_and(|session| session.incarnation != epoch.incarnation)
 }
 
 /// The command that proves an epoch quiet by an operator's word.

@@ -145,6 +145,7 @@ async fn hierarchy(client: &Client, args: HierarchyArgs, session: &Session<'_>) 
 
 async fn sync_and_wait(client: &Client, name: &ReplicationName, session: &Session<'_>) -> Outcome {
     let awaited = start(client, name).await?;
+    session.screen.note(&format!("run of {name}; if this is interrupted, it goes on: tanist replication show {name}"));
     finish(client, &awaited, session).await
 }
 
@@ -183,10 +184,8 @@ async fn tell_published(client: &Client, awaited: &Awaited, session: &Session<'_
 
 /// The answer to the command that started the run, now that it is carried out.
 pub fn published(awaited: &Awaited) -> Done {
-    let message = format!(
-        "run {} of {} is published: the target equals the source as of its snapshot",
-        awaited.run, awaited.name
-    );
+    let message =
+        format!("run {} of {} is published: the target holds what it read of the source", awaited.run, awaited.name);
     Done { message, next: None, ..awaited.done.clone() }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tanist_model::api::{Done, EventPage, Refusal, RefusalCode, ReplicationView, RunView};
+use tanist_model::api::{Done, EventPage, Health, Refusal, RefusalCode, ReplicationView, RunView};
 use tanist_model::event::EventCode;
 use tanist_model::id::{EventSeq, ReplicationName, RunId};
 use tanist_model::run::RunState;
@@ -60,10 +60,9 @@ pub async fn wait(client: &Client, awaited: &Awaited, screen: &Screen) -> Result
     let mut progress = Progress::new(screen);
     let mut outage = Outage::default();
     let mut lost = 0;
-    // What the run last failed at: told once, not with every look.
-    let mut trouble = None;
+    let mut told = Told::default();
     while lost < LOOKS_FOR_A_LOST_RUN {
-        match look(client, awaited, &mut progress, &mut trouble).await {
+        match look(client, awaited, &mut progress, &mut told).await {
             Ok(seen) => {
                 outage.ended(|text| progress.say(text));
                 if let Some(ending) = seen {
@@ -118,7 +117,7 @@ async fn look(
     client: &Client,
     awaited: &Awaited,
     progress: &mut Progress,
-    trouble: &mut Option<String>,
+    told: &mut Told,
 ) -> Result<Option<Ending>, Lost> {
     let view = match client.replication(&awaited.name).await {
         Err(error) if error.is_not_found() => return ending_in_log(client, awaited).await.map(Some),
@@ -127,15 +126,45 @@ async fn look(
     match sight(&view, awaited.run) {
         Sight::Going(run) => {
             progress.show(run);
-            if let Some(why) = run.failure.as_ref().filter(|why| trouble.as_ref() != Some(why)) {
-                progress.say(&format!("it does not get on, and is tried again: {why}"));
-            }
-            trouble.clone_from(&run.failure);
+            told.news(&view, run).iter().for_each(|line| progress.say(line));
         }
         Sight::Ended(ending) => return Ok(Some(ending)),
         Sight::Gone => return ending_in_log(client, awaited).await.map(Some),
     }
     Ok(None)
+}
+
+/// What was told of the run last: each thing once, not with every look.
+#[derive(Debug, Default)]
+struct Told {
+    failure: Option<String>,
+    held_up_by: Option<String>,
+}
+
+impl Told {
+    /// What the run failed at and what it waits for, as far as that is another thing than before.
+    fn news(&mut self, view: &ReplicationView, run: &RunView) -> Vec<String> {
+        let failed = changed(&mut self.failure, run.failure.clone());
+        let held_up = changed(&mut self.held_up_by, held_up_by(view));
+        let failed = failed.map(|why| format!("it does not get on, and is tried again: {why}"));
+        failed.into_iter().chain(held_up).collect()
+    }
+}
+
+fn changed(known: &mut Option<String>, now: Option<String>) -> Option<String> {
+    if *known == now {
+        return None;
+    }
+    known.clone_from(&now);
+    now
+}
+
+/// As `replication show` has it: what is waited for, or else what stops the run, and the command to type.
+fn held_up_by(view: &ReplicationView) -> Option<String> {
+    let stopped = || (view.health == Health::Stopped).then(|| view.summary.clone());
+    let what = view.waits_for.as_ref().map(|what| format!("it waits for {what}")).or_else(stopped)?;
+    let next = view.next.as_ref().filter(|next| !what.contains(next.as_str()));
+    Some(next.map_or_else(|| what.clone(), |next| format!("{what}\n  next: {next}")))
 }
 
 fn sight(view: &ReplicationView, run: RunId) -> Sight<'_> {
@@ -216,6 +245,28 @@ mod tests {
         view.last_run = view.run.take().map(|run| RunView { state: RunState::Published, ..run });
         assert_eq!(sight(&view, run.id), Sight::Ended(Ending::Published));
         assert_eq!(sight(&view, RunId(77)), Sight::Gone);
+    }
+
+    #[test]
+    fn what_holds_a_run_up_is_told_once_with_the_command_to_type() {
+        let mut view = samples::replication();
+        view.waits_for = None;
+        view.health = Health::Degraded;
+        let run = view.run.clone().unwrap();
+        let mut told = Told::default();
+        assert_eq!(told.news(&view, &run), Vec::<String>::new());
+
+        view.waits_for = Some("agent h1 to answer".to_owned());
+        view.next = Some("tanist replication why db".to_owned());
+        let expected = "it waits for agent h1 to answer\n  next: tanist replication why db";
+        assert_eq!(told.news(&view, &run), [expected]);
+        assert_eq!(told.news(&view, &run), Vec::<String>::new());
+
+        view.waits_for = None;
+        view.health = Health::Stopped;
+        view.summary = "no agent is eligible".to_owned();
+        view.next = None;
+        assert_eq!(told.news(&view, &run), ["no agent is eligible"]);
     }
 
     #[test]

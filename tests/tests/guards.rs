@@ -167,7 +167,7 @@ fn a_sealed_source_that_changes_during_a_run_stops_it() {
     assert_eq!(ended.state, RunState::Abandoned, "{ended:?}");
     place.cluster.wait_event(EventCode::SourceChanged, since, RUN_LIMIT);
     let (exit, status) = place.cluster.status();
-    assert_eq!((exit, status.degraded), (1, 1), "{status:?}");
+    assert_eq!((exit, status.stopped), (2, 1), "nothing can be restored now: {status:?}");
     // A run over a source that is left alone makes good what the broken one left behind.
     scene.run(&place.cluster);
     wait::until("all is well again", RUN_LIMIT, || (place.cluster.status().0 == 0).then_some(()));

@@ -246,7 +246,7 @@ impl ReaderEngine {
         let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
         sending.rate = if sending.rate == 0 { rate } else { sending.rate / 2 + rate / 2 };
         let limit = now.limiting_stage(&sending.last_progress.1).map_or_else(String::new, |stage| stage.to_string());
-        sending.last_progress = (Instant::now(), now.clone());
+        sending.last_progress = (Instant::now(), now);
         let progress = RunProgress { passed_bytes: now.durable_seq, rate_bytes_per_second: sending.rate, limit };
         let run = sending.run;
         self.report(ReaderEvent::Progress { run, progress });

@@ -248,7 +248,7 @@ pub enum Health {
     Ok,
     /// It works or could, but less well than the operator wants: look at `waits_for` and `next`.
     Degraded,
-    /// No run can go on.
+    /// No run can go on, or nothing can be restored and nothing is being done about it.
     Stopped,
 }
 

@@ -33,6 +33,16 @@ pub fn run(seed: u64, broken: Option<Mutation>, verbose: bool) -> Report {
     World::new(seed, broken, verbose, |scenario| scenario).run()
 }
 
+/// Runs one seed of a broken rule in the worlds in which that rule matters.
+#[must_use]
+pub fn run_where_it_matters(
+    seed: u64,
+    broken: Mutation,
+    shape: impl FnOnce(scenario::Scenario) -> scenario::Scenario,
+) -> Report {
+    World::new(seed, Some(broken), false, shape).run()
+}
+
 /// Runs one seed without faults.
 #[must_use]
 pub fn run_calm(seed: u64, verbose: bool) -> Report {

@@ -5,12 +5,16 @@
 //! second lock on the same door.
 
 use tanist_protocol::mutation::Mutation;
-use tanist_sim::run;
+use tanist_sim::{Report, run, run_where_it_matters};
 
 /// Searches seeds until the broken rule is noticed by a property that this rule serves.
 fn caught(mutation: Mutation, limit: u64, properties: &[&str]) {
+    caught_by(mutation, limit, properties, |seed| run(seed, Some(mutation), false));
+}
+
+fn caught_by(mutation: Mutation, limit: u64, properties: &[&str], run: impl Fn(u64) -> Report) {
     for seed in 0..limit {
-        let Some(violation) = run(seed, Some(mutation), false).violation else { continue };
+        let Some(violation) = run(seed).violation else { continue };
         if properties.iter().any(|p| violation.starts_with(p)) {
             println!("{mutation:?} is caught after {} seeds: {violation}", seed + 1);
             return;
@@ -31,7 +35,6 @@ controls! {
     an_activation_works_without_a_grant: ActivateWithoutGrant within 200 by "S7";
     proof_of_one_clears_all: ProofClearsAll within 5000 by "S1";
     drained_is_not_final: DrainedNotFinal within 2000 by "S1";
-    a_lock_on_another_file_is_proof: LockOnAnotherFile within 5000 by "S1";
     the_boot_id_is_ignored: BootIdIgnored within 5000 by "S1";
     a_snapshot_is_used_before_it_is_bound: SnapshotUsedUnbound within 20 by "S1";
     a_checkpoint_comes_before_its_flush: CheckpointBeforeFlush within 20 by "S5";
@@ -44,4 +47,18 @@ controls! {
     a_restore_raises_no_epochs: RestoreWithoutRaise within 2000 by "S2";
     a_frame_of_an_old_run_is_admitted: GateAdmitsOldStream within 2000 by "S1";
     a_failed_flush_is_retried: FailedFlushRetried within 1000 by "S5" | "S4";
+}
+
+/// Only where a storage locks a file beside the volume, and processes of one boot follow each other, can that lock be taken for the
+/// volume's.
+#[test]
+fn a_lock_on_another_file_is_proof() {
+    let mutation = Mutation::LockOnAnotherFile;
+    caught_by(mutation, 5000, &["S1"], |seed| {
+        run_where_it_matters(seed, mutation, |mut scenario| {
+            (scenario.lock_beside, scenario.kernel_lock) = (true, true);
+            scenario.hosts.fill(0);
+            scenario
+        })
+    });
 }

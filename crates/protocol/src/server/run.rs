@@ -133,17 +133,17 @@ impl ServerMachine {
                     self.bind(&record, run, snapshot, kept);
                 }
             }
-            AgentMessage::ReadFailed { replication, epochs, run, kind, reason } => {
-                if self.is_reader(agent, replication, epochs)
-                    && let Some((record, run)) = self.work_read(replication, run)
-                {
+            AgentMessage::ReadFailed { replication, epochs, run, kind, reason }
+                if self.is_reader(agent, replication, epochs) =>
+            {
+                if let Some((record, run)) = self.work_read(replication, run) {
                     self.read_failed(agent, &record, run, kind, reason);
                 }
             }
             AgentMessage::ReadEnded { replication, epochs } => self.note_read_ended(agent, replication, epochs),
             AgentMessage::Kept { replication, epochs, run, uid } => {
-                if self.current_work(agent, replication, epochs, run).is_some() {
-                    self.supervision_mut(replication).kept = Some((run, uid));
+                if let Some((_, run)) = self.current_work(agent, replication, epochs, run) {
+                    self.supervision_mut(replication).kept = Some((run.id, uid));
                 }
             }
             AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept } => {

@@ -39,6 +39,7 @@ demo: program ## see two takeovers at work on this machine, in about a minute
 test: everything ## run every test
 	@if cargo nextest --version >/dev/null 2>&1; then
 	    cargo nextest run --workspace --no-fail-fast
+	    cargo test --workspace --doc
 	else
 	    cargo test --workspace --no-fail-fast
 	fi

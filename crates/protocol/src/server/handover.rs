@@ -115,11 +115,10 @@ impl ServerMachine {
     pub(super) fn release_of(&self, record: &ReplicationRecord) -> Release {
         let runs = self.state.runs.values().filter(|r| r.replication == record.id);
         let mut release = Release::default();
-        for run in runs {
+        // Of a sealed or live source nothing is made, whatever was attempted.
+        for run in runs.filter(|_| record.policy.source_mode == SourceMode::Snapshot) {
             release.source_snapshots.extend(run.dead_attempts.iter().copied());
-            let made = run.state == RunState::SnapshotPending
-                || run.snapshot.as_ref().is_some_and(|s| s.mode == SourceMode::Snapshot);
-            if made {
+            if run.state == RunState::SnapshotPending || run.snapshot.is_some() {
                 release.source_snapshots.push(run.attempt);
             }
         }

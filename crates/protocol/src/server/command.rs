@@ -251,8 +251,10 @@ impl ServerMachine {
 
     /// How long a healthy agent may be silent, at the pace that its roles give it.
     fn longest_pause(&self, agent: &AgentName, session: &super::Session) -> std::time::Duration {
-        let acts = session.roles.values().any(|role| role.state == RoleState::Active);
-        let stands_by = self.state.replications.values().any(|r| r.target.hierarchy.contains(agent));
+        let mut roles = session.roles.values().chain(session.readings.values());
+        let acts = roles.any(|role| role.state == RoleState::Active);
+        let stands = |r: &ReplicationRecord| r.target.hierarchy.contains(agent) || r.source.hierarchy.contains(agent);
+        let stands_by = self.state.replications.values().any(stands);
         if acts { self.timers.suspicion() * 2 } else { self.timers.fresh_beat(stands_by) }
     }
 

@@ -309,11 +309,12 @@ impl ServerMachine {
             Evidence::ConnectionEnded { reason } => format!("its connection ended: {reason}"),
             other => format!("{other:?}"),
         };
-        let (code, role) = match side {
-            Side::Target => (EventCode::AgentSuspected, "acting agent"),
-            Side::Source => (EventCode::ReaderSuspected, "agent reading the source,"),
+        let code = match side {
+            Side::Target => EventCode::AgentSuspected,
+            Side::Source => EventCode::ReaderSuspected,
         };
-        let message = format!("{role} {agent} is suspected: {silence}; {} asked", count(asked.len() as u64, "peer"));
+        let message =
+            format!("{} {agent} is suspected: {silence}; {} asked", role_of(side), count(asked.len() as u64, "peer"));
         let event = self.event_of(record, Some(agent), code, message);
         let suspicion = Suspicion {
             evidence,
@@ -332,7 +333,7 @@ impl ServerMachine {
     /// A peer reaches the acting agent and the server does not: it goes on acting, and the probe is repeated.
     fn hold_for_partition(&mut self, record: &ReplicationRecord, side: Side, agent: &AgentName, suspicion: &Suspicion) {
         if !suspicion.partition_noted {
-            let message = format!("a peer reaches acting agent {agent}, the server does not; no takeover");
+            let message = format!("a peer reaches {} {agent}, the server does not; no takeover", role_of(side));
             let event = self.event_of(record, Some(agent), EventCode::PartitionSuspected, message);
             self.commit_current(record, vec![event], Vec::new());
         }
@@ -367,5 +368,12 @@ impl ServerMachine {
         } else {
             self.drive_run(record, holder);
         }
+    }
+}
+
+fn role_of(side: Side) -> &'static str {
+    match side {
+        Side::Target => "acting agent",
+        Side::Source => "agent reading the source,",
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tanist_datapath::gate::OpenRun;
-use tanist_model::id::{ReplicationId, RunId, SnapshotId};
+use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
 use tanist_protocol::agent::{EngineCommand, EngineEvent, EngineSource, Input, Phase, Work};
@@ -256,32 +256,10 @@ impl World {
         self.report(agent, key, EngineEvent::SnapshotMade { run, snapshot, kept });
     }
 
-    pub fn make_snapshot(&mut self, volume: usize, attempt: SnapshotId, mode: SourceMode) -> BoundSnapshot {
-        let source = &mut self.disks.sources[volume];
-        let uid = match mode {
-            SourceMode::Snapshot => {
-                let contents = source.blocks.clone();
-                let made = source.snapshots.entry(attempt).or_insert((format!("snapshot-{attempt}"), contents));
-                made.0.clone()
-            }
-            SourceMode::Sealed => format!("sealed-{}-{attempt}", source.stamp),
-            SourceMode::Live => format!("live-{attempt}"),
-        };
-        let size_bytes = source.blocks.len() as u64 * BLOCK_BYTES;
-        BoundSnapshot { id: attempt, uid, mode, size_bytes }
-    }
-
     fn keep(&mut self, agent: usize, key: EngineKey, run: RunId, keep: Option<SnapshotId>) {
         let Some(volume) = self.engine_mut(agent, key).map(|e| e.volume) else { return };
         let uid = keep.filter(|_| self.scenario.target_snapshots).map(|id| self.keep_target(volume, id));
         self.report(agent, key, EngineEvent::Kept { run, uid });
-    }
-
-    fn keep_target(&mut self, volume: usize, id: SnapshotId) -> String {
-        let target = &mut self.disks.targets[volume];
-        let contents = target.current();
-        target.snapshots.entry(id).or_insert(contents);
-        id.to_string()
     }
 
     fn start_copy(
@@ -451,22 +429,6 @@ impl World {
         self.after(agent, key, job.id, wait, EngineEventKind::Pump);
     }
 
-    pub fn read_source(&self, volume: usize, snapshot: &BoundSnapshot, block: usize) -> Result<u64, RunFailureKind> {
-        let source = &self.disks.sources[volume];
-        match snapshot.mode {
-            SourceMode::Snapshot => match source.snapshots.get(&snapshot.id) {
-                Some((uid, contents)) if *uid == snapshot.uid => Ok(contents[block]),
-                _ => Err(RunFailureKind::SnapshotGone),
-            },
-            // The stamp is looked at after the read: what was read is of the sealed state.
-            SourceMode::Sealed if snapshot.uid.starts_with(&format!("sealed-{}-", source.stamp)) => {
-                Ok(source.blocks[block])
-            }
-            SourceMode::Sealed => Err(RunFailureKind::SourceChanged),
-            SourceMode::Live => Ok(source.blocks[block]),
-        }
-    }
-
     pub fn write_lands(&mut self, id: WriteId) {
         if self.disks.writes.get(&id).is_none_or(|w| w.held) {
             return;
@@ -557,13 +519,6 @@ impl World {
             self.disks.targets[engine.volume].snapshots.remove(&id);
         }
         self.report(agent, key, EngineEvent::Closed);
-    }
-
-    pub fn remove_source_snapshots(&mut self, replication: ReplicationId, snapshots: &[SnapshotId]) {
-        self.checker.snapshots_released(replication, snapshots);
-        for source in &mut self.disks.sources {
-            source.snapshots.retain(|id, _| !snapshots.contains(id));
-        }
     }
 
     /// What the kernel held back for a stopped process goes its way.

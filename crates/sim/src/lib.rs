@@ -20,6 +20,7 @@ mod reader;
 pub mod rng;
 pub mod scenario;
 pub mod server_shell;
+mod snapshots;
 pub mod trace;
 pub mod world;
 

@@ -1,0 +1,56 @@
+//! Snapshots as engines make, read and remove them: the source's for a run, the target's to keep a recovery point.
+
+use tanist_model::id::{ReplicationId, SnapshotId};
+use tanist_model::policy::SourceMode;
+use tanist_model::run::BoundSnapshot;
+use tanist_protocol::message::RunFailureKind;
+
+use crate::scenario::BLOCK_BYTES;
+use crate::world::World;
+
+impl World {
+    pub fn make_snapshot(&mut self, volume: usize, attempt: SnapshotId, mode: SourceMode) -> BoundSnapshot {
+        let source = &mut self.disks.sources[volume];
+        let uid = match mode {
+            SourceMode::Snapshot => {
+                let contents = source.blocks.clone();
+                let made = source.snapshots.entry(attempt).or_insert((format!("snapshot-{attempt}"), contents));
+                made.0.clone()
+            }
+            SourceMode::Sealed => format!("sealed-{}-{attempt}", source.stamp),
+            SourceMode::Live => format!("live-{attempt}"),
+        };
+        let size_bytes = source.blocks.len() as u64 * BLOCK_BYTES;
+        BoundSnapshot { id: attempt, uid, mode, size_bytes }
+    }
+
+    pub fn keep_target(&mut self, volume: usize, id: SnapshotId) -> String {
+        let target = &mut self.disks.targets[volume];
+        let contents = target.current();
+        target.snapshots.entry(id).or_insert(contents);
+        id.to_string()
+    }
+
+    pub fn read_source(&self, volume: usize, snapshot: &BoundSnapshot, block: usize) -> Result<u64, RunFailureKind> {
+        let source = &self.disks.sources[volume];
+        match snapshot.mode {
+            SourceMode::Snapshot => match source.snapshots.get(&snapshot.id) {
+                Some((uid, contents)) if *uid == snapshot.uid => Ok(contents[block]),
+                _ => Err(RunFailureKind::SnapshotGone),
+            },
+            // The stamp is looked at after the read: what was read is of the sealed state.
+            SourceMode::Sealed if snapshot.uid.starts_with(&format!("sealed-{}-", source.stamp)) => {
+                Ok(source.blocks[block])
+            }
+            SourceMode::Sealed => Err(RunFailureKind::SourceChanged),
+            SourceMode::Live => Ok(source.blocks[block]),
+        }
+    }
+
+    pub fn remove_source_snapshots(&mut self, replication: ReplicationId, snapshots: &[SnapshotId]) {
+        self.checker.snapshots_released(replication, snapshots);
+        for source in &mut self.disks.sources {
+            source.snapshots.retain(|id, _| !snapshots.contains(id));
+        }
+    }
+}

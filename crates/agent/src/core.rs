@@ -236,7 +236,7 @@ impl Core {
         let Some(engine) = self.engines.get(&(replication, epochs)) else { return };
         if let EngineCommand::Copy { run, snapshot, source: EngineSource::Stream { stream, reader }, .. } = &command {
             let (run, stream, size_bytes) = (*run, *stream, snapshot.size_bytes);
-            let expected = Expected { run, stream, size_bytes, reader: reader.0.clone(), engine: engine.inlet() };
+            let expected = Expected { run, stream, size_bytes, reader: reader.clone(), engine: engine.inlet() };
             // Before the server can hear that we wait.
             self.outlets.desk.expect(replication, expected);
         }

@@ -350,18 +350,7 @@ pub enum SourceAccess {
     /// It reads the source itself: the direct form.
     Local,
     /// A reader sends them: the networked form.
-    Remote { reader: AgentName, incarnation: Incarnation, epochs: Epochs },
-}
-
-impl SourceAccess {
-    /// The process that sends, in the networked form.
-    #[must_use]
-    pub fn reader(self) -> Option<(AgentName, Incarnation)> {
-        match self {
-            Self::Local => None,
-            Self::Remote { reader, incarnation, .. } => Some((reader, incarnation)),
-        }
-    }
+    Remote { reader: AgentName, epochs: Epochs },
 }
 
 /// What a reader needs to know of a replication. It has no grant of its own: what it sends is admitted at the gate.

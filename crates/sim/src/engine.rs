@@ -7,7 +7,7 @@ use tanist_datapath::gate::OpenRun;
 use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
-use tanist_protocol::agent::{EngineCommand, EngineEvent, EngineSource, Input, Phase, Work};
+use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
 use tanist_protocol::message::{FenceReport, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
@@ -126,11 +126,7 @@ impl World {
                 self.after(agent, key, generation, wait, EngineEventKind::Prepared { run, attempt, mode, keep });
             }
             EngineCommand::Copy { run, snapshot, from, committed, source } => {
-                let stream = match source {
-                    EngineSource::Local => None,
-                    EngineSource::Stream { stream, .. } => Some(stream),
-                };
-                self.start_copy(agent, key, run, snapshot, (from, committed), stream);
+                self.start_copy(agent, key, run, snapshot, (from, committed), source.stream());
             }
             EngineCommand::Keep { run, keep } => self.keep(agent, key, run, keep),
             EngineCommand::Committed { run, seq } => {

@@ -1,6 +1,6 @@
 //! What the agent's machine asks of the block engine, and what the engine answers. One engine a replication and epochs.
 
-use tanist_model::id::{AgentName, Incarnation, RunId, SnapshotId};
+use tanist_model::id::{AgentName, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::time::Timestamp;
@@ -38,7 +38,18 @@ pub enum EngineSource {
     /// The volume itself.
     Local,
     /// What this process sends, admitted only with exactly this key.
-    Stream { stream: StreamKey, reader: (AgentName, Incarnation) },
+    Stream { stream: StreamKey, reader: AgentName },
+}
+
+impl EngineSource {
+    /// The stream that is waited for, in the networked form.
+    #[must_use]
+    pub fn stream(&self) -> Option<StreamKey> {
+        match self {
+            Self::Local => None,
+            Self::Stream { stream, .. } => Some(*stream),
+        }
+    }
 }
 
 /// A command to the engine of a reader. One engine a replication and source epoch; it begins with its first command.

@@ -57,11 +57,11 @@ impl AgentMachine {
             RunOrder::Copy { run, snapshot, from, committed, source } => {
                 let waits = matches!(work, Work::AwaitBound { run: waiting, .. } | Work::Keeping { run: waiting } if *waiting == run);
                 if idle || waits {
-                    let stream = self.stream_from(&source, from.seq);
-                    self.begin_copy(stamp, Work::Copying { run, stream, unacknowledged: None, sent: now });
-                    let source = stream
-                        .zip(source.reader())
-                        .map_or(EngineSource::Local, |(stream, reader)| EngineSource::Stream { stream, reader });
+                    let source = self.open_source(source, from.seq);
+                    self.begin_copy(
+                        stamp,
+                        Work::Copying { run, stream: source.stream(), unacknowledged: None, sent: now },
+                    );
                     self.engine(id, epochs, EngineCommand::Copy { run, snapshot, from, committed, source });
                 }
             }
@@ -77,11 +77,12 @@ impl AgentMachine {
     }
 
     /// Each opening has a generation of its own: frames of an earlier one are not admitted.
-    fn stream_from(&mut self, source: &SourceAccess, from: u64) -> Option<StreamKey> {
+    fn open_source(&mut self, source: SourceAccess, from: u64) -> EngineSource {
         match source {
-            SourceAccess::Local => None,
-            SourceAccess::Remote { epochs, .. } => {
-                Some(StreamKey { epochs: *epochs, generation: self.ids.generation(), from })
+            SourceAccess::Local => EngineSource::Local,
+            SourceAccess::Remote { reader, epochs } => {
+                let stream = StreamKey { epochs, generation: self.ids.generation(), from };
+                EngineSource::Stream { stream, reader }
             }
         }
     }

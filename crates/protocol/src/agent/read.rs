@@ -3,7 +3,7 @@
 //! A reader writes nothing but snapshots under ids of their own, so it asks for no grant and leaves nothing to prove: orders under a
 //! higher source epoch, or with a higher number, replace what it does, and what it sends is admitted by the holder's gate.
 
-use tanist_model::id::{Epochs, ReplicationId, RunId, VolumeAddress};
+use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId, VolumeAddress};
 use tanist_model::replication::Side;
 use tanist_model::run::BoundSnapshot;
 use tanist_model::time::Monotonic;
@@ -31,7 +31,7 @@ pub enum ReadWork {
         run: RunId,
         stream: StreamKey,
     },
-    /// Told to end. `said`: everything is closed, and the server has been told.
+    /// Told to end; gone once everything is closed.
     Ending,
 }
 
@@ -144,7 +144,7 @@ impl AgentMachine {
         id: ReplicationId,
         epochs: Epochs,
         assignment: Box<ReadAssignment>,
-        snapshots: Vec<tanist_model::id::SnapshotId>,
+        snapshots: Vec<SnapshotId>,
     ) {
         if !snapshots.is_empty() {
             self.reader(id, epochs, ReaderCommand::Release { assignment, snapshots });

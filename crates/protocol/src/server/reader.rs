@@ -90,29 +90,37 @@ impl ServerMachine {
         next.epochs = Epochs { source, ..record.epochs };
         next.reader =
             (agent != holder.agent).then(|| Reader { agent: agent.clone(), incarnation, granted_at: self.now.wall });
-        let took = self.now.wall.since(since).as_millis();
         let message = match &from {
             None => format!("agent {agent} reads the source for {} under epoch {}", holder.agent, next.epochs),
             Some(from) => format!(
-                "agent {agent} reads the source in place of {from} under epoch {} after {took} ms: {}",
+                "agent {agent} reads the source in place of {from} under epoch {} after {} ms: {}",
                 next.epochs,
+                self.now.wall.since(since).as_millis(),
                 evidence.in_words()
             ),
         };
         let mut changes = vec![self.event_of(record, Some(&agent), EventCode::ReaderGranted, message)];
         changes.extend(from.and_then(|from| self.penalty(&from, evidence)));
-        if let Some(run) = self.state.current_run(record).filter(|r| r.state == RunState::SnapshotPending) {
-            let mut run = run.clone();
-            self.renew_attempt(&mut run);
-            changes.push(Change::PutRun(Box::new(run)));
-        }
+        changes.extend(self.attempt_anew(record));
         changes.push(Change::PutReplication(Box::new(next)));
         self.commit_current(record, changes, Vec::new());
-        let supervision = self.supervision_mut(record.id);
+        self.forget_reader_orders(record.id);
+    }
+
+    /// An attempt at a snapshot belongs to whoever makes it.
+    fn attempt_anew(&mut self, record: &ReplicationRecord) -> Option<Change> {
+        let mut run = self.state.current_run(record).filter(|r| r.state == RunState::SnapshotPending)?.clone();
+        self.renew_attempt(&mut run);
+        Some(Change::PutRun(Box::new(run)))
+    }
+
+    /// What was said to and of the reader before is over; the next orders go out at once.
+    fn forget_reader_orders(&mut self, id: ReplicationId) {
+        let supervision = self.supervision_mut(id);
         supervision.suspicions.remove(&Side::Source);
         (supervision.order_sent, supervision.read_order_sent, supervision.run_retry_at) = (None, None, None);
         supervision.source_exhausted = false;
-        self.touched.insert(record.id);
+        self.touched.insert(id);
     }
 
     fn note_source_exhausted(&mut self, record: &ReplicationRecord, candidates: &[Candidate]) {
@@ -293,5 +301,5 @@ impl ServerMachine {
 }
 
 fn remote(record: &ReplicationRecord, reader: &Reader) -> SourceAccess {
-    SourceAccess::Remote { reader: reader.agent.clone(), incarnation: reader.incarnation, epochs: record.epochs }
+    SourceAccess::Remote { reader: reader.agent.clone(), epochs: record.epochs }
 }

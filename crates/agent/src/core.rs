@@ -234,8 +234,8 @@ impl Core {
             }
         }
         let Some(engine) = self.engines.get(&(replication, epochs)) else { return };
-        if let EngineCommand::Copy { run, snapshot, source: EngineSource::Stream { stream, reader }, .. } = &command {
-            let (run, stream, size_bytes) = (*run, *stream, snapshot.size_bytes);
+        if let EngineCommand::Copy { copy, source: EngineSource::Stream { stream, reader } } = &command {
+            let (run, stream, size_bytes) = (copy.run, *stream, copy.snapshot.size_bytes);
             let expected = Expected { run, stream, size_bytes, reader: reader.clone(), engine: engine.inlet() };
             // Before the server can hear that we wait.
             self.outlets.desk.expect(replication, expected);

@@ -100,6 +100,16 @@ pub struct SetHierarchy {
     pub agents: Vec<AgentName>,
 }
 
+/// `PUT /replications/{name}/policy`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SetPolicy {
+    pub policy: Policy,
+    /// What the policy was when the change was thought of. Is it another one by now, the change is refused.
+    #[serde(default)]
+    pub expected: Option<Policy>,
+}
+
 /// `POST /replications/{name}/handover`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -288,6 +298,9 @@ pub struct ReplicationView {
     #[serde(default)]
     pub rpo_missed: bool,
     pub last_recovery_point: Option<RecoveryPointView>,
+    /// When the next run is made by itself, if one is.
+    #[serde(default)]
+    pub next_run_at: Option<Timestamp>,
     /// Whether the target equals a recovery point now.
     pub target_dirty: bool,
     pub run: Option<RunView>,

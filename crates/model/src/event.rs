@@ -74,6 +74,7 @@ event_codes! {
     ReplicationResumed "T304" Info "a replication was resumed";
     HierarchyChanged "T305" Info "a hierarchy was changed";
     DeleteWaitsForProof "T306" Warning "a removal waits for proof of quiet";
+    PolicyChanged "T307" Info "a policy was changed";
     // 4xx: takeovers
     AgentSuspected "T401" Warning "the acting agent is suspected";
     SuspicionCleared "T402" Info "a suspicion was cleared: the acting agent is well";

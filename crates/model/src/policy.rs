@@ -1,6 +1,11 @@
 //! What the operator wants of a replication.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
+
+use crate::retention::Retention;
+use crate::schedule::{Schedule, TimeZone};
 
 /// How a run gets an unchanging source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -40,7 +45,7 @@ pub enum VerifyMode {
 }
 
 /// The operator's wishes for one replication.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Policy {
@@ -50,4 +55,69 @@ pub struct Policy {
     pub rpo_seconds: Option<u64>,
     /// Upper limit of what a run reads from the source per second; zero is refused.
     pub bandwidth_bytes_per_second: Option<u64>,
+    /// When runs are made by themselves; without one, on an operator's word only.
+    pub schedule: Option<Schedule>,
+    /// Which recovery points are kept, where the target's storage makes snapshots.
+    pub retention: Retention,
+    /// Work goes back by itself to the agent of the smallest rank, between two runs, once it has been well for a quarter of an hour.
+    pub automatic_handback: bool,
+}
+
+/// Why a policy cannot be had.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error("a bandwidth limit of zero would never finish")]
+    NoBandwidth,
+    #[error("an RPO of zero cannot be met: every copy is older than its source")]
+    NoRpo,
+}
+
+impl PolicyError {
+    /// What to do instead.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoBandwidth => "to stop a replication: tanist replication pause NAME",
+            Self::NoRpo => "give a time span such as 15m, or none",
+        }
+    }
+}
+
+impl Default for Policy {
+    /// Runs on an operator's word, the seven newest recovery points.
+    fn default() -> Self {
+        Self {
+            source_mode: SourceMode::default(),
+            verify: VerifyMode::default(),
+            rpo_seconds: None,
+            bandwidth_bytes_per_second: None,
+            schedule: None,
+            retention: Retention { keep_last: KEPT_BY_DEFAULT, ..Retention::default() },
+            automatic_handback: false,
+        }
+    }
+}
+
+/// A week of daily runs.
+const KEPT_BY_DEFAULT: NonZeroU32 = NonZeroU32::new(7).unwrap();
+
+impl Policy {
+    /// # Errors
+    /// [`PolicyError`] if no replication could live by it.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        match (self.bandwidth_bytes_per_second, self.rpo_seconds) {
+            (Some(0), _) => Err(PolicyError::NoBandwidth),
+            (_, Some(0)) => Err(PolicyError::NoRpo),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whose days and weeks the retention counts: those of the schedule.
+    #[must_use]
+    pub fn time_zone(&self) -> TimeZone {
+        match &self.schedule {
+            Some(Schedule::Cron(cron)) => cron.time_zone().clone(),
+            Some(Schedule::Interval(_)) | None => TimeZone::UTC,
+        }
+    }
 }

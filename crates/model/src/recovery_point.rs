@@ -37,4 +37,10 @@ pub struct RecoveryPoint {
     pub fuzzy: bool,
     /// It was read back from the target before it was published.
     pub verified: bool,
+    /// Kept by an operator's word, whatever the retention says.
+    #[serde(default)]
+    pub pinned: bool,
+    /// The retention keeps it no longer: its target snapshot is being removed. Final.
+    #[serde(default)]
+    pub expired: bool,
 }

@@ -174,6 +174,34 @@ pub struct ReplicationRecord {
     pub quarantine: Option<String>,
     /// A `transfer`: removed by itself once its one run has ended.
     pub once: bool,
+    /// How far its schedule is worked off.
+    #[serde(default)]
+    pub agenda: Agenda,
+    /// Its last recovery point is older than the RPO allows, and that has been said.
+    #[serde(default)]
+    pub rpo_missed: bool,
+}
+
+/// How far a schedule is worked off: stored with the run it asks for, so that no crash loses or doubles one.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Agenda {
+    /// Since when the schedule stands: intervals count from here.
+    pub since: Timestamp,
+    /// The due time of the last run that was asked for by the schedule, or up to which none is wanted.
+    pub last_due: Option<Timestamp>,
+    /// Runs abandoned in a row, but for those that an operator gave up.
+    pub failures: u32,
+    /// When the next attempt is made after these.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Agenda {
+    /// A schedule that begins now. `due_at_once`: an interval's first run is made now and not one interval later.
+    #[must_use]
+    pub fn starting(since: Timestamp, due_at_once: bool) -> Self {
+        Self { since, last_due: (!due_at_once).then_some(since), failures: 0, retry_at: None }
+    }
 }
 
 impl ReplicationRecord {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
-use crate::policy::SourceMode;
+use crate::policy::{SourceMode, VerifyMode};
 use crate::time::Timestamp;
 
 /// Where a run stands.
@@ -41,6 +41,10 @@ impl RunState {
 pub enum RunTrigger {
     /// An operator, by name.
     Operator(String),
+    /// The schedule; this is the due time it is made for.
+    Schedule(Timestamp),
+    /// A scheduled run was abandoned: so many in a row.
+    Retry(u32),
 }
 
 /// A source snapshot bound to a run: from here on, its bytes are what the target must become.
@@ -115,6 +119,9 @@ pub struct RunRecord {
     pub replication: ReplicationId,
     pub state: RunState,
     pub trigger: RunTrigger,
+    /// What is read back before a checkpoint counts: the policy's wish when the run was asked for.
+    #[serde(default)]
+    pub verify: VerifyMode,
     /// The snapshot attempt in force; replaced when an attempt dies unbound.
     pub attempt: SnapshotId,
     /// Attempts that died unbound; what they left behind is removed with the next release.

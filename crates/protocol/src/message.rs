@@ -326,8 +326,6 @@ pub struct Assignment {
     /// An earlier epoch that is not proven quiet may still hold the kernel lock on the target. Otherwise whoever holds it is a stranger,
     /// and nothing may be written.
     pub lock_may_be_held: bool,
-    pub verify: VerifyMode,
-    pub bandwidth_bytes_per_second: Option<u64>,
 }
 
 /// What to do for a run.
@@ -337,10 +335,23 @@ pub enum RunOrder {
     /// Make a source snapshot under this id (and first a target snapshot of the last recovery point where the target can), and have
     /// it bound before a byte is copied.
     Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
-    /// Copy the bound snapshot from the last committed checkpoint.
-    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64, source: SourceAccess },
+    /// Copy the bound snapshot. It is the word that the snapshot is bound, too.
+    Copy { copy: Box<CopyOrder>, source: SourceAccess },
     /// Only make the target snapshot of the last recovery point: a reader makes the source's.
     Keep { run: RunId, keep: Option<SnapshotId> },
+}
+
+/// Which bytes are to be copied, from where on, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopyOrder {
+    pub run: RunId,
+    pub snapshot: BoundSnapshot,
+    /// The last committed checkpoint: what lies after it is written again.
+    pub from: Checkpoint,
+    /// Byte offset below which everything is committed; beyond `from` only while the target is read once more.
+    pub committed: u64,
+    pub verify: VerifyMode,
+    pub bandwidth_bytes_per_second: Option<u64>,
 }
 
 /// How a holder gets at the bytes of the source.
@@ -390,7 +401,8 @@ impl RunOrder {
     #[must_use]
     pub fn run(&self) -> RunId {
         match self {
-            Self::Prepare { run, .. } | Self::Copy { run, .. } | Self::Keep { run, .. } => *run,
+            Self::Prepare { run, .. } | Self::Keep { run, .. } => *run,
+            Self::Copy { copy, .. } => copy.run,
         }
     }
 }
@@ -460,11 +472,6 @@ pub enum ServerMessage {
         number: OrderNumber,
         assignment: Box<ReadAssignment>,
         order: Box<ReadOrder>,
-    },
-    SnapshotBound {
-        stamp: Stamp,
-        run: RunId,
-        snapshot: SnapshotId,
     },
     CheckpointAck {
         stamp: Stamp,

@@ -8,7 +8,7 @@ use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
 use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
-use tanist_protocol::message::{FenceReport, RunFailureKind, StreamKey};
+use tanist_protocol::message::{CopyOrder, FenceReport, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
 use crate::disk::{Boot, DescriptorId, Write, WriteId};
@@ -125,7 +125,8 @@ impl World {
                 let wait = self.rng.between(500, 30_000);
                 self.after(agent, key, generation, wait, EngineEventKind::Prepared { run, attempt, mode, keep });
             }
-            EngineCommand::Copy { run, snapshot, from, committed, source } => {
+            EngineCommand::Copy { copy, source } => {
+                let CopyOrder { run, snapshot, from, committed, .. } = *copy;
                 self.start_copy(agent, key, run, snapshot, (from, committed), source.stream());
             }
             EngineCommand::Keep { run, keep } => self.keep(agent, key, run, keep),

@@ -13,9 +13,9 @@ use tanist_datapath::{
 };
 use tanist_model::id::RunId;
 use tanist_model::policy::{SourceMode, VerifyMode};
-use tanist_model::run::{BoundSnapshot, Checkpoint};
+use tanist_model::run::Checkpoint;
 use tanist_protocol::agent::{EngineEvent, EngineSource};
-use tanist_protocol::message::{RunFailureKind, RunProgress, StreamKey};
+use tanist_protocol::message::{CopyOrder, RunFailureKind, RunProgress, StreamKey};
 use tanist_storage::StorageError;
 
 use super::{Engine, Message};
@@ -28,8 +28,7 @@ pub(super) type VerifyOutcome = Result<Verified, TransferError>;
 /// One attempt to copy, and what follows it.
 pub(super) struct Copying {
     number: u64,
-    run: RunId,
-    snapshot: BoundSnapshot,
+    order: CopyOrder,
     stage: Stage,
     halting: bool,
     last_progress: (Instant, Progress),
@@ -54,44 +53,35 @@ enum Stage {
 }
 
 impl Engine {
-    pub(super) fn copy(
-        &mut self,
-        run: RunId,
-        snapshot: BoundSnapshot,
-        from: Checkpoint,
-        committed: u64,
-        source: EngineSource,
-    ) {
+    pub(super) fn copy(&mut self, order: CopyOrder, source: &EngineSource) {
         self.finished = None;
+        let run = order.run;
         let begun = match source {
-            EngineSource::Local => self.start_copy(run, snapshot, from, committed),
-            EngineSource::Stream { stream, .. } => self.await_streams(run, snapshot, from, committed, stream),
+            EngineSource::Local => self.start_copy(order),
+            EngineSource::Stream { stream, .. } => {
+                self.await_streams(order, stream);
+                Ok(())
+            }
         };
         if let Err((kind, reason)) = begun {
             self.report(EngineEvent::RunFailed { run, kind, reason });
         }
     }
 
-    fn start_copy(
-        &mut self,
-        run: RunId,
-        snapshot: BoundSnapshot,
-        from: Checkpoint,
-        committed: u64,
-    ) -> Result<(), (RunFailureKind, String)> {
+    fn start_copy(&mut self, order: CopyOrder) -> Result<(), (RunFailureKind, String)> {
         let Some(open) = &self.open else { return Err((RunFailureKind::Io, "the volumes are not open".to_owned())) };
         let (volume, target) = (open.assignment.source.clone(), open.target.device());
-        let limit = open.assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new);
+        let limit = order.bandwidth_bytes_per_second.and_then(BytesPerSecond::new);
         self.check_source().map_err(|reason| (RunFailureKind::Io, reason))?;
         let system = self.storages.of(&volume).map_err(|reason| (RunFailureKind::Io, reason))?;
         let source = system
-            .open_source(&volume, &view_of(&snapshot))
+            .open_source(&volume, &view_of(&order.snapshot))
             .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
-        let config = TransferConfig { limit, ..self.transfer_config(run, &snapshot, from) };
+        let config = TransferConfig { limit, ..self.transfer_config(&order) };
         let events = self.events();
         let transfer = Transfer::start(source.device, target, config, events);
-        transfer.committed(committed);
-        self.begin(run, snapshot, Stage::Transfer(transfer));
+        transfer.committed(order.committed);
+        self.begin(order, Stage::Transfer(transfer));
         Ok(())
     }
 
@@ -101,11 +91,11 @@ impl Engine {
         same_volume("source", &assignment.source_identity, &seen.identity)
     }
 
-    fn transfer_config(&mut self, run: RunId, snapshot: &BoundSnapshot, from: Checkpoint) -> TransferConfig {
-        let mut config = TransferConfig::new(from, snapshot.size_bytes);
-        config.verify = self.open.as_ref().map(|open| open.assignment.verify).unwrap_or_default();
+    fn transfer_config(&mut self, order: &CopyOrder) -> TransferConfig {
+        let mut config = TransferConfig::new(order.from, order.snapshot.size_bytes);
+        config.verify = order.verify;
         // Only before anything of this run can have been written is a hole on the target known to be one.
-        config.skip_target_holes = self.prepared.take() == Some(run) && from == Checkpoint::START;
+        config.skip_target_holes = self.prepared.take() == Some(order.run) && order.from == Checkpoint::START;
         config
     }
 
@@ -118,11 +108,10 @@ impl Engine {
         }
     }
 
-    fn begin(&mut self, run: RunId, snapshot: BoundSnapshot, stage: Stage) {
+    fn begin(&mut self, order: CopyOrder, stage: Stage) {
         self.copying = Some(Copying {
             number: self.attempts,
-            run,
-            snapshot,
+            order,
             stage,
             halting: false,
             last_progress: (Instant::now(), Progress::default()),
@@ -131,18 +120,10 @@ impl Engine {
     }
 
     /// The networked form: a reader opens the streams; the desk was told before the server could hear that we wait.
-    fn await_streams(
-        &mut self,
-        run: RunId,
-        snapshot: BoundSnapshot,
-        from: Checkpoint,
-        committed: u64,
-        stream: StreamKey,
-    ) -> Result<(), (RunFailureKind, String)> {
-        let transfer = self.transfer_config(run, &snapshot, from);
-        let config = ReceiverConfig { key: key_of(run, &stream), transfer, rules: GateRules::WHOLE };
-        self.begin(run, snapshot, Stage::Streams { config: Box::new(config), committed, arrivals: Vec::new() });
-        Ok(())
+    fn await_streams(&mut self, order: CopyOrder, stream: &StreamKey) {
+        let (transfer, committed) = (self.transfer_config(&order), order.committed);
+        let config = ReceiverConfig { key: key_of(order.run, stream), transfer, rules: GateRules::WHOLE };
+        self.begin(order, Stage::Streams { config: Box::new(config), committed, arrivals: Vec::new() });
     }
 
     /// A stream of the reader, let through by the desk. With the last of them the reception begins.
@@ -170,10 +151,10 @@ impl Engine {
 
     pub(super) fn committed(&mut self, run: RunId, seq: u64) {
         match &self.copying {
-            Some(Copying { stage: Stage::Transfer(transfer), run: copying, .. }) if *copying == run => {
+            Some(Copying { stage: Stage::Transfer(transfer), order, .. }) if order.run == run => {
                 transfer.committed(seq);
             }
-            Some(Copying { stage: Stage::Reception(receiver), run: copying, .. }) if *copying == run => {
+            Some(Copying { stage: Stage::Reception(receiver), order, .. }) if order.run == run => {
                 receiver.committed(seq);
             }
             _ => self.tell_finished(run, seq),
@@ -191,7 +172,7 @@ impl Engine {
 
     pub(super) fn on_transfer(&mut self, number: u64, event: TransferEvent) {
         let Some(copying) = self.copying.as_ref().filter(|c| c.number == number) else { return };
-        let run = copying.run;
+        let run = copying.order.run;
         match event {
             TransferEvent::Durable { checkpoint, .. } => self.on_durable(run, checkpoint),
             TransferEvent::Finished { checkpoint, .. } => self.on_finished(run, checkpoint),
@@ -217,11 +198,11 @@ impl Engine {
     fn why_source_changed(&self) -> Option<String> {
         let (open, copying) = (self.open.as_ref()?, self.copying.as_ref()?);
         // In the networked form the reader looks, at every block.
-        if copying.snapshot.mode != SourceMode::Sealed || !matches!(copying.stage, Stage::Transfer(_)) {
+        if copying.order.snapshot.mode != SourceMode::Sealed || !matches!(copying.stage, Stage::Transfer(_)) {
             return None;
         }
         let system = self.storages.of(&open.assignment.source).ok()?;
-        match system.check_sealed(&open.assignment.source, &copying.snapshot.uid) {
+        match system.check_sealed(&open.assignment.source, &copying.order.snapshot.uid) {
             Err(error @ StorageError::SourceChanged { .. }) => Some(error.to_string()),
             _ => None,
         }
@@ -244,7 +225,7 @@ impl Engine {
         if let Some(reason) = self.why_source_changed() {
             return self.give_up(run, RunFailureKind::SourceChanged, reason);
         }
-        let Some(verify) = self.open.as_ref().map(|open| open.assignment.verify) else { return };
+        let Some(verify) = self.copying.as_ref().map(|copying| copying.order.verify) else { return };
         if verify == VerifyMode::Full {
             if self.copying.as_ref().is_some_and(|c| !c.halting) {
                 return self.start_verification(run, checkpoint);
@@ -253,8 +234,8 @@ impl Engine {
             self.copying = None;
             return self.report(EngineEvent::Halted { run });
         }
-        if let Some(Copying { stage: Stage::Reception(receiver), snapshot, .. }) = self.copying.take() {
-            self.finished = Some((run, snapshot.size_bytes, receiver));
+        if let Some(Copying { stage: Stage::Reception(receiver), order, .. }) = self.copying.take() {
+            self.finished = Some((run, order.snapshot.size_bytes, receiver));
         }
         self.report(EngineEvent::CopyDone { run, checkpoint, verified: verify != VerifyMode::Off });
     }
@@ -282,7 +263,7 @@ impl Engine {
         let Some(copying) = self.copying.take_if(|c| c.number == number) else { return };
         let Stage::Verify { checkpoint, thread, .. } = copying.stage else { return };
         let _ = thread.join();
-        let run = copying.run;
+        let run = copying.order.run;
         match outcome {
             Ok(Verified::Equal) => self.report(EngineEvent::CopyDone { run, checkpoint, verified: true }),
             Ok(Verified::Stopped) => self.report(EngineEvent::Halted { run }),
@@ -294,7 +275,7 @@ impl Engine {
     }
 
     pub(super) fn halt(&mut self, run: RunId) {
-        let Some(copying) = self.copying.as_mut().filter(|c| c.run == run) else {
+        let Some(copying) = self.copying.as_mut().filter(|c| c.order.run == run) else {
             return self.report(EngineEvent::Halted { run });
         };
         copying.halting = true;
@@ -307,7 +288,7 @@ impl Engine {
     /// Ends the copy; when this returns, no I/O of it is in flight. A graceful end tells its last checkpoint first.
     pub(super) fn end_copy(&mut self, graceful: bool, queue: &Receiver<Message>) {
         let Some(copying) = self.copying.take() else { return };
-        let run = copying.run;
+        let run = copying.order.run;
         match copying.stage {
             Stage::Transfer(transfer) => {
                 if graceful {
@@ -344,7 +325,7 @@ impl Engine {
     pub(super) fn report_progress(&mut self) {
         let Some(copying) = self.copying.as_mut() else { return };
         let Some(progress) = copying.progress() else { return };
-        let run = copying.run;
+        let run = copying.order.run;
         self.report(EngineEvent::Progress { run, progress });
     }
 }

@@ -184,9 +184,7 @@ impl Engine {
             EngineCommand::Open { assignment } => return self.open(*assignment),
             EngineCommand::TryLock => self.try_lock_again(),
             EngineCommand::Prepare { run, attempt, mode, keep } => self.prepare(run, attempt, mode, keep),
-            EngineCommand::Copy { run, snapshot, from, committed, source } => {
-                self.copy(run, snapshot, from, committed, source);
-            }
+            EngineCommand::Copy { copy, source } => self.copy(*copy, &source),
             EngineCommand::Keep { run, keep } => self.keep(run, keep),
             EngineCommand::Committed { run, seq } => self.committed(run, seq),
             EngineCommand::Halt { run } => self.halt(run),

@@ -6,7 +6,7 @@ use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::time::Timestamp;
 
 use crate::message::{
-    Assignment, FenceReport, PeerAddress, ReadAssignment, Release, RunFailureKind, RunProgress, StreamKey,
+    Assignment, CopyOrder, FenceReport, PeerAddress, ReadAssignment, Release, RunFailureKind, RunProgress, StreamKey,
 };
 
 /// A command to the engine.
@@ -19,7 +19,7 @@ pub enum EngineCommand {
     /// Make the target snapshot that keeps the last recovery point, then the source snapshot.
     Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
     /// Copy from a checkpoint; everything after it is written again, whatever the target holds.
-    Copy { run: RunId, snapshot: BoundSnapshot, from: Checkpoint, committed: u64, source: EngineSource },
+    Copy { copy: Box<CopyOrder>, source: EngineSource },
     /// Make the target snapshot that keeps the last recovery point, and nothing else.
     Keep { run: RunId, keep: Option<SnapshotId> },
     /// The server has committed a checkpoint.

@@ -1,11 +1,14 @@
 //! Orders to an acting agent, and what its engine makes of them.
 
 use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
-use tanist_model::run::Checkpoint;
+use tanist_model::policy::VerifyMode;
+use tanist_model::run::{BoundSnapshot, Checkpoint};
 
 use super::role::{Phase, Role, Work};
 use super::{AgentMachine, EngineCommand, EngineEvent, EngineSource};
-use crate::message::{AgentMessage, OrderNumber, RunEnd, RunOrder, ServerMessage, SourceAccess, Stamp, StreamKey};
+use crate::message::{
+    AgentMessage, CopyOrder, OrderNumber, RunEnd, RunOrder, ServerMessage, SourceAccess, Stamp, StreamKey,
+};
 use crate::mutation::Mutation;
 
 impl AgentMachine {
@@ -15,7 +18,6 @@ impl AgentMachine {
         }
         match message {
             ServerMessage::OpenRun { stamp, order, .. } => self.open_run(&stamp, *order),
-            ServerMessage::SnapshotBound { stamp, run, snapshot } => self.handle_bound(&stamp, run, snapshot),
             ServerMessage::CheckpointAck { stamp, run, seq } => self.handle_ack(&stamp, run, seq),
             ServerMessage::CloseRun { stamp, run, end, release, .. } => self.close_run(&stamp, run, end, release),
             ServerMessage::Drain { stamp, release, .. } => {
@@ -54,15 +56,16 @@ impl AgentMachine {
                 *work = Work::Keeping { run };
                 self.engine(id, epochs, EngineCommand::Keep { run, keep });
             }
-            RunOrder::Copy { run, snapshot, from, committed, source } => {
+            RunOrder::Copy { copy, source } => {
+                let run = copy.run;
                 let waits = matches!(work, Work::AwaitBound { run: waiting, .. } | Work::Keeping { run: waiting } if *waiting == run);
                 if idle || waits {
-                    let source = self.open_source(source, from.seq);
+                    let source = self.open_source(source, copy.from.seq);
                     self.begin_copy(
                         stamp,
                         Work::Copying { run, stream: source.stream(), unacknowledged: None, sent: now },
                     );
-                    self.engine(id, epochs, EngineCommand::Copy { run, snapshot, from, committed, source });
+                    self.engine(id, epochs, EngineCommand::Copy { copy, source });
                 }
             }
             RunOrder::Prepare { .. } | RunOrder::Keep { .. } => {}
@@ -85,20 +88,6 @@ impl AgentMachine {
                 EngineSource::Stream { stream, reader }
             }
         }
-    }
-
-    fn handle_bound(&mut self, stamp: &Stamp, run: RunId, bound: SnapshotId) {
-        let now = self.now.monotonic;
-        let Some(work) = self.active(stamp) else { return };
-        let Work::AwaitBound { run: waiting, snapshot, .. } = work else { return };
-        if *waiting != run || snapshot.id != bound {
-            return;
-        }
-        let snapshot = snapshot.clone();
-        *work = Work::Copying { run, stream: None, unacknowledged: None, sent: now };
-        let (from, source) = (Checkpoint::START, EngineSource::Local);
-        let command = EngineCommand::Copy { run, snapshot, from, committed: 0, source };
-        self.engine(stamp.replication, stamp.epochs, command);
     }
 
     fn handle_ack(&mut self, stamp: &Stamp, run: RunId, seq: u64) {
@@ -176,9 +165,8 @@ impl AgentMachine {
                     kept,
                 });
                 if unbound_allowed {
-                    let (from, source) = (Checkpoint::START, EngineSource::Local);
-                    let command = EngineCommand::Copy { run, snapshot, from, committed: 0, source };
-                    self.engine(id, epochs, command);
+                    let copy = Box::new(unbound(run, snapshot));
+                    self.engine(id, epochs, EngineCommand::Copy { copy, source: EngineSource::Local });
                 }
             }
             EngineEvent::Kept { run, uid } => {
@@ -281,6 +269,12 @@ fn number_of(message: &ServerMessage) -> Option<(&Stamp, OrderNumber)> {
         | ServerMessage::Drain { stamp, number, .. } => Some((stamp, *number)),
         _ => None,
     }
+}
+
+/// What an agent does that does not wait for its snapshot to be bound.
+fn unbound(run: RunId, snapshot: BoundSnapshot) -> CopyOrder {
+    let (verify, bandwidth_bytes_per_second) = (VerifyMode::default(), None);
+    CopyOrder { run, snapshot, from: Checkpoint::START, committed: 0, verify, bandwidth_bytes_per_second }
 }
 
 fn working_on(role: &mut Role, run: RunId) -> Option<&mut Work> {

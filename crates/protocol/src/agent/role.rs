@@ -447,7 +447,6 @@ impl ServerMessage {
             | Self::OpenRun { stamp, .. }
             | Self::Read { stamp, .. }
             | Self::EndRead { stamp }
-            | Self::SnapshotBound { stamp, .. }
             | Self::CheckpointAck { stamp, .. }
             | Self::CloseRun { stamp, .. }
             | Self::Drain { stamp, .. }
@@ -466,7 +465,6 @@ impl ServerMessage {
             Self::Activate { stamp, .. }
             | Self::Grant { stamp, .. }
             | Self::OpenRun { stamp, .. }
-            | Self::SnapshotBound { stamp, .. }
             | Self::CheckpointAck { stamp, .. }
             | Self::CloseRun { stamp, .. }
             | Self::Drain { stamp, .. }

@@ -73,7 +73,7 @@ impl ServerMachine {
         next.checkpoint_epochs = Epochs { source: record.epochs.source, target: epochs.target };
         next.checkpoint_at = Some(self.now.wall);
         next.agent = Some(agent.clone());
-        next.state = match record.policy.verify {
+        next.state = match run.verify {
             _ if checkpoint.seq < record.size_bytes => RunState::Copying,
             VerifyMode::Full => RunState::Verifying,
             _ => RunState::Flushed,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tanist_model::agent::AgentRecord;
-use tanist_model::api::{CreateReplication, Done, Plan, Refusal, RefusalCode, SetHierarchy};
+use tanist_model::api::{CreateReplication, Done, Plan, Refusal, RefusalCode, SetHierarchy, SetPolicy};
 use tanist_model::change::{Change, CommandResult, Condition};
 use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
 use tanist_model::event::EventCode;
@@ -10,7 +10,6 @@ use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, Incarnation, ReplicationName, RunId, VolumeAddress};
 use tanist_model::quantity::count;
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
-use tanist_model::run::{Checkpoint, RunRecord, RunState, RunTrigger};
 use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
 
 pub use super::enrol::IssuedCertificate;
@@ -48,6 +47,10 @@ pub enum Command {
     SetHierarchy {
         name: ReplicationName,
         change: SetHierarchy,
+    },
+    SetPolicy {
+        name: ReplicationName,
+        change: Box<SetPolicy>,
     },
     Handover {
         name: ReplicationName,
@@ -99,14 +102,14 @@ impl Answer {
         Self::Done(Done { command, message: message.into(), run: None, next: None })
     }
 
-    fn next(self, next: impl Into<String>) -> Self {
+    pub(super) fn next(self, next: impl Into<String>) -> Self {
         match self {
             Self::Done(done) => Self::Done(Done { next: Some(next.into()), ..done }),
             plan => plan,
         }
     }
 
-    fn run(self, run: RunId) -> Self {
+    pub(super) fn run(self, run: RunId) -> Self {
         match self {
             Self::Done(done) => Self::Done(Done { run: Some(run), ..done }),
             plan => plan,
@@ -136,6 +139,7 @@ impl ServerMachine {
             Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),
             Command::Delete { name } => self.delete(id, &actor, &name),
             Command::SetHierarchy { name, change } => self.set_hierarchy(id, &actor, &name, change),
+            Command::SetPolicy { name, change } => self.set_policy(id, &actor, &name, *change),
             Command::Handover { name, to } => self.handover(id, actor, &name, to),
             Command::Handback { name } => self.handback(id, actor, &name),
             Command::DrainAgent { agent } => self.set_drained(id, &actor, &agent, true),
@@ -218,7 +222,13 @@ impl ServerMachine {
         self.commit(condition, changes, vec![Effect::Answer { command: id, answer: Box::new(answer) }]);
     }
 
-    fn finish_current(&mut self, id: CommandId, record: &ReplicationRecord, changes: Vec<Change>, answer: Answer) {
+    pub(super) fn finish_current(
+        &mut self,
+        id: CommandId,
+        record: &ReplicationRecord,
+        changes: Vec<Change>,
+        answer: Answer,
+    ) {
         let condition = Condition::Current {
             replication: record.id,
             epochs: record.epochs,
@@ -233,7 +243,7 @@ impl ServerMachine {
         self.out.perform(Effect::Answer { command: id, answer: Box::new(Err(refusal)) });
     }
 
-    fn known_replication(&mut self, id: CommandId, name: &ReplicationName) -> Option<ReplicationRecord> {
+    pub(super) fn known_replication(&mut self, id: CommandId, name: &ReplicationName) -> Option<ReplicationRecord> {
         let record = self.state.replication_by_name(name).cloned();
         if record.is_none() {
             self.refuse_command(id, no_replication(name));
@@ -258,77 +268,17 @@ impl ServerMachine {
         if acts { self.timers.suspicion() * 2 } else { self.timers.fresh_beat(stands_by) }
     }
 
-    fn operator_event(&self, record: &ReplicationRecord, actor: &str, code: EventCode, message: String) -> Change {
+    pub(super) fn operator_event(
+        &self,
+        record: &ReplicationRecord,
+        actor: &str,
+        code: EventCode,
+        message: String,
+    ) -> Change {
         let mut event = self.event(code, message);
         event.replication = Some((record.id, record.name.clone()));
         event.actor = actor.to_owned();
         Change::AppendEvent(event)
-    }
-
-    fn sync(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
-        let Some(record) = self.known_replication(id, name) else { return };
-        if let Some(reason) = &record.quarantine {
-            let refusal = Refusal::new(RefusalCode::Conflict, format!("{name} is quarantined"))
-                .cause(reason.clone())
-                .hint(format!("look at the storage, then create it anew: tanist replication delete {name}"));
-            return self.refuse_command(id, refusal);
-        }
-        if let Some(refusal) = why_not_enabled(&record) {
-            return self.refuse_command(id, refusal);
-        }
-        if let Some(run) = record.run {
-            let answer = Answer::done(id, format!("run {run} is in progress already")).run(run);
-            return self.finish_current(id, &record, Vec::new(), answer);
-        }
-        let run = self.new_run(&record, actor);
-        let run_id = run.id;
-        let event = self.operator_event(&record, actor, EventCode::RunRequested, format!("run {run_id} was requested"));
-        let next = ReplicationRecord { run: Some(run_id), ..record.clone() };
-        let changes = vec![event, Change::PutRun(Box::new(run)), Change::PutReplication(Box::new(next))];
-        let answer = Answer::done(id, format!("run {run_id} of {name} is started"))
-            .run(run_id)
-            .next(format!("tanist replication show {name}"));
-        self.finish_current(id, &record, changes, answer);
-    }
-
-    fn abort(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
-        let Some(record) = self.known_replication(id, name) else { return };
-        let Some(run) = record.run else {
-            let refusal = Refusal::new(RefusalCode::Conflict, format!("no run of {name} is in progress"))
-                .hint(format!("tanist replication show {name}"));
-            return self.refuse_command(id, refusal);
-        };
-        self.abandon_current(&record, &format!("aborted by {actor}"));
-        let answer = Answer::done(
-            id,
-            format!("run {run} of {name} is given up; the target holds no whole state until the next run"),
-        )
-        .run(run)
-        .next(format!("tanist replication sync {name}"));
-        self.finish(id, Condition::Term, Vec::new(), answer);
-    }
-
-    fn new_run(&mut self, record: &ReplicationRecord, actor: &str) -> RunRecord {
-        RunRecord {
-            id: self.ids.run(),
-            replication: record.id,
-            state: RunState::SnapshotPending,
-            trigger: RunTrigger::Operator(actor.to_owned()),
-            attempt: self.ids.snapshot(),
-            dead_attempts: Vec::new(),
-            snapshot: None,
-            checkpoint: Checkpoint::START,
-            checkpoint_epochs: record.epochs,
-            takeovers: 0,
-            repairs: 0,
-            mismatches: 0,
-            agent: None,
-            requested_at: self.now.wall,
-            bound_at: None,
-            checkpoint_at: None,
-            finished_at: None,
-            failure: None,
-        }
     }
 
     fn set_intent(&mut self, id: CommandId, actor: &str, name: &ReplicationName, intent: Intent) {
@@ -568,19 +518,4 @@ fn no_agent(agent: &AgentName) -> Refusal {
 fn no_replication(name: &ReplicationName) -> Refusal {
     Refusal::new(RefusalCode::NotFound, format!("there is no replication {name}"))
         .hint("tanist replication list shows the replications")
-}
-
-fn why_not_enabled(record: &ReplicationRecord) -> Option<Refusal> {
-    let name = &record.name;
-    match record.intent {
-        Intent::Enabled => None,
-        Intent::Paused => Some(
-            Refusal::new(RefusalCode::Conflict, format!("{name} is paused"))
-                .hint(format!("tanist replication resume {name}")),
-        ),
-        Intent::Deleting => Some(
-            Refusal::new(RefusalCode::Conflict, format!("{name} is being removed"))
-                .hint(format!("tanist replication show {name} says what its removal waits for")),
-        ),
-    }
 }

@@ -5,7 +5,7 @@ use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, Epochs, VolumeAddress};
-use tanist_model::replication::{Intent, ReplicationRecord, SideRecord};
+use tanist_model::replication::{Agenda, Intent, ReplicationRecord, SideRecord};
 
 use super::ServerMachine;
 use super::command::Answer;
@@ -54,6 +54,8 @@ impl ServerMachine {
             published: None,
             quarantine: None,
             once: create.once,
+            agenda: Agenda::starting(self.now.wall, true),
+            rpo_missed: false,
         })
     }
 

@@ -4,6 +4,7 @@
 //! surveys. Every input ends by looking at each replication it touched ([`supervise`]): what is wanted is compared with what
 //! is, so a lost message costs a repetition and never a stuck replication.
 
+mod agenda;
 mod checkpoint;
 pub mod command;
 mod create;
@@ -12,8 +13,10 @@ mod enrol;
 mod handover;
 mod hello;
 pub mod plan;
+mod policy;
 mod proof;
 mod reader;
+mod request;
 mod restore;
 mod run;
 pub mod session;

@@ -159,11 +159,7 @@ impl ServerMachine {
             return Err(Refusal::new(RefusalCode::Conflict, format!("there is a replication {} already", create.name))
                 .hint("choose another name, or: tanist replication show NAME"));
         }
-        if create.policy.bandwidth_bytes_per_second == Some(0) {
-            return Err(Refusal::new(RefusalCode::Invalid, "a bandwidth limit of zero would never finish")
-                .hint("to stop a replication: tanist replication pause NAME"));
-        }
-        Ok(())
+        create.policy.check().map_err(|e| Refusal::new(RefusalCode::Invalid, e.to_string()).hint(e.hint()))
     }
 
     /// A target belongs to one replication; data never goes round in a circle.

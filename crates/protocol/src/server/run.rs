@@ -6,11 +6,13 @@ use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::quantity::count;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
-use tanist_model::replication::{Holder, Intent, ReplicationRecord};
+use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
 
 use super::{Effect, ServerMachine};
-use crate::message::{AgentMessage, RoleReport, RunEnd, RunFailureKind, RunOrder, ServerMessage, SourceAccess};
+use crate::message::{
+    AgentMessage, CopyOrder, RoleReport, RunEnd, RunFailureKind, RunOrder, ServerMessage, SourceAccess,
+};
 
 /// Failures of a run at the storage, under one agent, after which another one is tried.
 const REPAIRS_BEFORE_ANOTHER_AGENT: u32 = 3;
@@ -81,17 +83,9 @@ impl ServerMachine {
                 mode: record.policy.source_mode,
                 keep: self.recovery_point_on_target(record).map(|point| target_snapshot_id(point.run)),
             },
-            Some(snapshot) => RunOrder::Copy {
-                run: run.id,
-                snapshot: snapshot.clone(),
-                from: if run.state == RunState::Verifying && run.mismatches > 0 {
-                    Checkpoint::START
-                } else {
-                    run.checkpoint
-                },
-                committed: run.checkpoint.seq,
-                source: SourceAccess::Local,
-            },
+            Some(snapshot) => {
+                RunOrder::Copy { copy: Box::new(copy_order(record, run, snapshot)), source: SourceAccess::Local }
+            }
         }
     }
 
@@ -199,15 +193,12 @@ impl ServerMachine {
     /// A snapshot exists for the protocol once this commit stands, before the first byte is copied.
     fn bind(&mut self, record: &ReplicationRecord, mut run: RunRecord, snapshot: BoundSnapshot, kept: Option<String>) {
         let Some(holder) = record.holder.clone() else { return };
-        let id = snapshot.id;
-        let bound = ServerMessage::SnapshotBound { stamp: self.stamp(record, &holder), run: run.id, snapshot: id };
-        // A reader hears of it with the order to send.
-        let reply = self.to_agent(&holder.agent, bound).filter(|_| record.reader.is_none());
         if run.snapshot.as_ref().is_some_and(|s| *s == snapshot) {
+            let reply = self.begin_copying(record, &holder, &run);
             self.out.perform_all(reply);
             return;
         }
-        if run.state == RunState::SnapshotPending && run.attempt != id {
+        if run.state == RunState::SnapshotPending && run.attempt != snapshot.id {
             return self.refuse_attempt(record, &holder, run.id);
         }
         if run.state != RunState::SnapshotPending || !self.may_advance(record) {
@@ -231,11 +222,23 @@ impl ServerMachine {
         next.target_dirty.get_or_insert(run.id);
         let mut changes = vec![self.event_of(record, Some(&holder.agent), EventCode::SnapshotBound, message)];
         changes.extend(self.keep_recovery_point(record, kept));
+        let reply = self.begin_copying(record, &holder, &run);
         changes.push(Change::PutRun(Box::new(run)));
         changes.push(Change::PutReplication(Box::new(next)));
         self.commit_current(record, changes, reply.into_iter().collect());
         // The reader's next order is another one than its last.
         self.supervision_mut(record.id).read_order_sent = None;
+    }
+
+    /// The order that says that the snapshot is bound, to a holder that has made it itself. A reader's holder opens its gate first.
+    fn begin_copying(&mut self, record: &ReplicationRecord, holder: &Holder, run: &RunRecord) -> Option<Effect> {
+        if record.reader.is_some() {
+            return None;
+        }
+        self.supervision_mut(record.id).order_sent = None;
+        let number = self.next_order(record)?;
+        let order = Box::new(self.order_of(record, run));
+        self.to_agent(&holder.agent, ServerMessage::OpenRun { stamp: self.stamp(record, holder), number, order })
     }
 
     /// Another attempt is in force by now: whoever waits for this one to be bound would wait for ever.
@@ -273,6 +276,8 @@ impl ServerMachine {
             return;
         }
         let point = RecoveryPoint {
+            pinned: false,
+            expired: false,
             run: run.id,
             replication: record.id,
             place: RecoveryPointPlace::Target,
@@ -292,6 +297,7 @@ impl ServerMachine {
         run.agent = Some(holder.agent.clone());
         let mut next = record.clone();
         next.run = None;
+        (next.agenda.failures, next.agenda.retry_at) = (0, None);
         next.published = Some(run.id);
         next.target_dirty = None;
         if record.once {
@@ -316,7 +322,19 @@ impl ServerMachine {
         self.close_run(&next, &holder, id, RunEnd::Published);
     }
 
-    fn abandon(&mut self, record: &ReplicationRecord, mut run: RunRecord, code: EventCode, reason: String) {
+    fn abandon(&mut self, record: &ReplicationRecord, run: RunRecord, code: EventCode, reason: String) {
+        let agenda = self.agenda_after_failure(record);
+        self.end_run(record, run, agenda, code, reason);
+    }
+
+    fn end_run(
+        &mut self,
+        record: &ReplicationRecord,
+        mut run: RunRecord,
+        agenda: Agenda,
+        code: EventCode,
+        reason: String,
+    ) {
         if run.snapshot.is_none() {
             // Made or not, it was not bound: it is removed with the next release.
             run.dead_attempts.push(run.attempt);
@@ -324,8 +342,7 @@ impl ServerMachine {
         run.state = RunState::Abandoned;
         run.failure = Some(reason.clone());
         run.finished_at = Some(self.now.wall);
-        let mut next = record.clone();
-        next.run = None;
+        let mut next = ReplicationRecord { run: None, agenda, ..record.clone() };
         if record.once {
             next.intent = Intent::Deleting;
         }
@@ -338,6 +355,7 @@ impl ServerMachine {
         changes.push(Change::PutRun(Box::new(run)));
         changes.push(Change::PutReplication(Box::new(next.clone())));
         self.commit_current(record, changes, Vec::new());
+        self.supervision_mut(record.id).nothing_due_until = None;
         if let Some(holder) = record.holder.clone() {
             self.supervision_mut(record.id).order_sent = None;
             self.close_run(&next, &holder, id, RunEnd::Abandoned);
@@ -347,7 +365,9 @@ impl ServerMachine {
     /// An operator gives up the run in progress.
     pub(super) fn abandon_current(&mut self, record: &ReplicationRecord, reason: &str) {
         if let Some(run) = self.state.current_run(record).cloned() {
-            self.abandon(record, run, EventCode::RunAbandoned, format!("given up: {reason}"));
+            // Whoever gives a run up does not want it tried again at once.
+            let agenda = Agenda { failures: 0, retry_at: None, ..record.agenda.clone() };
+            self.end_run(record, run, agenda, EventCode::RunAbandoned, format!("given up: {reason}"));
         }
     }
 
@@ -401,6 +421,18 @@ impl ServerMachine {
             let next = self.ids.snapshot();
             run.dead_attempts.push(std::mem::replace(&mut run.attempt, next));
         }
+    }
+}
+
+fn copy_order(record: &ReplicationRecord, run: &RunRecord, snapshot: &BoundSnapshot) -> CopyOrder {
+    let anew = run.state == RunState::Verifying && run.mismatches > 0;
+    CopyOrder {
+        run: run.id,
+        snapshot: snapshot.clone(),
+        from: if anew { Checkpoint::START } else { run.checkpoint },
+        committed: run.checkpoint.seq,
+        verify: run.verify,
+        bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Supervision {
     /// The run for which the holder of the networked form has kept the last recovery point, and its place.
     pub(super) kept: Option<(RunId, Option<String>)>,
     pub(super) source_exhausted: bool,
+    /// The schedule was looked at: until then nothing comes due. Reckoning it anew at every tick would cost more than all the rest.
+    pub(super) nothing_due_until: Option<Timestamp>,
 }
 
 impl Suspicion {
@@ -162,6 +164,8 @@ impl ServerMachine {
         if self.state.restoring || record.quarantine.is_some() && record.intent != Intent::Deleting {
             return;
         }
+        self.request_due_run(&record);
+        let Some(record) = self.state.replications.get(&id).cloned() else { return };
         match &record.holder {
             None => self.supervise_vacancy(&record),
             Some(holder) => match self.standing(&record, holder) {

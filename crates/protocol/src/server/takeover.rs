@@ -269,8 +269,6 @@ impl ServerMachine {
             target_identity: record.target.identity.clone(),
             size_bytes: record.size_bytes,
             lock_may_be_held: record.awaited().next().is_some() || self.predecessor_never_activated(record),
-            verify: record.policy.verify,
-            bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
         }
     }
 

@@ -148,6 +148,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(replications::handover))
         .routes(routes!(replications::handback))
         .routes(routes!(replications::hierarchy))
+        .routes(routes!(replications::policy))
         .routes(routes!(replications::why))
         .routes(routes!(replications::recovery_points));
     OpenApiRouter::with_openapi(Document::openapi())
@@ -218,13 +219,14 @@ mod tests {
         for what in ["", "/check", "/why", "/recovery-points"] {
             documented("get", &format!("/api/v1/replications/{{name}}{what}"));
         }
+        documented("put", "/api/v1/replications/{name}/policy");
         documented("delete", "/api/v1/replications/{name}");
         documented("delete", "/api/v1/agents/{name}");
         documented("get", "/healthz");
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 31, "a route was added or removed without this test");
+        assert_eq!(count, 32, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

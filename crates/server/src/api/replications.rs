@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use tanist_model::api::{
     CreateReplication, Done, HandoverTo, Plan, RecoveryPointView, Refusal, RefusalCode, ReplicationView, SetHierarchy,
-    WhyView,
+    SetPolicy, WhyView,
 };
 use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
@@ -180,6 +180,20 @@ pub async fn hierarchy(
     Body(change): Body<SetHierarchy>,
 ) -> Reply<Done> {
     command(&api, &operator, key, Command::SetHierarchy { name, change }).await
+}
+
+/// Changes the policy. A limit holds at once, the rest from the next run.
+#[utoipa::path(put, path = "/replications/{name}/policy", tag = "replications",
+    params(("name" = ReplicationName, Path)), request_body = SetPolicy,
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn policy(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+    Body(change): Body<SetPolicy>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::SetPolicy { name, change: Box::new(change) }).await
 }
 
 /// The newest events of a replication in which changes of its reader are looked for.

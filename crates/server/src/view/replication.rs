@@ -32,6 +32,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         lag_seconds: point.map(|point| machine.now().wall.since(point.source_time).as_secs()),
         rpo_missed: age_beyond_rpo(machine, record).is_some(),
         last_recovery_point: point.map(history::recovery_point),
+        next_run_at: machine.next_run_at(record),
         target_dirty: record.target_dirty.is_some(),
         run: run::current(machine, record),
         last_run: run::last(machine, record),

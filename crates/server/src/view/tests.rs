@@ -11,7 +11,7 @@ use tanist_model::id::{
     AgentName, ClusterId, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
     SnapshotId, Term,
 };
-use tanist_model::policy::{Policy, SourceMode};
+use tanist_model::policy::{Policy, SourceMode, VerifyMode};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{FencingTier, Holder, Intent, ReplicationRecord, Side, SideRecord, UnprovenEpoch};
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger};
@@ -98,6 +98,8 @@ fn record() -> ReplicationRecord {
         published: Some(RunId(4)),
         quarantine: None,
         once: false,
+        agenda: tanist_model::replication::Agenda::default(),
+        rpo_missed: false,
     }
 }
 
@@ -124,6 +126,8 @@ fn point() -> RecoveryPoint {
         published_at: NOON.plus(Duration::from_secs(1)),
         fuzzy: false,
         verified: true,
+        pinned: false,
+        expired: false,
     }
 }
 
@@ -134,6 +138,7 @@ fn run(state: RunState) -> RunRecord {
         replication: ID,
         state,
         trigger: RunTrigger::Operator("admin".into()),
+        verify: VerifyMode::Written,
         attempt: SnapshotId(1),
         dead_attempts: Vec::new(),
         snapshot: Some(snapshot),

@@ -212,7 +212,6 @@ impl Mind {
                 self.say(AgentMessage::Activated { replication, epochs, fence: FenceReport { locked } }).await;
             }
             ServerMessage::OpenRun { stamp, order, .. } => self.open(stamp, *order).await,
-            ServerMessage::SnapshotBound { stamp, run, .. } => self.checkpoint(stamp, run, SIZE / 2).await,
             ServerMessage::CheckpointAck { stamp, run, seq } => self.acknowledged(stamp, run, seq).await,
             ServerMessage::CloseRun { stamp, .. } => self.work_on(stamp, None),
             ServerMessage::StepDown { stamp } | ServerMessage::Drain { stamp, .. } => self.drain(stamp).await,
@@ -234,7 +233,11 @@ impl Mind {
                 let snapshot = BoundSnapshot { id: attempt, uid: "s1".into(), mode, size_bytes: SIZE };
                 self.say(AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept: None }).await;
             }
-            RunOrder::Copy { run, .. } => self.checkpoint(stamp, run, SIZE).await,
+            // What it has just made, it first copies to the half.
+            RunOrder::Copy { copy, .. } if copy.from == Checkpoint::START => {
+                self.checkpoint(stamp, copy.run, SIZE / 2).await;
+            }
+            RunOrder::Copy { copy, .. } => self.checkpoint(stamp, copy.run, SIZE).await,
             RunOrder::Keep { .. } => panic!("this agent reads for itself: {order:?}"),
         }
     }

@@ -85,6 +85,8 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         published: None,
         quarantine: None,
         once: false,
+        agenda: tanist_model::replication::Agenda::default(),
+        rpo_missed: false,
     }
 }
 
@@ -119,6 +121,8 @@ pub fn recovery_point(replication: u64, run: u64, gone: bool, at: i64) -> Recove
         published_at: Timestamp(at),
         fuzzy: false,
         verified: true,
+        pinned: false,
+        expired: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod moment;
+pub mod policy;
 pub mod replication;
 pub mod server;
 pub mod values;

@@ -4,12 +4,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use tanist_model::api::CreateReplication;
 use tanist_model::id::{AgentName, ReplicationName, VolumeAddress};
-use tanist_model::policy::{Policy, SourceMode, VerifyMode};
+use tanist_model::policy::{Policy, SourceMode};
 use tanist_model::replication::Side;
 use tanist_model::time::Timestamp;
 
 use super::moment::moment;
-use super::values::{Bandwidth, Rpo};
+use super::policy::PolicyArgs;
 
 #[derive(Subcommand, Debug)]
 pub enum ReplicationCommand {
@@ -39,6 +39,9 @@ pub enum ReplicationCommand {
     Check(NameArgs),
     /// Show or change the order of agents on a side. A change of rank never moves work by itself.
     Hierarchy(HierarchyArgs),
+    /// Change the policy: schedule, retention, RPO, limit, verification. What is not given stays; a limit holds at once, the rest from
+    /// the next run.
+    Set(SetArgs),
     /// Hand the work over to another agent, as planned.
     Handover {
         /// The replication.
@@ -82,6 +85,14 @@ pub struct DeleteArgs {
     /// Do not ask. Only somebody at a terminal is asked; a script's command is carried out.
     #[arg(long, short)]
     pub yes: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct SetArgs {
+    /// The replication.
+    pub name: ReplicationName,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
 }
 
 #[derive(Args, Debug)]
@@ -132,16 +143,8 @@ pub struct WhatArgs {
     #[arg(long, value_name = "MODE", default_value = "snapshot",
           value_parser = PossibleValuesParser::new(["snapshot", "sealed", "live"]).map(|text| source_mode(&text)))]
     pub source_mode: SourceMode,
-    /// What is read back from the target: nothing, what the run wrote, or besides the whole target at the end.
-    #[arg(long, value_name = "WHAT", default_value = "written",
-          value_parser = PossibleValuesParser::new(["off", "written", "full"]).map(|text| verify_mode(&text)))]
-    pub verify: VerifyMode,
-    /// How old the last recovery point may become before `status` complains, as in 15m.
-    #[arg(long, value_name = "TIME")]
-    pub rpo: Option<Rpo>,
-    /// Upper limit of what a run reads a second, as in 100MiB/s.
-    #[arg(long, value_name = "RATE")]
-    pub limit: Option<Bandwidth>,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// You know that the target holds data, and want it overwritten. In a script this alone is your consent.
     #[arg(long)]
     pub overwrite_target: bool,
@@ -166,12 +169,7 @@ impl WhatArgs {
     }
 
     fn policy(&self) -> Policy {
-        Policy {
-            source_mode: self.source_mode,
-            verify: self.verify,
-            rpo_seconds: self.rpo.map(|rpo| rpo.seconds),
-            bandwidth_bytes_per_second: self.limit.map(|limit| limit.bytes_per_second),
-        }
+        self.policy.over(Policy { source_mode: self.source_mode, ..Policy::default() })
     }
 }
 
@@ -180,14 +178,6 @@ fn source_mode(text: &str) -> SourceMode {
         "sealed" => SourceMode::Sealed,
         "live" => SourceMode::Live,
         _ => SourceMode::Snapshot,
-    }
-}
-
-fn verify_mode(text: &str) -> VerifyMode {
-    match text {
-        "off" => VerifyMode::Off,
-        "full" => VerifyMode::Full,
-        _ => VerifyMode::Written,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use tanist_model::api::{
     AgentView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan, RecoveryPointView,
-    ReplicationView, SetHierarchy, StatusView, StorageView, TokenCreated, VolumeView, WhoAmI, WhyView,
+    ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VolumeView, WhoAmI, WhyView,
 };
 use tanist_model::id::{AgentName, EventSeq, ReplicationName};
 use tanist_model::time::Timestamp;
@@ -120,6 +120,10 @@ impl Client {
 
     pub async fn resume(&self, name: &ReplicationName) -> Answer<Done> {
         self.change(Method::POST, format!("/replications/{name}/resume"), None).await
+    }
+
+    pub async fn set_policy(&self, name: &ReplicationName, body: &SetPolicy) -> Answer<Done> {
+        self.change(Method::PUT, format!("/replications/{name}/policy"), Some(to_value(body))).await
     }
 
     pub async fn set_hierarchy(&self, name: &ReplicationName, body: &SetHierarchy) -> Answer<Done> {

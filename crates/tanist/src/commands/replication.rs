@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
-use tanist_model::api::{Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy};
+use tanist_model::api::{Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy};
 use tanist_model::id::ReplicationName;
 use tanist_model::recovery_point::RecoveryPointPlace;
 
 use super::session::Session;
 use super::wait::{Awaited, Ending, last_event, wait};
 use super::{Outcome, confirm};
-use crate::cli::replication::{AbortArgs, CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, WhatArgs};
+use crate::cli::replication::{
+    AbortArgs, CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, SetArgs, WhatArgs,
+};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::lists::render_replications;
@@ -33,6 +35,7 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
+        ReplicationCommand::Set(args) => set(&client, &args, session).await,
         ReplicationCommand::Handback(args) => session.done(&client.handback(&args.name).await?),
         ReplicationCommand::Why { name, at } => {
             session.screen.answer(&client.why(&name, at).await?, render_why)?;
@@ -141,6 +144,13 @@ async fn hierarchy(client: &Client, args: HierarchyArgs, session: &Session<'_>) 
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// What was not given stays, as it is at this moment: a change that somebody makes meanwhile is not undone.
+async fn set(client: &Client, args: &SetArgs, session: &Session<'_>) -> Outcome {
+    let present = client.replication(&args.name).await?.policy;
+    let policy = args.policy.over(present.clone());
+    session.done(&client.set_policy(&args.name, &SetPolicy { policy, expected: Some(present) }).await?)
 }
 
 async fn sync_and_wait(client: &Client, name: &ReplicationName, session: &Session<'_>) -> Outcome {

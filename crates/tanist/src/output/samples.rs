@@ -52,6 +52,9 @@ fn policy() -> Policy {
         verify: VerifyMode::Written,
         rpo_seconds: Some(900),
         bandwidth_bytes_per_second: Some(100 * MIB),
+        schedule: "every 10m".parse().ok(),
+        retention: "last=3,daily=7".parse().unwrap(),
+        automatic_handback: false,
     }
 }
 
@@ -156,6 +159,7 @@ pub fn replication() -> ReplicationView {
         lag_seconds: Some(60),
         rpo_missed: false,
         last_recovery_point: Some(RecoveryPointView { place: RecoveryPointPlace::Gone, ..recovery_point() }),
+        next_run_at: None,
         target_dirty: true,
         run: Some(run()),
         last_run: Some(RunView {

@@ -34,6 +34,7 @@ fn facts(view: &ReplicationView, style: Style) -> String {
     fact("data", data(view, style));
     fact("lag", lag(view, style));
     fact("policy", policy(view));
+    fact("runs", runs(view, style));
     fact("fencing", format!("{}: {}", words::tier(view.tier), view.promise));
     fact("state", state(view));
     rows.render(2)
@@ -90,6 +91,15 @@ fn policy(view: &ReplicationView) -> String {
     let mode = words::source_mode(view.policy.source_mode);
     let verify = words::verify(view.policy.verify);
     format!("{}, source: {mode}, verify: {verify}, {}", units::bytes(view.size_bytes), words::limits(&view.policy))
+}
+
+fn runs(view: &ReplicationView, style: Style) -> String {
+    let next = view.next_run_at.map(|at| {
+        let due = at.since(style.now);
+        let when = if due.is_zero() { "due now".to_owned() } else { format!("in {}", units::duration(due)) };
+        format!("; next {} ({when})", units::clock(at))
+    });
+    format!("{}{}", words::schedule(&view.policy), next.unwrap_or_default())
 }
 
 fn state(view: &ReplicationView) -> String {

@@ -72,6 +72,13 @@ pub fn limits(policy: &Policy) -> String {
     if parts.is_empty() { "no RPO, no rate limit".to_owned() } else { parts.join(", ") }
 }
 
+/// When runs are made, and what is kept of them.
+#[must_use]
+pub fn schedule(policy: &Policy) -> String {
+    let runs = policy.schedule.as_ref().map_or_else(|| "on command only".to_owned(), ToString::to_string);
+    format!("{runs}; keeps {}", policy.retention)
+}
+
 #[must_use]
 pub fn tier(tier: FencingTier) -> &'static str {
     match tier {

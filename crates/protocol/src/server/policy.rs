@@ -1,0 +1,108 @@
+//! A change of what the operator wants of a replication.
+
+use tanist_model::api::{Refusal, RefusalCode, SetPolicy};
+use tanist_model::change::Change;
+use tanist_model::event::EventCode;
+use tanist_model::id::{CommandId, ReplicationName};
+use tanist_model::policy::Policy;
+use tanist_model::replication::{Agenda, Intent, ReplicationRecord};
+
+use super::ServerMachine;
+use super::command::Answer;
+use crate::message::RunEnd;
+
+impl ServerMachine {
+    pub(super) fn set_policy(&mut self, id: CommandId, actor: &str, name: &ReplicationName, change: SetPolicy) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        if let Some(refusal) = why_not_changed(&record, &change) {
+            return self.refuse_command(id, refusal);
+        }
+        let policy = change.policy;
+        let differences = differences(&record.policy, &policy);
+        if differences.is_empty() {
+            let answer = Answer::done(id, format!("the policy of {name} is that already"));
+            return self.finish_current(id, &record, Vec::new(), answer);
+        }
+        let message = format!("the policy of {name} was changed: {}", differences.join(", "));
+        let event = self.operator_event(&record, actor, EventCode::PolicyChanged, message.clone());
+        let agenda = self.agenda_under(&record, &policy);
+        let next = ReplicationRecord { agenda, policy, ..record.clone() };
+        let limited_anew = record.policy.bandwidth_bytes_per_second != next.policy.bandwidth_bytes_per_second;
+        self.supervision_mut(record.id).nothing_due_until = None;
+        let changes = vec![event, Change::PutReplication(Box::new(next.clone()))];
+        self.finish_current(id, &record, changes, Answer::done(id, message));
+        if limited_anew {
+            self.open_run_anew(&next);
+        }
+    }
+
+    /// A new schedule counts from now. Of a replication that has a recovery point already, the first interval passes first.
+    fn agenda_under(&self, record: &ReplicationRecord, policy: &Policy) -> Agenda {
+        if record.policy.schedule == policy.schedule {
+            return record.agenda.clone();
+        }
+        Agenda::starting(self.now.wall, record.published.is_none())
+    }
+
+    /// A limit holds at once: the run stops at its checkpoint and goes on under the new one.
+    fn open_run_anew(&mut self, record: &ReplicationRecord) {
+        let (Some(run), Some(holder)) = (record.run, record.holder.clone()) else { return };
+        if self.work_of_holder(record, &holder).is_some_and(|role| role.run == Some(run)) {
+            self.supervision_mut(record.id).order_sent = None;
+            self.close_run(record, &holder, run, RunEnd::Halted);
+        }
+    }
+}
+
+fn why_not_changed(record: &ReplicationRecord, change: &SetPolicy) -> Option<Refusal> {
+    let name = &record.name;
+    if record.intent == Intent::Deleting {
+        return Some(Refusal::new(RefusalCode::Conflict, format!("{name} is being removed")));
+    }
+    if change.expected.as_ref().is_some_and(|expected| *expected != record.policy) {
+        return Some(
+            Refusal::new(RefusalCode::Conflict, format!("the policy of {name} is another one by now"))
+                .cause("somebody changed it in the meantime")
+                .hint(format!("tanist replication show {name}, then give the command again")),
+        );
+    }
+    if change.policy.source_mode != record.policy.source_mode {
+        return Some(
+            Refusal::new(RefusalCode::Conflict, "the source mode of a replication cannot be changed")
+                .cause("what was made for the earlier runs depends on it")
+                .hint(format!("tanist replication delete {name}, then create it anew; the data stays")),
+        );
+    }
+    change.policy.check().err().map(|e| Refusal::new(RefusalCode::Invalid, e.to_string()).hint(e.hint()))
+}
+
+/// What is other than before, in words for the audit trail.
+fn differences(old: &Policy, new: &Policy) -> Vec<String> {
+    let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let rows = [
+        ("verify", word(&old.verify), word(&new.verify)),
+        (
+            "RPO in seconds",
+            or_none(old.rpo_seconds.map(|s| s.to_string())),
+            or_none(new.rpo_seconds.map(|s| s.to_string())),
+        ),
+        (
+            "limit in bytes per second",
+            or_none(old.bandwidth_bytes_per_second.map(|b| b.to_string())),
+            or_none(new.bandwidth_bytes_per_second.map(|b| b.to_string())),
+        ),
+        (
+            "schedule",
+            or_none(old.schedule.as_ref().map(ToString::to_string)),
+            or_none(new.schedule.as_ref().map(ToString::to_string)),
+        ),
+        ("retention", old.retention.to_string(), new.retention.to_string()),
+        ("automatic handback", old.automatic_handback.to_string(), new.automatic_handback.to_string()),
+    ];
+    let changed = rows.into_iter().filter(|(_, old, new)| old != new);
+    changed.map(|(what, old, new)| format!("{what} from {old} to {new}")).collect()
+}
+
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,5 @@
+//! The server's machine without its shell: states that a test puts it in, and what it says and commits.
+
+mod agenda;
+mod moments;
+mod world;

@@ -1,0 +1,221 @@
+//! A server in a known state, agents that say what a test wants them to, and what the server makes of it.
+
+use std::time::Duration;
+
+use tanist_model::agent::{AgentRecord, AgentSlot, Penalty, ShownCertificate};
+use tanist_model::event::EventCode;
+use tanist_model::hierarchy::Hierarchy;
+use tanist_model::id::{
+    AgentName, ClusterId, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
+    Term,
+};
+use tanist_model::policy::Policy;
+use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
+use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord, SideRecord, UnprovenEpoch};
+use tanist_model::run::ChainDigest;
+use tanist_model::state::State;
+use tanist_model::takeover::PeerVerdict;
+use tanist_model::time::{Monotonic, Now, Timestamp};
+use tanist_model::volume::{VolumeContent, VolumeReport};
+use tanist_protocol::driver::Output;
+use tanist_protocol::message::{AgentMessage, CanaryReport, Heartbeat, Hello, PeerReport, ServerMessage};
+use tanist_protocol::mutation::Mutations;
+use tanist_protocol::server::{ConnectionId, Effect, Input, ServerMachine};
+use tanist_protocol::timers::Timers;
+
+pub const DB: ReplicationId = ReplicationId(1);
+pub const OTHERS: ReplicationId = ReplicationId(2);
+pub const SIZE: u64 = 1 << 20;
+pub const VOLUMES: [&str; 2] = ["san-a/vol1", "san-b/vol9"];
+pub const FIRST: Epochs = Epochs { source: Epoch(1), target: Epoch(1) };
+
+pub fn name(text: &str) -> AgentName {
+    AgentName::new(text).unwrap()
+}
+
+pub fn host(boot: &str) -> HostIdentity {
+    HostIdentity { machine_id: "machine".into(), boot_id: boot.into() }
+}
+
+pub fn at(millis: u64) -> Now {
+    let since = Duration::from_millis(millis);
+    Now { monotonic: Monotonic(millis * 1000), wall: Timestamp(1_795_342_800_000_000).plus(since) }
+}
+
+pub fn member(agent: &str, slot: u8) -> AgentRecord {
+    AgentRecord {
+        name: name(agent),
+        slot: AgentSlot(slot),
+        certificate_serial: "01".into(),
+        previous_serial: None,
+        certificate_expires_at: Timestamp(i64::MAX),
+        joined_at: at(0).wall,
+        removed: false,
+        drained: false,
+        penalty: Penalty::default(),
+        host: Some(host("boot")),
+        listen_address: None,
+        owes_epochs: false,
+    }
+}
+
+pub fn side(volume: &str, agents: &[&str]) -> SideRecord {
+    let hierarchy = Hierarchy::new(agents.iter().map(|agent| name(agent)).collect()).unwrap();
+    SideRecord { volume: volume.parse().unwrap(), identity: volume.into(), hierarchy }
+}
+
+/// The first process of an agent has this incarnation.
+pub fn process(agent: &str) -> Incarnation {
+    Incarnation(agent.trim_start_matches('h').parse().unwrap())
+}
+
+pub fn held_by(agent: &str) -> (Holder, UnprovenEpoch) {
+    let (incarnation, granted_at) = (process(agent), at(0).wall);
+    let (command, activated_at) = (CommandId(1), Some(granted_at));
+    let holder = Holder { agent: name(agent), incarnation, host: host("boot"), command, granted_at, activated_at };
+    let (epoch, agent, host) = (FIRST.target, name(agent), host("boot"));
+    (holder, UnprovenEpoch { epoch, agent, incarnation, host, held_kernel_lock: false, granted_at })
+}
+
+/// h1 acts for it, h2 could; its last recovery point is on the target itself.
+pub fn db() -> ReplicationRecord {
+    let (holder, unproven) = held_by("h1");
+    ReplicationRecord {
+        id: DB,
+        name: ReplicationName::new("db").unwrap(),
+        source: side(VOLUMES[0], &["h1", "h2"]),
+        target: side(VOLUMES[1], &["h1", "h2"]),
+        policy: Policy::default(),
+        intent: Intent::Enabled,
+        size_bytes: SIZE,
+        created_at: at(0).wall,
+        epochs: FIRST,
+        holder: Some(holder),
+        vacancy: None,
+        handover: None,
+        reader: None,
+        unproven: vec![unproven],
+        target_dirty: None,
+        run: None,
+        published: Some(RunId(4)),
+        quarantine: None,
+        once: false,
+        agenda: Agenda::default(),
+        rpo_missed: false,
+    }
+}
+
+pub fn state(record: ReplicationRecord) -> State {
+    let mut state = State { term: Term(3), ..State::default() };
+    state.agents = [("h1", 1), ("h2", 2), ("h3", 3)].map(|(agent, slot)| (name(agent), member(agent, slot))).into();
+    let point = RecoveryPoint {
+        run: RunId(4),
+        replication: DB,
+        place: RecoveryPointPlace::Target,
+        size_bytes: SIZE,
+        chain: ChainDigest([1; 32]),
+        epochs: FIRST,
+        source_time: at(0).wall,
+        published_at: at(0).wall,
+        fuzzy: false,
+        verified: true,
+        pinned: false,
+        expired: false,
+    };
+    state.recovery_points.insert((DB, point.run), point);
+    state.replications.insert(DB, record);
+    state
+}
+
+/// A server that begins with this state.
+pub fn server(state: State) -> ServerMachine {
+    ServerMachine::new(ClusterId(1), state, Timers::DEFAULT, 7, Mutations::NONE, at(0))
+}
+
+pub fn connect(machine: &mut ServerMachine, agent: &str, incarnation: Incarnation, connection: u64, term: u64) -> Seen {
+    let hello = Hello {
+        incarnation,
+        host: host("boot"),
+        version: "test".into(),
+        listen_address: Some(format!("{agent}:1")),
+        highest_term: Term(term),
+        storage: Vec::new(),
+        volumes: Vec::new(),
+        roles: Vec::new(),
+        granted: Vec::new(),
+    };
+    let certificate = ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) };
+    let connection = ConnectionId(connection);
+    seen(
+        machine
+            .handle(at(10), Input::Connected { agent: name(agent), connection, certificate, hello: Box::new(hello) }),
+    )
+}
+
+pub fn say(machine: &mut ServerMachine, agent: &str, connection: u64, message: AgentMessage) -> Seen {
+    say_at(machine, at(20), agent, connection, message)
+}
+
+pub fn say_at(machine: &mut ServerMachine, now: Now, agent: &str, connection: u64, message: AgentMessage) -> Seen {
+    let connection = ConnectionId(connection);
+    seen(machine.handle(now, Input::Message { agent: name(agent), connection, message }))
+}
+
+/// It reads both volumes and reaches its peers.
+pub fn well(peers: &[&str]) -> AgentMessage {
+    let canary = |volume: &str| CanaryReport {
+        address: volume.parse().unwrap(),
+        result: Ok(VolumeReport {
+            address: volume.parse().unwrap(),
+            identity: volume.into(),
+            size_bytes: SIZE,
+            read_only: false,
+            in_use_by: None,
+            content: VolumeContent::Blank,
+            error: None,
+        }),
+        took_us: 1,
+        age_ms: 0,
+    };
+    let reached = |peer: &&str| PeerReport {
+        peer: name(peer),
+        verdict: PeerVerdict::Reached { incarnation: process(peer) },
+        took_us: 1,
+        age_ms: 0,
+    };
+    let (canaries, peers) = (VOLUMES.map(canary).into(), peers.iter().map(reached).collect());
+    AgentMessage::Heartbeat(Heartbeat { canaries, peers, ..Heartbeat::default() })
+}
+
+/// What a machine wants to have committed and done.
+pub struct Seen(pub Output<Effect>);
+
+pub fn seen(output: Output<Effect>) -> Seen {
+    Seen(output)
+}
+
+impl Seen {
+    pub fn events(&self) -> Vec<EventCode> {
+        let groups = self.0.decisions().iter().filter_map(|decision| decision.group.as_ref());
+        let changes = groups.flat_map(|group| &group.changes);
+        changes
+            .filter_map(|change| match change {
+                tanist_model::change::Change::AppendEvent(event) => Some(event.code),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn effects(&self) -> Vec<&Effect> {
+        self.0.decisions().iter().flat_map(|decision| &decision.after).collect()
+    }
+
+    pub fn closes(&self, connection: u64) -> bool {
+        self.effects().iter().any(|e| matches!(e, Effect::Close { connection: c, .. } if c.0 == connection))
+    }
+
+    pub fn refuses(&self, connection: u64) -> bool {
+        let refused = |e: &&&Effect| matches!(e, Effect::Send { connection: c, message: ServerMessage::Refused { .. }, .. } if c.0 == connection);
+        self.effects().iter().any(|e| refused(&e)) && self.closes(connection)
+    }
+}

@@ -1,0 +1,108 @@
+//! The options of a policy, the same at `create` and at `set`: what is not given stays as it is.
+
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use tanist_model::policy::{Policy, VerifyMode};
+use tanist_model::retention::Retention;
+use tanist_model::schedule::Schedule;
+
+use super::values::{Bandwidth, Rpo};
+
+/// A value, or the word `none`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrNone<T> {
+    None,
+    Some(T),
+}
+
+impl<T> OrNone<T> {
+    fn into_option(self) -> Option<T> {
+        match self {
+            Self::None => None,
+            Self::Some(value) => Some(value),
+        }
+    }
+}
+
+impl<T: FromStr> FromStr for OrNone<T> {
+    type Err = T::Err;
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == "none" { Ok(Self::None) } else { text.parse().map(Self::Some) }
+    }
+}
+
+#[derive(Args, Debug, Clone, Default)]
+pub struct PolicyArgs {
+    /// What is read back from the target: nothing (off), what a run wrote (written, the default), or besides the whole target at
+    /// the end (full).
+    #[arg(long, value_name = "WHAT",
+          value_parser = PossibleValuesParser::new(["off", "written", "full"]).map(|text| verify_mode(&text)))]
+    pub verify: Option<VerifyMode>,
+    /// How old the last recovery point may become before an alarm is raised, as in 15m; or none.
+    #[arg(long, value_name = "TIME|none")]
+    pub rpo: Option<OrNone<Rpo>>,
+    /// Upper limit of what a run reads a second, as in 100MiB/s; or none.
+    #[arg(long, value_name = "RATE|none")]
+    pub limit: Option<OrNone<Bandwidth>>,
+    /// When runs are made by themselves: 'every 15m', 'cron 0 2 * * * Europe/Berlin' (minute, hour, day, month, weekday, time
+    /// zone); or none.
+    #[arg(long, value_name = "SCHEDULE|none")]
+    pub schedule: Option<OrNone<Schedule>>,
+    /// Which recovery points are kept, where the target's storage makes snapshots: the newest, and one for each of so many hours,
+    /// days, weeks and months; at first last=7.
+    #[arg(long, value_name = "last=N,daily=N,...")]
+    pub keep: Option<Retention>,
+    /// Whether work goes back by itself to the agent of the smallest rank, between two runs, once it has been well for 15 minutes.
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", require_equals = true,
+          value_parser = PossibleValuesParser::new(["yes", "no"]).map(|text| text == "yes"))]
+    pub automatic_handback: Option<bool>,
+}
+
+impl PolicyArgs {
+    /// The policy with what was given in place of what it says.
+    #[must_use]
+    pub fn over(&self, policy: Policy) -> Policy {
+        let given = self.clone();
+        Policy {
+            verify: given.verify.unwrap_or(policy.verify),
+            rpo_seconds: given.rpo.map_or(policy.rpo_seconds, |rpo| rpo.into_option().map(|rpo| rpo.seconds)),
+            bandwidth_bytes_per_second: given
+                .limit
+                .map_or(policy.bandwidth_bytes_per_second, |limit| limit.into_option().map(|l| l.bytes_per_second)),
+            schedule: given.schedule.map_or(policy.schedule, OrNone::into_option),
+            retention: given.keep.unwrap_or(policy.retention),
+            automatic_handback: given.automatic_handback.unwrap_or(policy.automatic_handback),
+            source_mode: policy.source_mode,
+        }
+    }
+}
+
+fn verify_mode(text: &str) -> VerifyMode {
+    match text {
+        "off" => VerifyMode::Off,
+        "full" => VerifyMode::Full,
+        _ => VerifyMode::Written,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_given_stays() {
+        let policy = Policy { rpo_seconds: Some(900), schedule: "every 1h".parse().ok(), ..Policy::default() };
+        assert_eq!(PolicyArgs::default().over(policy.clone()), policy);
+        let args = PolicyArgs {
+            rpo: "none".parse().ok(),
+            schedule: "every 15m".parse().ok(),
+            keep: "last=3,daily=7".parse().ok(),
+            ..PolicyArgs::default()
+        };
+        let changed = args.over(policy);
+        assert_eq!((changed.rpo_seconds, changed.retention.daily), (None, 7));
+        assert_eq!(changed.schedule.map(|s| s.to_string()).as_deref(), Some("every 15m"));
+    }
+}

@@ -8,7 +8,7 @@ SHELL := /bin/bash
 RUST_NEEDED := 1.95
 SEEDS ?= 1..200
 
-.PHONY: help needs program everything demo test check sim proof
+.PHONY: help needs program everything demo test check sim deb proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -58,6 +58,12 @@ check: needs ## formatting, lints, imports, style, dependencies: what .ci/run ch
 
 sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 	@cargo run --package tanist-sim -- --seeds $(SEEDS)
+
+deb: needs ## the Debian package, optimised: target/debian/tanist_VERSION_ARCHITECTURE.deb
+	@target="$${CARGO_TARGET_DIR:-target}"
+	command -v dpkg-shlibdeps >/dev/null || { echo 'tanist: dpkg-shlibdeps is missing: apt-get install dpkg-dev' >&2; exit 1; }
+	cargo build --release --package tanist
+	cargo run --quiet --package xtask -- deb "$$target/release/tanist" "$$target/debian"
 
 proof: everything ## the long forms: 20,000 simulated seeds, 100 killed agents; takes long
 	@cargo run --package tanist-sim -- --seeds 1..20000

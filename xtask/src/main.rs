@@ -1,15 +1,18 @@
-//! What the project demands of its own text, as programs: `cargo run -p xtask -- imports`, `-- style`, `-- links`.
+//! What the project demands of its own text, as programs: `cargo run -p xtask -- imports`, `-- style`, `-- links`; and the builder of its
+//! package, `-- deb`.
 //!
 //! A rule that nobody runs is a wish. The same checks are tests of this crate, so `make test` fails where a rule is broken, and
 //! each rule has a test in which a planted offence is found.
 
 #![forbid(unsafe_code)]
 
+mod deb;
 mod finding;
 mod imports;
 mod links;
 mod manifest;
 mod rule;
+mod stage;
 mod style;
 mod table;
 mod workspace;
@@ -21,10 +24,11 @@ use anyhow::Context as _;
 use finding::Finding;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo run -p xtask -- imports | style | links
+const USAGE: &str = "usage: cargo run -p xtask -- imports | style | links | deb [--quick] PROGRAM DIR
   imports  no crate imports beyond its row of the table in ARCHITECTURE.md
   style    every source file keeps the rules of CONTRIBUTING.md that a program can check
-  links    the links between the project's pages lead somewhere";
+  links    the links between the project's pages lead somewhere
+  deb      builds the Debian package of a compiled PROGRAM in DIR; --quick compresses little";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,12 +37,28 @@ fn main() -> ExitCode {
         ["imports"] => look(imports::check),
         ["style"] => look(style::check),
         ["links"] => look(links::check),
+        ["deb", program, output] => return package(program, output, false),
+        ["deb", "--quick", program, output] => return package(program, output, true),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };
     report(found)
+}
+
+fn package(program: &str, output: &str, quick: bool) -> ExitCode {
+    let order = deb::Order { program: program.into(), output: output.into(), quick };
+    match deb::build(&Workspace::of_this_checkout(), &order) {
+        Ok(package) => {
+            println!("{}", package.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn look(check: fn(&Workspace) -> anyhow::Result<Vec<Finding>>) -> anyhow::Result<Vec<Finding>> {

@@ -31,6 +31,11 @@ impl Workspace {
         Self { root: root.into() }
     }
 
+    /// A directory of the checkout, by its path from the root.
+    pub fn directory(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
     /// A page at the root of the checkout.
     pub fn page(&self, name: &str) -> anyhow::Result<String> {
         read(&self.root.join(name))

@@ -36,7 +36,9 @@ impl ConfigError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Read { .. } => "has this host joined? tanist agent join HOST:PORT --token ... --ca-hash ...",
-            Self::Parse { .. } | Self::StorageTwice(_) => "correct the file; config/agent.toml is a commented sample",
+            Self::Parse { .. } | Self::StorageTwice(_) => {
+                "correct the file; config/valid/agent.toml is a commented sample (of the package: /etc/tanist/samples)"
+            }
             Self::Write(_) | Self::Encode(_) => "is there space, and is the folder writable?",
         }
     }
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_commented_sample_is_valid() {
-        let config: AgentConfig = toml::from_str(include_str!("../../../config/agent.toml")).unwrap();
+        let config: AgentConfig = toml::from_str(include_str!("../../../config/valid/agent.toml")).unwrap();
         assert_eq!(config.storage.len(), 2);
         assert!(config.check().is_ok());
     }

@@ -10,6 +10,7 @@ use tanist_protocol::agent::{
 use tanist_protocol::driver::{Interpreter, Step};
 use tanist_protocol::message::{AgentMessage, RunFailureKind, ServerMessage};
 use tanist_protocol::mutation::Mutations;
+use tanist_wire::service_manager::ServiceManager;
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
@@ -45,6 +46,7 @@ pub(crate) struct Outlets {
     pub(crate) storages: Storages,
     pub(crate) ledger: Ledger,
     pub(crate) renewal: Renewal,
+    pub(crate) manager: ServiceManager,
     #[cfg(feature = "mutations")]
     pub(crate) resumption: Option<crate::resume::Resumption>,
 }
@@ -83,12 +85,16 @@ impl Core {
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(leave);
         let mut leaving = false;
+        let mut watchdog = self.outlets.manager.watchdog();
+        self.outlets.manager.ready();
         while !self.done {
+            watchdog.alive();
             tokio::select! {
                 biased;
                 () = &mut leave, if !leaving => {
                     leaving = true;
                     tracing::info!("handing over every role, then stopping");
+                    self.outlets.manager.stopping();
                     self.feed(Input::Leave);
                 }
                 Some(report) = inlets.reports.recv() => self.on_report(report),
@@ -121,6 +127,7 @@ impl Core {
             LinkEvent::Up { outbox, shown } => {
                 self.link = Some(outbox);
                 self.outlets.renewal.linked(shown);
+                self.outlets.manager.status("connected to the server");
                 let (storage, volumes) = self.inventory.clone();
                 self.feed(Input::Connected { storage, volumes });
             }
@@ -128,6 +135,7 @@ impl Core {
             LinkEvent::Removed => self.feed(Input::Removed),
             LinkEvent::Down => {
                 self.link = None;
+                self.outlets.manager.status("not connected to the server; trying again");
                 self.feed(Input::Disconnected);
             }
         }

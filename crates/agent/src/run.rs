@@ -10,6 +10,7 @@ use tanist_protocol::mutation::Mutations;
 use tanist_protocol::timers::Timers;
 use tanist_wire::certificate::Role;
 use tanist_wire::identity::{Identity, IdentityError};
+use tanist_wire::service_manager::ServiceManager;
 use tanist_wire::socket;
 use tanist_wire::tls::{self, ConfigError as TlsConfigError, LiveCertificate};
 use tokio::sync::{mpsc, watch};
@@ -96,11 +97,12 @@ impl AgentError {
     }
 }
 
-/// Runs the agent of a folder until `leave` is ready and its roles are handed over.
+/// Runs the agent of a folder until `leave` is ready and its roles are handed over. The service manager hears that it is ready once
+/// peers can reach it and its loop runs; whether the server is reached is another matter, and no reason to start again.
 ///
 /// # Errors
 /// [`AgentError`] if it cannot start, or must end because its peers cannot reach it.
-pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), AgentError> {
+pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Output = ()>) -> Result<(), AgentError> {
     let config = AgentConfig::load(folder)?;
     let _sole = sole_process(folder)?;
     let identity = Identity::load(folder)?;
@@ -151,6 +153,7 @@ pub async fn run(folder: &Path, leave: impl Future<Output = ()>) -> Result<(), A
         storages,
         ledger,
         renewal,
+        manager,
         #[cfg(feature = "mutations")]
         resumption,
     };

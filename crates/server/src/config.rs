@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_commented_sample_is_valid() {
-        let sample = ServerConfig::parse(include_str!("../../../config/server.toml")).unwrap();
+        let sample = ServerConfig::parse(include_str!("../../../config/valid/server.toml")).unwrap();
         assert_eq!(sample.advertise, ["tanist.example:7420"]);
     }
 

@@ -17,6 +17,8 @@ pub enum ServerError {
     AlreadyInitialised { dir: PathBuf },
     #[error("{} is not empty, and holds no server", dir.display())]
     NotEmpty { dir: PathBuf },
+    #[error("{} belongs to another user (uid {uid}), and root would leave files there that its service cannot read", dir.display())]
+    AnothersDirectory { dir: PathBuf, uid: u32 },
     #[error("there is no server in {}", dir.display())]
     NotInitialised { dir: PathBuf },
     #[error("the configuration {} is not understood: {reason}", path.display())]
@@ -68,6 +70,9 @@ impl ServerError {
                 format!("run it: tanist server run --dir {}; or choose another directory", dir.display())
             }
             Self::NotEmpty { .. } => "choose an empty or a new directory with --dir".to_owned(),
+            Self::AnothersDirectory { .. } => {
+                "start its service: systemctl start tanist-server; or run it as that user".to_owned()
+            }
             Self::NotInitialised { dir } => format!("make one first: tanist server init --dir {}", dir.display()),
             Self::Config { .. } => {
                 "correct what is named there; the settings are cluster, listen and advertise".to_owned()

@@ -16,7 +16,7 @@ use tanist_wire::token::OperatorSecret;
 
 use crate::authority::{issue_identity, of_this_build};
 use crate::config::{Layout, ServerConfig, host_of, likely_address};
-use crate::{ServerError, clock, random};
+use crate::{ServerError, clock, ownership, random};
 
 /// The operator of the first credential.
 pub const FIRST_OPERATOR: &str = "admin";
@@ -42,13 +42,14 @@ pub struct Initialised {
     pub address: String,
 }
 
-/// Makes a new installation.
+/// Makes a new installation. If there is an empty directory for it, the installation belongs to whom the directory belongs to.
 ///
 /// # Errors
 /// [`ServerError::AlreadyInitialised`], [`ServerError::NotEmpty`]; nothing is changed then. Any other error leaves nothing behind.
 pub async fn init(options: InitOptions) -> Result<Initialised, ServerError> {
     refuse_occupied(&options.dir)?;
     let config = configuration(&options)?;
+    let owner = ownership::owner_of(&options.dir)?;
     let building = Building::beside(&options.dir)?;
     let layout = Layout::new(&building.0);
     let authority = of_this_build(CertificateAuthority::create(config.cluster, clock::wall())?);
@@ -57,6 +58,9 @@ pub async fn init(options: InitOptions) -> Result<Initialised, ServerError> {
     config.save(&layout)?;
     let credential = OperatorSecret::generate()?;
     make_store(&layout, &credential).await?;
+    if let Some(owner) = owner {
+        ownership::give(&building.0, owner)?;
+    }
     building.move_to(&options.dir)?;
     Ok(Initialised {
         cluster: config.cluster,
@@ -183,11 +187,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_empty_directory_is_taken() {
+    async fn an_empty_directory_is_taken_for_its_owner() {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("empty");
         std::fs::create_dir(&dir).unwrap();
+        // Only root can give a directory away; anybody can see that it stays whose it was.
+        let _ = std::os::unix::fs::lchown(&dir, Some(65534), Some(65534));
+        let owner = ownership::owner_of(&dir).unwrap();
         init(options(dir.clone())).await.unwrap();
-        assert!(Layout::new(&dir).config().exists());
+        for path in [dir.clone(), Layout::new(&dir).config(), Layout::new(&dir).store()] {
+            assert_eq!(ownership::owner_of(&path).unwrap(), owner, "{}", path.display());
+        }
     }
 }

@@ -15,6 +15,7 @@ mod core;
 pub mod error;
 mod init;
 mod metrics;
+mod ownership;
 mod random;
 mod restore;
 mod run;

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use tanist_store::{RestoreReport, StoreError};
 
-use crate::ServerError;
 use crate::config::{Layout, ServerConfig};
+use crate::{ServerError, ownership};
 
 /// Puts the backup in place of the store of the server in `dir`.
 ///
@@ -22,10 +22,15 @@ pub async fn restore(dir: &Path, backup: &Path) -> Result<RestoreReport, ServerE
     ServerConfig::load(&layout)?;
     let unusable = |reason| ServerError::Backup { path: backup.to_owned(), reason };
     look_at(backup).map_err(unusable)?;
-    tanist_store::restore(backup, &layout.store()).await.map_err(|error| match fault_of(backup, &error) {
+    let restored = tanist_store::restore(backup, &layout.store()).await;
+    let report = restored.map_err(|error| match fault_of(backup, &error) {
         Some(reason) => unusable(reason),
         None => error.into(),
-    })
+    })?;
+    if let Some(owner) = ownership::owner_of(dir)? {
+        ownership::give(dir, owner)?;
+    }
+    Ok(report)
 }
 
 /// What a database would only say by a number.

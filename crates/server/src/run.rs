@@ -13,6 +13,7 @@ use tanist_protocol::server::ServerMachine;
 use tanist_protocol::timers::Timers;
 use tanist_store::{SqliteStore, Store};
 use tanist_wire::handshake::Admission;
+use tanist_wire::service_manager::ServiceManager;
 use tanist_wire::socket;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -24,7 +25,7 @@ use crate::config::{Layout, ServerConfig};
 use crate::connections::{self, Door, Refusals};
 use crate::core::Core;
 use crate::metrics::Metrics;
-use crate::{ServerError, api, clock, random};
+use crate::{ServerError, api, clock, ownership, random};
 
 /// Time between two looks at the histograms.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -33,13 +34,13 @@ const CERTIFICATE_LOOK: Duration = Duration::from_secs(1);
 /// After a failed renewal: what is wrong then is the disk or the configuration.
 const CERTIFICATE_RETRY: Duration = Duration::from_mins(1);
 
-/// Serves the installation in `dir` until `shutdown` completes. Needs a multi-threaded runtime: the loop must not wait for
-/// handshakes.
+/// Serves the installation in `dir` until `shutdown` completes, and keeps the service manager informed. Needs a multi-threaded
+/// runtime: the loop must not wait for handshakes.
 ///
 /// # Errors
 /// [`ServerError`]; [`ServerError::Deposed`] if another server has taken over.
-pub async fn run(dir: &Path, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-    Server::bind(dir).await?.serve(shutdown).await
+pub async fn run(dir: &Path, manager: ServiceManager, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    Server::bind(dir).await?.supervised_by(manager).serve(shutdown).await
 }
 
 /// A server that listens and does not answer yet.
@@ -52,6 +53,7 @@ pub struct Server {
     store: Arc<dyn Store>,
     /// The same, if it is one that should be closed in order.
     durable: Option<Arc<SqliteStore>>,
+    manager: ServiceManager,
 }
 
 impl Server {
@@ -62,6 +64,7 @@ impl Server {
     pub async fn bind(dir: &Path) -> Result<Self, ServerError> {
         let layout = Layout::new(dir);
         let config = ServerConfig::load(&layout)?;
+        ownership::refuse_root_in_anothers(dir)?;
         let store = Arc::new(SqliteStore::open(&layout.store()).await?);
         let server = Self::bind_with(&layout, config, Arc::clone(&store) as Arc<dyn Store>)?;
         Ok(Self { durable: Some(store), ..server })
@@ -82,7 +85,13 @@ impl Server {
         let failed = |source| ServerError::Listen { address: config.listen, source };
         let listener = socket::listen(config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, config, authority, store, durable: None })
+        Ok(Self { listener, address, config, authority, store, durable: None, manager: ServiceManager::default() })
+    }
+
+    /// Who is told that the server is ready, and that its loop lives.
+    #[must_use]
+    pub fn supervised_by(self, manager: ServiceManager) -> Self {
+        Self { manager, ..self }
     }
 
     /// Where it listens.
@@ -124,10 +133,12 @@ impl Server {
         housekeeping.spawn(keep_house(metrics));
         housekeeping.spawn(keep_young(self.authority));
         tracing::info!(address = %self.address, "the server listens");
+        self.manager.ready();
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             ended = deciding.join_next() => ended.and_then(Result::ok).unwrap_or(Err(ServerError::LoopEnded)),
         };
+        self.manager.stopping();
         drop(stop);
         // A connection that ends in a panic has been reported by the runtime; the others end all the same.
         let _ = accepting.join_next().await;
@@ -153,6 +164,7 @@ impl Server {
             Arc::clone(&self.store),
             metrics,
             Arc::clone(&self.authority),
+            self.manager.watchdog(),
         ))
     }
 }

@@ -21,6 +21,7 @@ use tanist_protocol::driver::{Interpreter, Output, Step};
 use tanist_protocol::message::AgentMessage;
 use tanist_protocol::server::{Effect, Input, ServerMachine};
 use tanist_store::{Store, StoreError};
+use tanist_wire::service_manager::Watchdog;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -59,6 +60,7 @@ pub struct Core {
     journal: Journal,
     metrics: Metrics,
     authority: Arc<Authority>,
+    watchdog: Watchdog,
 }
 
 /// What wakes the loop.
@@ -78,6 +80,7 @@ impl Core {
         store: Arc<dyn Store>,
         metrics: Metrics,
         authority: Arc<Authority>,
+        watchdog: Watchdog,
     ) -> (Self, CoreHandle) {
         let (handle, ends) = handle::channel();
         let mut tick = tokio::time::interval(TICK);
@@ -96,6 +99,7 @@ impl Core {
             trouble: None,
             metrics,
             authority,
+            watchdog,
         };
         (core, handle)
     }
@@ -107,6 +111,7 @@ impl Core {
     pub async fn run(mut self) -> Result<(), ServerError> {
         self.backlog.push_back(Mail::Input(Input::Note(self.started())));
         loop {
+            self.watchdog.alive();
             match self.next().await {
                 Wake::End => return Ok(()),
                 Wake::Query(query) => query(&self.moment()),

@@ -40,6 +40,7 @@ impl Core {
         self.restore_mirror(durable.as_ref());
         let mut retry = tokio::time::interval_at(tokio::time::Instant::now() + RETRY, RETRY);
         loop {
+            self.watchdog.alive();
             tokio::select! {
                 _ = retry.tick() => if self.try_again().await? { break },
                 Some(query) = self.ends.queries.recv() => query(&self.moment()),

@@ -6,4 +6,5 @@ mod renewing;
 mod replicating;
 mod serving;
 mod store;
+mod watched;
 mod world;

@@ -88,15 +88,21 @@ impl World {
     /// A server over a store in memory that knows the operator, and what else `change` puts there.
     pub async fn start_in_memory(change: impl FnOnce(&mut State)) -> (Self, Arc<MemoryStore>) {
         let mut world = Self::initialised().await;
-        let (hash, operator) = (world.made.credential.hash(), world.made.operator.clone());
-        let mut state = State::default();
-        let credential = Credential { hash: hash.clone(), operator, created_at: now(), revoked: false };
-        state.credentials.insert(hash, credential);
+        let mut state = world.first_state();
         change(&mut state);
         let store = Arc::new(MemoryStore::with_state(state));
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         world.server = Some(Running::of(Server::bind_with_store(&world.dir(), shared).unwrap()));
         (world, store)
+    }
+
+    /// What a store holds that knows the operator and nothing else.
+    pub fn first_state(&self) -> State {
+        let (hash, operator) = (self.made.credential.hash(), self.made.operator.clone());
+        let credential = Credential { hash: hash.clone(), operator, created_at: now(), revoked: false };
+        let mut state = State::default();
+        state.credentials.insert(hash, credential);
+        state
     }
 
     pub async fn initialised() -> Self {

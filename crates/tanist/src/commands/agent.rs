@@ -28,7 +28,9 @@ pub fn run(command: AgentCommand, session: &Session<'_>) -> Outcome {
 fn run_here(args: &AgentRunArgs) -> Outcome {
     let folder = args.place.folder()?;
     service::abort_on_panic();
-    service::run(|stop| async move { tanist_agent::run(&folder, stop).await.map_err(|error| refusal(&error)) })
+    service::run(|manager, stop| async move {
+        tanist_agent::run(&folder, manager, stop).await.map_err(|error| refusal(&error))
+    })
 }
 
 fn refusal(error: &AgentError) -> Refusal {

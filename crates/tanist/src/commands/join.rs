@@ -17,8 +17,8 @@ use tanist_wire::tls::pinned_client_config;
 use tanist_wire::tls_failure::TlsFailure;
 use tanist_wire::token::{JoinRequest, JoinResponse, JoinSecret};
 
-use super::Outcome;
 use super::session::Session;
+use super::{Outcome, service};
 use crate::cli::agent::AgentJoinArgs;
 use crate::failure::Failure;
 use crate::output::{Style, Tone};
@@ -192,13 +192,12 @@ impl Drop for WrittenConfig {
 }
 
 fn report(args: &AgentJoinArgs, config: &AgentConfig, folder: &Path, identity: &Identity) -> JoinReport {
-    let place = if args.place.dir.is_some() { format!(" --dir {}", folder.display()) } else { String::new() };
     JoinReport {
         agent: identity.holder().agent().map(ToString::to_string).unwrap_or_default(),
         server: args.server.clone(),
         directory: folder.display().to_string(),
         storage: config.storage.iter().map(|s| s.name.to_string()).collect(),
-        next: format!("tanist agent run{place}"),
+        next: service::next_step("agent", args.place.dir.is_some().then_some(folder)),
     }
 }
 

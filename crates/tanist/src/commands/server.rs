@@ -62,7 +62,6 @@ async fn init(args: ServerInitArgs, session: &Session<'_>) -> Outcome {
 }
 
 fn report(made: &Initialised, dir: &Path, context_file: &Path, named: bool) -> InitReport {
-    let place = if named { format!(" --dir {}", dir.display()) } else { String::new() };
     InitReport {
         cluster: made.cluster.to_string(),
         directory: dir.display().to_string(),
@@ -70,7 +69,7 @@ fn report(made: &Initialised, dir: &Path, context_file: &Path, named: bool) -> I
         ca_hash: made.ca_hash.to_string(),
         operator: made.operator.clone(),
         context: context_file.display().to_string(),
-        next: format!("tanist server run{place}"),
+        next: service::next_step("server", named.then_some(dir)),
     }
 }
 
@@ -87,7 +86,9 @@ fn render_init(made: &InitReport, style: Style) -> String {
 
 fn run_here(args: &ServerRunArgs) -> Outcome {
     let dir = args.place.folder()?;
-    service::run(|stop| async move { tanist_server::run(&dir, stop).await.map_err(|error| refusal(&error)) })
+    service::run(|manager, stop| async move {
+        tanist_server::run(&dir, manager, stop).await.map_err(|error| refusal(&error))
+    })
 }
 
 #[derive(Serialize)]
@@ -99,7 +100,6 @@ struct RestoreAnswer {
 async fn restore(args: ServerRestoreArgs, session: &Session<'_>) -> Outcome {
     let dir = args.place.folder()?;
     let report = tanist_server::restore(&dir, &args.file).await.map_err(|error| refusal(&error))?;
-    let place = if args.place.dir.is_some() { format!(" --dir {}", dir.display()) } else { String::new() };
     let owing: Vec<String> = report.owing.iter().map(ToString::to_string).collect();
     let kept =
         report.replaced.as_ref().map_or(String::new(), |path| format!("; the old store is kept as {}", path.display()));
@@ -110,7 +110,7 @@ async fn restore(args: ServerRestoreArgs, session: &Session<'_>) -> Outcome {
             args.file.display(),
             dir.display()
         ),
-        next: format!("tanist server run{place}"),
+        next: service::next_step("server", args.place.dir.as_deref()),
     };
     session.screen.answer(&answer, |answer, style| {
         format!("{}\n\n{} {}\n", answer.message, style.paint(Tone::Strong, "next:"), answer.next)

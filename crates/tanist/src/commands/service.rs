@@ -1,9 +1,12 @@
-//! What the server and the agent have in common as processes: a log, a runtime, and an orderly end on SIGTERM or SIGINT.
+//! What the server and the agent have in common as processes: a log, a runtime, a service manager that is told of them, and an
+//! orderly end on SIGTERM or SIGINT.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use tanist_model::api::Refusal;
+use tanist_wire::service_manager::ServiceManager;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -14,20 +17,35 @@ use crate::failure::Failure;
 const LOG: &str = "TANIST_LOG";
 
 /// Runs a service; the future that it is given is ready when the process is asked to stop.
-pub fn run<F>(service: impl FnOnce(StopSignal) -> F) -> Outcome
+pub fn run<F>(service: impl FnOnce(ServiceManager, StopSignal) -> F) -> Outcome
 where
     F: Future<Output = Result<(), Refusal>>,
 {
     start_log();
+    let manager = ServiceManager::from_environment()
+        .map_err(|source| Failure::io("tell the service manager of NOTIFY_SOCKET anything", source))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|source| Failure::io("start the runtime", source))?;
     let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(|source| Failure::io("listen for signals", source))?;
-        service(stop).await.map_err(Failure::from)
+        service(manager, stop).await.map_err(Failure::from)
     });
     // A read that hangs in a storage system must not keep the process.
     runtime.shutdown_background();
     ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// What to type to run a role on this host: its service if the package brought one and it would look in the same place, else the
+/// command itself.
+pub fn next_step(role: &str, dir: Option<&Path>) -> String {
+    let unit = Path::new("/usr/lib/systemd/system").join(format!("tanist-{role}.service"));
+    match dir {
+        Some(dir) => format!("tanist {role} run --dir {}", dir.display()),
+        None if rustix::process::geteuid().is_root() && unit.exists() => {
+            format!("systemctl enable --now tanist-{role}")
+        }
+        None => format!("tanist {role} run"),
+    }
 }
 
 /// A defect in one thread must not leave a process that looks alive and does half its work: it dies, and its successor takes

@@ -27,12 +27,20 @@ pub(crate) fn freeze(
 
 /// What cannot be removed now is named again with the next release.
 pub(crate) fn release(storages: &Storages, volume: &VolumeAddress, snapshots: &[SnapshotId]) {
-    let Ok(system) = storages.of(volume) else { return };
-    for id in snapshots {
-        if let Err(error) = system.delete_snapshot(volume, *id) {
+    released(storages, volume, snapshots.to_vec());
+}
+
+/// Removes snapshots; those that are gone afterwards.
+pub(crate) fn released(storages: &Storages, volume: &VolumeAddress, mut snapshots: Vec<SnapshotId>) -> Vec<SnapshotId> {
+    let Ok(system) = storages.of(volume) else { return Vec::new() };
+    snapshots.retain(|id| match system.delete_snapshot(volume, *id) {
+        Ok(()) => true,
+        Err(error) => {
             tracing::warn!(%error, %volume, snapshot = %id, "a snapshot cannot be removed");
+            false
         }
-    }
+    });
+    snapshots
 }
 
 /// What a run reads, as the storage system is asked for it.

@@ -248,6 +248,12 @@ pub struct RecoveryPointView {
     pub published_at: Timestamp,
     pub fuzzy: bool,
     pub verified: bool,
+    /// Kept by an operator's word.
+    #[serde(default)]
+    pub pinned: bool,
+    /// The retention keeps it no longer; it is being removed.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 /// How a replication is, in one word.

@@ -97,6 +97,7 @@ event_codes! {
     ReaderGranted "T419" Info "another agent reads the source";
     ReaderSuspected "T420" Warning "the agent that reads the source is suspected";
     SourceExhausted "T421" Alarm "no agent can read the source";
+    GrayFailure "T422" Warning "the acting agent is too slow, and hands over";
     // 5xx: runs
     RunRequested "T501" Info "a run was requested";
     SnapshotBound "T502" Info "a source snapshot was bound to a run";
@@ -107,6 +108,11 @@ event_codes! {
     SourceChanged "T507" Alarm "the source changed where it must not";
     ReplicationQuarantined "T508" Alarm "a replication is quarantined: nothing is published";
     RecoveryPointGone "T509" Info "a recovery point is no longer held";
+    RecoveryPointPinned "T510" Info "a recovery point was pinned or unpinned";
+    RecoveryPointLost "T511" Alarm "a recovery point is missing at the storage";
+    RunStalled "T512" Alarm "a run stands still";
+    RpoMissed "T513" Alarm "the last recovery point is older than the RPO allows";
+    RpoMet "T514" Info "the last recovery point is young enough again";
 }
 
 impl std::fmt::Display for EventCode {

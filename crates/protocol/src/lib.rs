@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod driver;
 pub mod invariants;
+pub mod limits;
 pub mod message;
 pub mod mutation;
 pub mod random;

@@ -212,6 +212,12 @@ pub enum AgentMessage {
         run: RunId,
         uid: Option<String>,
     },
+    /// The answer to [`ServerMessage::Expire`]: these target snapshots are not there, or not any more.
+    SnapshotsGone {
+        replication: ReplicationId,
+        epochs: Epochs,
+        snapshots: Vec<SnapshotId>,
+    },
     /// A reader cannot go on with a run.
     ReadFailed {
         replication: ReplicationId,
@@ -281,6 +287,7 @@ impl AgentMessage {
             | Self::ProofOfQuiet { replication, .. }
             | Self::BindSnapshot { replication, .. }
             | Self::Kept { replication, .. }
+            | Self::SnapshotsGone { replication, .. }
             | Self::ReadFailed { replication, .. }
             | Self::ReadEnded { replication, .. }
             | Self::Checkpoint { replication, .. }
@@ -485,6 +492,13 @@ pub enum ServerMessage {
         run: RunId,
         end: RunEnd,
         release: Vec<SnapshotId>,
+    },
+    /// Remove these target snapshots of expired recovery points, and say which are gone; also of those to keep.
+    Expire {
+        stamp: Stamp,
+        number: OrderNumber,
+        snapshots: Vec<SnapshotId>,
+        keep: Vec<SnapshotId>,
     },
     /// End in order: stop at a checkpoint, close, say [`AgentMessage::Drained`]. With `release` the replication ends: its snapshots
     /// are removed first.

@@ -37,6 +37,18 @@ pub struct Timers {
     pub survey: Duration,
     /// Between two attempts of a run that failed at the storage.
     pub run_retry: Duration,
+    /// How often the removal of expired recovery points is ordered again.
+    pub expiry: Duration,
+    /// How often the target's storage is asked whether the recovery points are there.
+    pub recount: Duration,
+    /// A run that was slow for so long is handed to another agent.
+    pub gray: Duration,
+    /// Between two handovers for slowness.
+    pub gray_pause: Duration,
+    /// A run in which nothing moved for so long stands still.
+    pub stall: Duration,
+    /// How long the agent of the smallest rank has to be well before work goes back to it by itself.
+    pub handback: Duration,
     /// How long an agent tries to finish its earlier I/O on a volume before it declines to act.
     pub local_drain: Duration,
     /// How often an agent without the kernel lock tries to get it.
@@ -61,6 +73,12 @@ impl Timers {
         canary_age: Duration::from_secs(5),
         survey: Duration::from_secs(2),
         run_retry: Duration::from_secs(1),
+        expiry: Duration::from_secs(5),
+        recount: Duration::from_secs(3600),
+        gray: Duration::from_secs(30),
+        gray_pause: Duration::from_secs(600),
+        stall: Duration::from_secs(60),
+        handback: Duration::from_secs(900),
         local_drain: Duration::from_secs(2),
         lock_retry: Duration::from_millis(500),
     };

@@ -1,10 +1,12 @@
 //! A server's directory: what lies where, and the configuration an operator may edit.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tanist_model::id::ClusterId;
+use tanist_protocol::limits::Limits;
 use tanist_wire::file::{self, Readers};
 
 use crate::ServerError;
@@ -63,10 +65,42 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where agents and operators reach it, `HOST:PORT`; the first is the one shown. A port of 0 stands for the one listened on.
     pub advertise: Vec<String>,
+    /// How much runs at once.
+    #[serde(default, skip_serializing_if = "LimitsConfig::is_default")]
+    pub limits: LimitsConfig,
 }
 
 fn default_listen() -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into()
+}
+
+/// `[limits]` in `server.toml`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Runs in progress at once, over all agents.
+    pub runs: NonZeroU32,
+    /// Runs in progress at once whose target one agent writes.
+    pub runs_per_agent: NonZeroU32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let or_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+        Self { runs: or_one(Limits::DEFAULT.runs), runs_per_agent: or_one(Limits::DEFAULT.runs_per_agent) }
+    }
+}
+
+impl LimitsConfig {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// As the server's machine takes them.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { runs: self.runs.get(), runs_per_agent: self.runs_per_agent.get(), ..Limits::DEFAULT }
+    }
 }
 
 impl ServerConfig {
@@ -152,13 +186,14 @@ mod tests {
 
     fn config(advertise: &[&str]) -> ServerConfig {
         let advertise = advertise.iter().map(|a| (*a).to_owned()).collect();
-        ServerConfig { cluster: ClusterId(7), listen: default_listen(), advertise }
+        ServerConfig { cluster: ClusterId(7), listen: default_listen(), advertise, limits: LimitsConfig::default() }
     }
 
     #[test]
     fn the_commented_sample_is_valid() {
         let sample = ServerConfig::parse(include_str!("../../../config/valid/server.toml")).unwrap();
         assert_eq!(sample.advertise, ["tanist.example:7420"]);
+        assert_eq!(sample.limits.limits().runs_per_agent, 4);
     }
 
     #[test]
@@ -178,6 +213,7 @@ mod tests {
         assert!(wrong("advertise = []").contains("advertise"));
         assert!(wrong("advertise = [\"nowhere\"]").contains("nowhere"));
         assert!(wrong("advertise = [\"a:1\"]\ncolour = 1").contains("colour"));
+        assert!(wrong("advertise = [\"a:1\"]\n[limits]\nruns = 0").contains("runs"));
         assert!(wrong("advertise = [\"a:1\"]\nlisten = \"here\"").contains("listen"));
         let least = ServerConfig::parse(&format!("{base}advertise = [\"a:1\"]")).unwrap();
         assert_eq!(least.listen.port(), DEFAULT_PORT);

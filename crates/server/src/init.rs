@@ -15,7 +15,7 @@ use tanist_wire::file::create_private_folder;
 use tanist_wire::token::OperatorSecret;
 
 use crate::authority::{issue_identity, of_this_build};
-use crate::config::{Layout, ServerConfig, host_of, likely_address};
+use crate::config::{Layout, LimitsConfig, ServerConfig, host_of, likely_address};
 use crate::{ServerError, clock, ownership, random};
 
 /// The operator of the first credential.
@@ -80,7 +80,12 @@ fn configuration(options: &InitOptions) -> Result<ServerConfig, ServerError> {
     if advertise.is_empty() {
         advertise.push(likely_address(options.listen));
     }
-    Ok(ServerConfig { cluster: random::cluster_id()?, listen: options.listen, advertise })
+    Ok(ServerConfig {
+        cluster: random::cluster_id()?,
+        listen: options.listen,
+        advertise,
+        limits: LimitsConfig::default(),
+    })
 }
 
 fn refuse_occupied(dir: &Path) -> Result<(), ServerError> {

@@ -157,7 +157,8 @@ impl Server {
         let state = self.store.load().await?;
         tracing::info!(%term, replications = state.replications.len(), agents = state.agents.len(), "a term is begun");
         let machine =
-            ServerMachine::new(self.config.cluster, state, Timers::DEFAULT, random::wide()?, mutations, clock::now());
+            ServerMachine::new(self.config.cluster, state, Timers::DEFAULT, random::wide()?, mutations, clock::now())
+                .with_limits(self.config.limits.limits());
         Ok(Core::new(
             machine,
             Interpreter::new(mutations),

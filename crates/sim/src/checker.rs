@@ -53,12 +53,20 @@ pub struct Checker {
     ledgers: BTreeMap<ReplicationId, Ledger>,
     gone: BTreeSet<ReplicationId>,
     violation: Option<String>,
+    was_restored: bool,
 }
 
 impl Checker {
     #[must_use]
     pub fn new(state: State) -> Self {
-        Self { term: state.term, state, ledgers: BTreeMap::new(), gone: BTreeSet::new(), violation: None }
+        Self {
+            term: state.term,
+            state,
+            ledgers: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            violation: None,
+            was_restored: false,
+        }
     }
 
     #[must_use]
@@ -104,6 +112,7 @@ impl Checker {
     pub fn restored(&mut self, state: State, granted: &BTreeSet<(ReplicationId, Epoch)>) {
         self.term = state.term;
         self.state = state;
+        self.was_restored = true;
         self.gone.retain(|id| !self.state.replications.contains_key(id));
         for (id, ledger) in &mut self.ledgers {
             ledger.promised.clear();
@@ -198,6 +207,17 @@ impl Checker {
             if bound_run.is_some_and(|r| r.snapshot.as_ref().map(|s| s.id) == bound) {
                 self.fail("S4 is violated: the snapshot of the run in progress is removed".to_owned());
             }
+        }
+    }
+
+    /// A recovery point is removed that the store has given up, or does not know any more.
+    pub fn point_removed(&mut self, id: ReplicationId, run: RunId) {
+        // A restored store is told what an order of the time since its backup has removed.
+        let believed = self.state.recovery_points.get(&(id, run)).filter(|_| !self.was_restored);
+        if believed.is_some_and(|point| !point.expired) {
+            self.fail(format!(
+                "S4 is violated: the recovery point of run {run} is removed, and the store still promises it"
+            ));
         }
     }
 

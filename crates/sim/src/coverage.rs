@@ -35,7 +35,7 @@ coverage! {
     continued_without_proof,
     proofs_drained, proofs_kernel_lock, proofs_new_boot, proofs_operator,
     publications, published_without_proof, abandoned, repairs, quarantines, exhausted, exhausted_ended, partitions,
-    awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points,
+    awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points, expired_points,
     rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken,
 }
 

@@ -85,7 +85,7 @@ fn blocks(seq: u64) -> usize {
 }
 
 impl World {
-    fn engine_mut(&mut self, agent: usize, key: EngineKey) -> Option<&mut Engine> {
+    pub fn engine_mut(&mut self, agent: usize, key: EngineKey) -> Option<&mut Engine> {
         self.agents[agent].process.as_mut()?.engines.get_mut(&key)
     }
 
@@ -103,7 +103,7 @@ impl World {
         self.at(self.now + wait, Event::Engine { pid, key, generation, kind });
     }
 
-    fn report(&mut self, agent: usize, (replication, epochs): EngineKey, event: EngineEvent) {
+    pub fn report(&mut self, agent: usize, (replication, epochs): EngineKey, event: EngineEvent) {
         self.note("engine", agent as u64, || format!("h{} {epochs}: {event:?}", agent + 1));
         let pid = self.pid_of(agent);
         self.give_agent(pid, Item::Input(Input::Engine { replication, epochs, event }));
@@ -138,6 +138,7 @@ impl World {
             }
             EngineCommand::Halt { run } => self.halt(agent, key, run),
             EngineCommand::Release { snapshots } => self.remove_source_snapshots(key.0, &snapshots),
+            EngineCommand::Expire { snapshots, keep } => self.expire(agent, key, snapshots, &keep),
             EngineCommand::Close { graceful, release } => {
                 let wait =
                     if self.rng.chance(STUCK_CLOSES_PER_MILLE) { self.rng.between(5_000_000, 9_000_000) } else { 0 };

@@ -1,11 +1,13 @@
 //! The operator: creates what is replicated, asks for runs, moves work about, and now and then repeats a command.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use tanist_model::api::{CreateReplication, Refusal, SetHierarchy};
 use tanist_model::id::{CommandId, ReplicationName};
 use tanist_model::policy::Policy;
 use tanist_model::replication::{Intent, Side};
+use tanist_model::retention::Retention;
 use tanist_protocol::server::{Answer, Command, Input};
 
 use crate::agent_shell::address;
@@ -57,7 +59,9 @@ impl World {
 
     pub fn create(&mut self, number: usize) {
         let (Some(source), Some(target)) = (address("a", number), address("b", number)) else { return };
-        let policy = Policy { source_mode: self.scenario.source_mode, ..Policy::default() };
+        // Few points, so that most runs make some expire.
+        let retention = Retention { keep_last: NonZeroU32::MIN.saturating_add(1), ..Retention::default() };
+        let policy = Policy { source_mode: self.scenario.source_mode, retention, ..Policy::default() };
         self.command(Command::Create(CreateReplication {
             name: self.replications[number].clone(),
             source,

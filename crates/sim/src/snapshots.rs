@@ -1,10 +1,12 @@
 //! Snapshots as engines make, read and remove them: the source's for a run, the target's to keep a recovery point.
 
-use tanist_model::id::{ReplicationId, SnapshotId};
+use tanist_model::id::{ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::BoundSnapshot;
+use tanist_protocol::agent::EngineEvent;
 use tanist_protocol::message::RunFailureKind;
 
+use crate::process::EngineKey;
 use crate::scenario::BLOCK_BYTES;
 use crate::world::World;
 
@@ -29,6 +31,19 @@ impl World {
         let contents = target.current();
         target.snapshots.entry(id).or_insert(contents);
         id.to_string()
+    }
+
+    /// Only what the store has given up for good may go.
+    pub fn expire(&mut self, agent: usize, key: EngineKey, mut snapshots: Vec<SnapshotId>, keep: &[SnapshotId]) {
+        let Some(volume) = self.engine_mut(agent, key).map(|engine| engine.volume) else { return };
+        for snapshot in &snapshots {
+            self.checker.point_removed(key.0, RunId(snapshot.0));
+            self.disks.targets[volume].snapshots.remove(snapshot);
+        }
+        self.coverage.expired_points += snapshots.len() as u64;
+        let there = &self.disks.targets[volume].snapshots;
+        snapshots.extend(keep.iter().filter(|id| !there.contains_key(id)));
+        self.report(agent, key, EngineEvent::SnapshotsGone { snapshots });
     }
 
     pub fn read_source(&self, volume: usize, snapshot: &BoundSnapshot, block: usize) -> Result<u64, RunFailureKind> {

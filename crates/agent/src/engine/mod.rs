@@ -189,6 +189,7 @@ impl Engine {
             EngineCommand::Committed { run, seq } => self.committed(run, seq),
             EngineCommand::Halt { run } => self.halt(run),
             EngineCommand::Release { snapshots } => self.release_source(&snapshots),
+            EngineCommand::Expire { snapshots, keep } => self.expire(snapshots, &keep),
             EngineCommand::Close { graceful, release } => {
                 self.finished = None;
                 self.end_copy(graceful, queue);

@@ -1,13 +1,13 @@
 //! Snapshots: the source's for a run, the target's to keep its recovery point while the run overwrites it.
 
-use tanist_model::id::{RunId, SnapshotId};
+use tanist_model::id::{RunId, SnapshotId, VolumeAddress};
 use tanist_model::policy::SourceMode;
 use tanist_protocol::agent::EngineEvent;
 use tanist_protocol::message::{Assignment, RunFailureKind};
 use tanist_storage::{StorageError, StorageSystem};
 
 use super::Engine;
-use crate::source::{freeze, release};
+use crate::source::{freeze, release, released};
 
 impl Engine {
     pub(super) fn prepare(&mut self, run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId>) {
@@ -61,6 +61,22 @@ impl Engine {
     pub(super) fn release_target(&self, snapshots: &[SnapshotId]) {
         let Some(open) = &self.open else { return };
         release(&self.storages, &open.assignment.target, snapshots);
+    }
+
+    /// What cannot be removed now is ordered again.
+    pub(super) fn expire(&self, snapshots: Vec<SnapshotId>, keep: &[SnapshotId]) {
+        let Some(target) = self.open.as_ref().map(|open| &open.assignment.target) else { return };
+        let mut gone = released(&self.storages, target, snapshots);
+        match self.missing(target, keep) {
+            Ok(missing) => gone.extend(missing),
+            Err(error) => return tracing::warn!(%error, volume = %target, "the target snapshots cannot be listed"),
+        }
+        self.report(EngineEvent::SnapshotsGone { snapshots: gone });
+    }
+
+    fn missing(&self, target: &VolumeAddress, keep: &[SnapshotId]) -> Result<Vec<SnapshotId>, String> {
+        let there = self.storages.of(target)?.list_snapshots(target).map_err(|error| error.to_string())?;
+        Ok(keep.iter().copied().filter(|id| there.iter().all(|snapshot| snapshot.id != *id)).collect())
     }
 
     /// For a run whose source snapshot a reader makes.

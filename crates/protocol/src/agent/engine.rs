@@ -28,6 +28,8 @@ pub enum EngineCommand {
     Halt { run: RunId },
     /// Remove source snapshots that nobody needs.
     Release { snapshots: Vec<SnapshotId> },
+    /// Remove target snapshots of expired recovery points, and look for those to keep.
+    Expire { snapshots: Vec<SnapshotId>, keep: Vec<SnapshotId> },
     /// Stop, end all I/O, close. `graceful`: with a last checkpoint. `release`: remove these snapshots before closing.
     Close { graceful: bool, release: Option<Release> },
 }
@@ -139,6 +141,10 @@ pub enum EngineEvent {
     Kept {
         run: RunId,
         uid: Option<String>,
+    },
+    /// Of the target snapshots that were named these are not there.
+    SnapshotsGone {
+        snapshots: Vec<SnapshotId>,
     },
     Progress {
         run: RunId,

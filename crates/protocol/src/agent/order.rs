@@ -20,6 +20,9 @@ impl AgentMachine {
             ServerMessage::OpenRun { stamp, order, .. } => self.open_run(&stamp, *order),
             ServerMessage::CheckpointAck { stamp, run, seq } => self.handle_ack(&stamp, run, seq),
             ServerMessage::CloseRun { stamp, run, end, release, .. } => self.close_run(&stamp, run, end, release),
+            ServerMessage::Expire { stamp, snapshots, keep, .. } if self.active(&stamp).is_some() => {
+                self.engine(stamp.replication, stamp.epochs, EngineCommand::Expire { snapshots, keep });
+            }
             ServerMessage::Drain { stamp, release, .. } => {
                 self.end_role(stamp.replication, stamp.epochs, release, true);
             }
@@ -175,6 +178,9 @@ impl AgentMachine {
                 *work = Work::Idle;
                 self.send(AgentMessage::Kept { replication: id, epochs, run, uid });
             }
+            EngineEvent::SnapshotsGone { snapshots } => {
+                self.send(AgentMessage::SnapshotsGone { replication: id, epochs, snapshots });
+            }
             EngineEvent::Durable { run, checkpoint, at } => {
                 if let Some(Work::Copying { unacknowledged, sent, .. }) = working_on(role, run) {
                     *unacknowledged = Some((checkpoint, at));
@@ -266,6 +272,7 @@ fn number_of(message: &ServerMessage) -> Option<(&Stamp, OrderNumber)> {
     match message {
         ServerMessage::OpenRun { stamp, number, .. }
         | ServerMessage::CloseRun { stamp, number, .. }
+        | ServerMessage::Expire { stamp, number, .. }
         | ServerMessage::Drain { stamp, number, .. } => Some((stamp, *number)),
         _ => None,
     }

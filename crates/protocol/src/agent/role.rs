@@ -449,6 +449,7 @@ impl ServerMessage {
             | Self::EndRead { stamp }
             | Self::CheckpointAck { stamp, .. }
             | Self::CloseRun { stamp, .. }
+            | Self::Expire { stamp, .. }
             | Self::Drain { stamp, .. }
             | Self::StepDown { stamp }
             | Self::DrainedNoted { stamp } => Some(stamp),
@@ -467,6 +468,7 @@ impl ServerMessage {
             | Self::OpenRun { stamp, .. }
             | Self::CheckpointAck { stamp, .. }
             | Self::CloseRun { stamp, .. }
+            | Self::Expire { stamp, .. }
             | Self::Drain { stamp, .. }
             | Self::StepDown { stamp }
             | Self::DrainedNoted { stamp } => Some(stamp),

@@ -48,6 +48,11 @@ pub enum Command {
         name: ReplicationName,
         change: SetHierarchy,
     },
+    Pin {
+        name: ReplicationName,
+        run: RunId,
+        pinned: bool,
+    },
     SetPolicy {
         name: ReplicationName,
         change: Box<SetPolicy>,
@@ -139,6 +144,7 @@ impl ServerMachine {
             Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),
             Command::Delete { name } => self.delete(id, &actor, &name),
             Command::SetHierarchy { name, change } => self.set_hierarchy(id, &actor, &name, change),
+            Command::Pin { name, run, pinned } => self.pin(id, &actor, &name, run, pinned),
             Command::SetPolicy { name, change } => self.set_policy(id, &actor, &name, *change),
             Command::Handover { name, to } => self.handover(id, actor, &name, to),
             Command::Handback { name } => self.handback(id, actor, &name),

@@ -7,7 +7,7 @@ use tanist_model::policy::SourceMode;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{Handover, Holder, ReplicationRecord, Side};
 use tanist_model::run::RunState;
-use tanist_model::takeover::Evidence;
+use tanist_model::takeover::{Candidate, Evidence};
 
 use super::ServerMachine;
 use crate::message::{OrderNumber, Release, ServerMessage};
@@ -33,6 +33,37 @@ impl ServerMachine {
         }
         let by = if stops { "the agent's stop" } else { "maintenance" };
         self.begin_handover(record, holder, None, by.to_owned());
+    }
+
+    /// Work goes back by itself, if the operator wants that: between two runs, to an agent of a smaller rank that has been well for
+    /// long enough and was not damped meanwhile. True if that has begun.
+    pub(super) fn goes_back(&mut self, record: &ReplicationRecord, holder: &Holder) -> bool {
+        let between = self.state.current_run(record).is_none_or(|run| run.state == RunState::SnapshotPending);
+        if !record.policy.automatic_handback {
+            return false;
+        }
+        let candidates = self.candidates(record);
+        let able = |c: &&Candidate| c.passed_over.is_none() && !c.damped;
+        let before = candidates.iter().take_while(|c| c.agent != holder.agent);
+        let better = before.into_iter().find(able).map(|c| c.agent.clone());
+        let (now, enough) = (self.now.monotonic, self.timers.handback);
+        let supervision = self.supervision_mut(record.id);
+        let Some(agent) = better else {
+            supervision.better = None;
+            return false;
+        };
+        let since = match &supervision.better {
+            Some((known, since)) if *known == agent => *since,
+            _ => {
+                supervision.better = Some((agent.clone(), now));
+                now
+            }
+        };
+        if !between || now.since(since) < enough {
+            return false;
+        }
+        self.begin_handover(record, holder, Some(agent), "automatic handback".to_owned());
+        true
     }
 
     /// Who would act if the holder did not.

@@ -12,17 +12,22 @@ pub mod eligibility;
 mod enrol;
 mod handover;
 mod hello;
+pub mod pace;
 pub mod plan;
 mod policy;
 mod proof;
 mod reader;
+mod recovery;
 mod request;
 mod restore;
+mod rpo;
 mod run;
 pub mod session;
+pub mod slots;
 mod supervise;
 mod survey;
 mod takeover;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +42,7 @@ use tanist_model::state::State;
 use tanist_model::time::{Monotonic, Now};
 
 use crate::driver::Output;
+use crate::limits::Limits;
 use crate::message::{AgentMessage, Hello, ServerMessage};
 use crate::mutation::Mutations;
 use crate::random::IdSource;
@@ -96,6 +102,7 @@ pub struct ServerMachine {
     next_survey: u64,
     next_watch: u64,
     timers: Timers,
+    limits: Limits,
     ids: IdSource,
     mutations: Mutations,
     started: Monotonic,
@@ -127,6 +134,7 @@ impl ServerMachine {
             next_survey: 1,
             next_watch: 0,
             timers,
+            limits: Limits::DEFAULT,
             ids: IdSource::new(entropy),
             mutations,
             started: now.monotonic,
@@ -136,6 +144,12 @@ impl ServerMachine {
             sessions_unsettled: false,
             last_commit: now.monotonic,
         }
+    }
+
+    /// The same machine with other limits than the product's.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Decides on one input.

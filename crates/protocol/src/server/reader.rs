@@ -262,7 +262,7 @@ impl ServerMachine {
         }
     }
 
-    fn note_read_declined(&mut self, agent: &AgentName, record: &ReplicationRecord, reason: String) {
+    pub(super) fn note_read_declined(&mut self, agent: &AgentName, record: &ReplicationRecord, reason: String) {
         let declined = Declined { epochs: record.epochs, reason, at: self.now.monotonic, while_acting: true };
         if let Some(session) = self.sessions.get_mut(agent) {
             session.declined.insert((record.id, Side::Source), declined);

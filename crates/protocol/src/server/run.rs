@@ -9,6 +9,7 @@ use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
 
+use super::watchdog::Verdict;
 use super::{Effect, ServerMachine};
 use crate::message::{
     AgentMessage, CopyOrder, RoleReport, RunEnd, RunFailureKind, RunOrder, ServerMessage, SourceAccess,
@@ -39,7 +40,12 @@ impl ServerMachine {
         }
         let now = self.now.monotonic;
         let waits = self.supervisions.get(&record.id).and_then(|s| s.run_retry_at).is_some_and(|at| now < at);
-        if waits || self.hold_for_proof(record, &run) || record.reader.is_none() && working {
+        if self.watch_pace(record, holder, &run, working && !waits) == Verdict::Acted
+            || waits
+            || self.hold_for_proof(record, &run)
+            || !self.may_start(record)
+            || record.reader.is_none() && working
+        {
             return;
         }
         match self.source_access(record, holder) {
@@ -135,6 +141,9 @@ impl ServerMachine {
                 }
             }
             AgentMessage::ReadEnded { replication, epochs } => self.note_read_ended(agent, replication, epochs),
+            AgentMessage::SnapshotsGone { replication, epochs, snapshots } => {
+                self.handle_snapshots_gone(agent, replication, epochs, &snapshots);
+            }
             AgentMessage::Kept { replication, epochs, run, uid } => {
                 if let Some((_, run)) = self.current_work(agent, replication, epochs, run) {
                     self.supervision_mut(replication).kept = Some((run.id, uid));
@@ -311,12 +320,13 @@ impl ServerMachine {
         );
         let event = self.event_of(record, Some(&holder.agent), EventCode::RunPublished, message);
         let id = run.id;
-        let changes = vec![
+        let mut changes = self.expire_points(record, &point);
+        changes.extend([
             event,
             Change::PutRecoveryPoint(Box::new(point)),
             Change::PutRun(Box::new(run)),
             Change::PutReplication(Box::new(next.clone())),
-        ];
+        ]);
         self.commit_current(record, changes, Vec::new());
         self.supervision_mut(record.id).order_sent = None;
         self.close_run(&next, &holder, id, RunEnd::Published);

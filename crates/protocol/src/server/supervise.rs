@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, Incarnation, ReplicationId, RunId};
+use tanist_model::id::{AgentName, Epoch, Incarnation, ReplicationId, RunId};
 use tanist_model::quantity::count;
 use tanist_model::replication::{Holder, Intent, ReplicationRecord, Side};
 use tanist_model::takeover::{Evidence, PeerVerdict, ProbeVerdict};
 use tanist_model::time::{Monotonic, Timestamp};
 
 use super::ServerMachine;
+use super::pace::Pace;
 use super::session::Declined;
+use super::watchdog::Watched;
 
 /// The states of the server's machine, per replication.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -86,6 +88,15 @@ pub struct Supervision {
     /// The run for which the holder of the networked form has kept the last recovery point, and its place.
     pub(super) kept: Option<(RunId, Option<String>)>,
     pub(super) source_exhausted: bool,
+    /// The run that was let start.
+    pub(super) admitted: Option<RunId>,
+    pub(super) pace: Pace,
+    pub(super) watched: Watched,
+    /// An agent of a smaller rank than the holder's that could act, and since when.
+    pub(super) better: Option<(AgentName, Monotonic)>,
+    pub(super) points_ordered: Option<Monotonic>,
+    /// Under which epoch, and when, the holder last said which recovery points are there.
+    pub(super) points_counted: Option<(Epoch, Monotonic)>,
     /// The schedule was looked at: until then nothing comes due. Reckoning it anew at every tick would cost more than all the rest.
     pub(super) nothing_due_until: Option<Timestamp>,
 }
@@ -165,6 +176,8 @@ impl ServerMachine {
             return;
         }
         self.request_due_run(&record);
+        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        self.watch_rpo(&record);
         let Some(record) = self.state.replications.get(&id).cloned() else { return };
         match &record.holder {
             None => self.supervise_vacancy(&record),
@@ -370,7 +383,10 @@ impl ServerMachine {
         } else if record.intent == Intent::Deleting {
             self.drive_delete(record, holder);
         } else {
-            self.drive_run(record, holder);
+            self.drive_points(record, holder);
+            if !self.goes_back(record, holder) {
+                self.drive_run(record, holder);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The server's machine without its shell: states that a test puts it in, and what it says and commits.
 
 mod agenda;
+mod care;
 mod moments;
 mod world;

@@ -129,10 +129,24 @@ pub fn state(record: ReplicationRecord) -> State {
 
 /// A server that begins with this state.
 pub fn server(state: State) -> ServerMachine {
-    ServerMachine::new(ClusterId(1), state, Timers::DEFAULT, 7, Mutations::NONE, at(0))
+    server_at(state, at(0))
+}
+
+pub fn server_at(state: State, now: Now) -> ServerMachine {
+    ServerMachine::new(ClusterId(1), state, Timers::DEFAULT, 7, Mutations::NONE, now)
 }
 
 pub fn connect(machine: &mut ServerMachine, agent: &str, incarnation: Incarnation, connection: u64, term: u64) -> Seen {
+    connect_at(machine, at(10), (agent, incarnation), connection, term)
+}
+
+pub fn connect_at(
+    machine: &mut ServerMachine,
+    now: Now,
+    (agent, incarnation): (&str, Incarnation),
+    connection: u64,
+    term: u64,
+) -> Seen {
     let hello = Hello {
         incarnation,
         host: host("boot"),
@@ -146,10 +160,7 @@ pub fn connect(machine: &mut ServerMachine, agent: &str, incarnation: Incarnatio
     };
     let certificate = ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) };
     let connection = ConnectionId(connection);
-    seen(
-        machine
-            .handle(at(10), Input::Connected { agent: name(agent), connection, certificate, hello: Box::new(hello) }),
-    )
+    seen(machine.handle(now, Input::Connected { agent: name(agent), connection, certificate, hello: Box::new(hello) }))
 }
 
 pub fn say(machine: &mut ServerMachine, agent: &str, connection: u64, message: AgentMessage) -> Seen {
@@ -163,6 +174,11 @@ pub fn say_at(machine: &mut ServerMachine, now: Now, agent: &str, connection: u6
 
 /// It reads both volumes and reaches its peers.
 pub fn well(peers: &[&str]) -> AgentMessage {
+    reading(peers, 1)
+}
+
+/// It reads both volumes in this time, and reaches its peers.
+pub fn reading(peers: &[&str], took_us: u64) -> AgentMessage {
     let canary = |volume: &str| CanaryReport {
         address: volume.parse().unwrap(),
         result: Ok(VolumeReport {
@@ -174,7 +190,7 @@ pub fn well(peers: &[&str]) -> AgentMessage {
             content: VolumeContent::Blank,
             error: None,
         }),
-        took_us: 1,
+        took_us,
         age_ms: 0,
     };
     let reached = |peer: &&str| PeerReport {

@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use tanist_model::api::{Refusal, RefusalCode};
-use tanist_model::id::CommandId;
+use tanist_model::id::{CommandId, IdError, ReplicationName, RunId};
 
 use super::refusal::Refused;
 use crate::random;
@@ -63,6 +63,25 @@ where
         let Path(text) =
             Path::<String>::from_request_parts(parts, state).await.map_err(|e| invalid("path", e.body_text()))?;
         text.parse().map(Self).map_err(|error: T::Err| invalid("name", error.to_string()))
+    }
+}
+
+/// A replication's name and a run of it, in the path.
+#[derive(Debug)]
+pub struct Point {
+    pub name: ReplicationName,
+    pub run: RunId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Point {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
+        let Path((name, run)) = path.map_err(|e| invalid("path", e.body_text()))?;
+        let name = name.parse().map_err(|error: IdError| invalid("name", error.to_string()))?;
+        let run = run.parse().map_err(|error: IdError| invalid("run", error.to_string()))?;
+        Ok(Self { name, run })
     }
 }
 

@@ -9,6 +9,7 @@ mod events;
 mod extract;
 mod join;
 mod operator;
+mod recovery_points;
 mod refusal;
 mod replications;
 mod service;
@@ -149,8 +150,10 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(replications::handback))
         .routes(routes!(replications::hierarchy))
         .routes(routes!(replications::policy))
+        .routes(routes!(recovery_points::pin))
+        .routes(routes!(recovery_points::unpin))
         .routes(routes!(replications::why))
-        .routes(routes!(replications::recovery_points));
+        .routes(routes!(recovery_points::recovery_points));
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", versioned)
         .routes(routes!(service::healthz))
@@ -219,6 +222,9 @@ mod tests {
         for what in ["", "/check", "/why", "/recovery-points"] {
             documented("get", &format!("/api/v1/replications/{{name}}{what}"));
         }
+        for verb in ["pin", "unpin"] {
+            documented("post", &format!("/api/v1/replications/{{name}}/recovery-points/{{run}}/{verb}"));
+        }
         documented("put", "/api/v1/replications/{name}/policy");
         documented("delete", "/api/v1/replications/{name}");
         documented("delete", "/api/v1/agents/{name}");
@@ -226,7 +232,7 @@ mod tests {
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 32, "a route was added or removed without this test");
+        assert_eq!(count, 34, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

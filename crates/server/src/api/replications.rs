@@ -4,8 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use tanist_model::api::{
-    CreateReplication, Done, HandoverTo, Plan, RecoveryPointView, Refusal, RefusalCode, ReplicationView, SetHierarchy,
-    SetPolicy, WhyView,
+    CreateReplication, Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, WhyView,
 };
 use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
@@ -226,19 +225,7 @@ pub async fn why(
     Ok(Json(WhyView { readers: view::history::readers(log, created_at, at), ..why }))
 }
 
-/// The recovery points, newest first.
-#[utoipa::path(get, path = "/replications/{name}/recovery-points", tag = "replications",
-    params(("name" = ReplicationName, Path)),
-    responses((status = 200, body = Vec<RecoveryPointView>), (status = "default", description = "refused", body = Refusal)))]
-pub async fn recovery_points(
-    State(api): State<Api>,
-    _: Operator,
-    Name(name): Name<ReplicationName>,
-) -> Reply<Vec<RecoveryPointView>> {
-    look(&api, name, view::history::recovery_points).await
-}
-
-async fn look<T: Send + 'static>(
+pub(super) async fn look<T: Send + 'static>(
     api: &Api,
     name: ReplicationName,
     ask: impl FnOnce(&ServerMachine, &ReplicationRecord) -> T + Send + 'static,

@@ -172,17 +172,8 @@ fn intent(record: &ReplicationRecord) -> Option<Finding> {
         .then(|| Finding::degraded("paused by an operator", format!("tanist replication resume {}", record.name)))
 }
 
-/// How old the data is that could be restored, if that is more than the RPO allows: seconds. A replication without a recovery
-/// point yet has as much time for the first one as for every other.
-#[must_use]
-pub fn age_beyond_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<u64> {
-    let rpo = record.policy.rpo_seconds?;
-    let since = last_point(machine, record).map_or(record.created_at, |point| point.source_time);
-    Some(machine.now().wall.since(since).as_secs()).filter(|age| *age > rpo)
-}
-
 fn missed_rpo(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
-    let age = age_beyond_rpo(machine, record)?;
+    let age = machine.age_beyond_rpo(record)?;
     let rpo = record.policy.rpo_seconds?;
     // A run that is under way, waits or is paused is not helped by another one.
     let look = record.run.is_some() || record.intent == Intent::Paused;

@@ -30,6 +30,8 @@ pub fn recovery_point(point: &RecoveryPoint) -> RecoveryPointView {
         published_at: point.published_at,
         fuzzy: point.fuzzy,
         verified: point.verified,
+        pinned: point.pinned,
+        expired: point.expired,
     }
 }
 

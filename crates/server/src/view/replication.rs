@@ -6,7 +6,7 @@ use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
 use tanist_protocol::server::ServerMachine;
 
-use super::findings::{Finding, age_beyond_rpo, findings, last_point};
+use super::findings::{Finding, findings, last_point};
 use super::{history, run, seats, waiting};
 
 /// Everything about a replication that a person asks for.
@@ -30,7 +30,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         acting: seats::acting(record, Side::Target).cloned(),
         sides: [Side::Source, Side::Target].map(|side| seats::side(machine, record, side)).into(),
         lag_seconds: point.map(|point| machine.now().wall.since(point.source_time).as_secs()),
-        rpo_missed: age_beyond_rpo(machine, record).is_some(),
+        rpo_missed: machine.age_beyond_rpo(record).is_some(),
         last_recovery_point: point.map(history::recovery_point),
         next_run_at: machine.next_run_at(record),
         target_dirty: record.target_dirty.is_some(),

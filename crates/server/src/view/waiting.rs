@@ -42,6 +42,9 @@ pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<
     if record.intent == Intent::Paused && record.run.is_some() {
         return Some(format!("an operator to resume it: tanist replication resume {}", record.name));
     }
+    if let Some(slot) = machine.waits_for_slot(record) {
+        return Some(slot);
+    }
     match (machine.phase(record), record.holder.as_ref()) {
         (Phase::Exhausted, _) => Some("an agent of its hierarchies to become eligible".to_owned()),
         (Phase::Granted, Some(holder)) => Some(format!("agent {} to activate", holder.agent)),

@@ -143,6 +143,19 @@ pub enum RecoveryPointCommand {
         /// The replication.
         name: ReplicationName,
     },
+    /// Keep a recovery point whatever the retention says.
+    Pin(PointArgs),
+    /// Leave a recovery point to the retention again.
+    Unpin(PointArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct PointArgs {
+    /// The replication.
+    pub name: ReplicationName,
+    /// The recovery point: the run that made it, as `list` shows it (its beginning is enough), or `last`.
+    #[arg(value_name = "RUN")]
+    pub point: String,
 }
 
 #[derive(Args, Debug)]

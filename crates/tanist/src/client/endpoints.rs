@@ -7,7 +7,7 @@ use tanist_model::api::{
     AgentView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan, RecoveryPointView,
     ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VolumeView, WhoAmI, WhyView,
 };
-use tanist_model::id::{AgentName, EventSeq, ReplicationName};
+use tanist_model::id::{AgentName, EventSeq, ReplicationName, RunId};
 use tanist_model::time::Timestamp;
 
 use super::{ANSWER_TIMEOUT, Client, ClientError, to_value};
@@ -120,6 +120,11 @@ impl Client {
 
     pub async fn resume(&self, name: &ReplicationName) -> Answer<Done> {
         self.change(Method::POST, format!("/replications/{name}/resume"), None).await
+    }
+
+    pub async fn pin(&self, name: &ReplicationName, run: RunId, pinned: bool) -> Answer<Done> {
+        let verb = if pinned { "pin" } else { "unpin" };
+        self.change(Method::POST, format!("/replications/{name}/recovery-points/{run}/{verb}"), None).await
     }
 
     pub async fn set_policy(&self, name: &ReplicationName, body: &SetPolicy) -> Answer<Done> {

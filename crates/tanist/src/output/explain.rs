@@ -21,8 +21,9 @@ pages! {
     "T301" "T302" "T303" "T304" "T305" "T306" "T307"
     "T401" "T402" "T403" "T404" "T405" "T406" "T407" "T408" "T409"
     "T410" "T411" "T412" "T413" "T414" "T415" "T416" "T417" "T418" "T419"
-    "T420" "T421"
+    "T420" "T421" "T422"
     "T501" "T502" "T503" "T504" "T505" "T506" "T507" "T508" "T509"
+    "T510" "T511" "T512" "T513" "T514"
 }
 
 /// The page of a code, as Markdown; `None` only if a code was added without one, which a test refuses.

@@ -172,8 +172,14 @@ pub fn render_recovery_points(points: &[RecoveryPointView], style: Style) -> Str
 }
 
 fn place(point: &RecoveryPointView, style: Style) -> String {
-    let tone = if point.place == RecoveryPointPlace::Gone { Tone::Dim } else { Tone::Plain };
-    style.paint(tone, &words::place(&point.place))
+    let held = point.place != RecoveryPointPlace::Gone;
+    let tone = if held && !point.expired { Tone::Plain } else { Tone::Dim };
+    let note = match (held, point.expired, point.pinned) {
+        (true, true, _) => ", being removed",
+        (true, false, true) => ", pinned",
+        _ => "",
+    };
+    style.paint(tone, &format!("{}{note}", words::place(&point.place)))
 }
 
 fn yes(value: bool) -> String {

@@ -106,6 +106,8 @@ pub fn recovery_point() -> RecoveryPointView {
         published_at: at(8_000),
         fuzzy: false,
         verified: true,
+        pinned: false,
+        expired: false,
     }
 }
 

@@ -1,0 +1,281 @@
+//! What the server sees to between faults: slowness, age, recovery points, the way back.
+
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, CommandId, RunId, SnapshotId};
+use tanist_model::policy::{Policy, SourceMode};
+use tanist_model::recovery_point::RecoveryPointPlace;
+use tanist_model::replication::{ReplicationRecord, Side};
+use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger};
+use tanist_model::state::State;
+use tanist_model::time::{Now, Timestamp};
+use tanist_protocol::message::{AgentMessage, FenceReport, Heartbeat, RoleReport, RoleState, ServerMessage};
+use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
+
+use crate::world::{
+    DB, FIRST, SIZE, Seen, at, connect_at, db, name, process, reading, say_at, seen, server_at, state, well,
+};
+
+const RUN: RunId = RunId(9);
+
+/// So many seconds after the beginning.
+fn second(seconds: u64) -> Now {
+    at(seconds * 1000)
+}
+
+fn copying() -> RunRecord {
+    let snapshot = BoundSnapshot { id: SnapshotId(9), uid: "s9".into(), mode: SourceMode::Snapshot, size_bytes: SIZE };
+    RunRecord {
+        id: RUN,
+        replication: DB,
+        state: RunState::Copying,
+        trigger: RunTrigger::Operator("anna".into()),
+        verify: tanist_model::policy::VerifyMode::Written,
+        attempt: SnapshotId(9),
+        dead_attempts: Vec::new(),
+        snapshot: Some(snapshot),
+        checkpoint: Checkpoint { seq: 4096, chain: ChainDigest([0; 32]) },
+        checkpoint_epochs: FIRST,
+        takeovers: 0,
+        repairs: 0,
+        mismatches: 0,
+        agent: Some(name("h1")),
+        requested_at: at(0).wall,
+        bound_at: Some(at(0).wall),
+        checkpoint_at: Some(at(0).wall),
+        finished_at: None,
+        failure: None,
+    }
+}
+
+fn with_run(record: ReplicationRecord) -> State {
+    let mut state = state(ReplicationRecord { run: Some(RUN), target_dirty: Some(RUN), ..record });
+    state.runs.insert((DB, RUN), copying());
+    state.recovery_points.get_mut(&(DB, RunId(4))).unwrap().place = RecoveryPointPlace::Snapshot("t4".into());
+    state
+}
+
+/// Both agents are well for one more second; h1 works on the run and gets no further.
+fn beat(machine: &mut ServerMachine, now: Now, run: Option<RunId>, took_us: u64) -> Vec<Seen> {
+    let role = RoleReport {
+        replication: DB,
+        side: Side::Target,
+        epochs: FIRST,
+        state: RoleState::Active,
+        fence: FenceReport::default(),
+        run,
+        stream: None,
+        progress: None,
+    };
+    let of = |message: AgentMessage, roles: Vec<RoleReport>| match message {
+        AgentMessage::Heartbeat(beat) => AgentMessage::Heartbeat(Heartbeat { roles, ..beat }),
+        other => other,
+    };
+    vec![
+        say_at(machine, now, "h2", 2, of(reading(&["h1"], took_us), Vec::new())),
+        say_at(machine, now, "h1", 1, of(well(&["h2"]), vec![role])),
+        seen(machine.handle(now, Input::Tick)),
+    ]
+}
+
+/// The machine over these seconds; everything it said.
+fn live(machine: &mut ServerMachine, seconds: std::ops::Range<u64>, run: Option<RunId>) -> Vec<Seen> {
+    // Beats come often enough for an acting agent.
+    let moments = (seconds.start * 2..seconds.end * 2).map(|half| at(half * 500));
+    moments.flat_map(|now| beat(machine, now, run, 1)).collect()
+}
+
+fn started(state: State) -> ServerMachine {
+    started_at(state, at(0))
+}
+
+fn started_at(state: State, now: Now) -> ServerMachine {
+    let mut machine = server_at(state, now);
+    connect_at(&mut machine, now, ("h1", process("h1")), 1, 0);
+    connect_at(&mut machine, now, ("h2", process("h2")), 2, 0);
+    machine
+}
+
+fn events(seen: &[Seen]) -> Vec<EventCode> {
+    seen.iter().flat_map(Seen::events).collect()
+}
+
+fn messages(seen: &[Seen]) -> Vec<ServerMessage> {
+    let effects = seen.iter().flat_map(Seen::effects);
+    effects
+        .filter_map(|effect| match effect {
+            Effect::Send { message, .. } => Some(message.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Who is to act next, or does already: an agent that does not drain is not waited for for long.
+fn goes_to(machine: &ServerMachine) -> Option<AgentName> {
+    let wanted = machine.state().replications[&DB].handover.clone().and_then(|handover| handover.to);
+    wanted.or_else(|| machine.state().takeovers.values().next_back().map(|takeover| takeover.to.clone()))
+}
+
+#[test]
+fn an_agent_that_is_too_slow_hands_over_once() {
+    let mut machine = started(with_run(db()));
+    let early = live(&mut machine, 1..25, Some(RUN));
+    assert!(!events(&early).contains(&EventCode::GrayFailure));
+    let late = live(&mut machine, 25..50, Some(RUN));
+    assert_eq!(events(&late).iter().filter(|code| **code == EventCode::GrayFailure).count(), 1);
+    assert_eq!(goes_to(&machine), Some(name("h2")));
+    assert!(machine.state().agents[&name("h1")].penalty.value_at(second(50).wall) > 0.5);
+}
+
+#[test]
+fn slowness_that_the_peers_share_is_not_the_agents() {
+    let mut machine = started(with_run(db()));
+    // The successor reads the volumes slowly as well.
+    let moments = (2..110).map(|half| at(half * 500));
+    let said: Vec<Seen> = moments.flat_map(|now| beat(&mut machine, now, Some(RUN), 2_000_000)).collect();
+    assert!(!events(&said).contains(&EventCode::GrayFailure));
+}
+
+#[test]
+fn a_run_that_stands_still_is_opened_anew() {
+    let mut alone = with_run(db());
+    let record = alone.replications.get_mut(&DB).unwrap();
+    record.source = crate::world::side(crate::world::VOLUMES[0], &["h1"]);
+    record.target = crate::world::side(crate::world::VOLUMES[1], &["h1"]);
+    let mut machine = started(alone);
+    let said = live(&mut machine, 1..70, Some(RUN));
+    assert_eq!(events(&said).iter().filter(|code| **code == EventCode::RunStalled).count(), 1);
+    assert!(messages(&said).iter().any(|m| matches!(m, ServerMessage::CloseRun { run: RUN, .. })));
+    // Nobody else could: it is tried again, and said no more.
+    let said = live(&mut machine, 70..140, Some(RUN));
+    assert!(!events(&said).contains(&EventCode::RunStalled));
+    assert!(messages(&said).iter().any(|m| matches!(m, ServerMessage::CloseRun { run: RUN, .. })));
+}
+
+#[test]
+fn a_missed_rpo_is_said_once_and_its_end_once() {
+    let policy = Policy { rpo_seconds: Some(20), ..Policy::default() };
+    let mut machine = started(state(ReplicationRecord { policy, ..db() }));
+    let said = live(&mut machine, 1..40, None);
+    assert_eq!(events(&said).iter().filter(|code| **code == EventCode::RpoMissed).count(), 1);
+    // Another server knows that it has been said.
+    let mut machine = started_at(machine.state().clone(), second(40));
+    assert!(!events(&live(&mut machine, 40..45, None)).contains(&EventCode::RpoMissed));
+    let mut younger = machine.state().clone();
+    younger.recovery_points.get_mut(&(DB, RunId(4))).unwrap().source_time = second(44).wall;
+    let mut machine = server_at(younger, second(45));
+    let mut said = vec![connect_at(&mut machine, second(45), ("h1", process("h1")), 1, 0)];
+    said.extend(live(&mut machine, 45..48, None));
+    assert_eq!(events(&said).iter().filter(|code| **code == EventCode::RpoMet).count(), 1);
+}
+
+#[test]
+fn work_goes_back_after_a_quarter_of_an_hour_if_that_is_wanted() {
+    for (automatic_handback, expected) in [(false, None), (true, Some(name("h2")))] {
+        let policy = Policy { automatic_handback, ..Policy::default() };
+        let mut back = ReplicationRecord { policy, ..db() };
+        // The acting agent is the second of its hierarchy.
+        back.source = crate::world::side(crate::world::VOLUMES[0], &["h2", "h1"]);
+        back.target = crate::world::side(crate::world::VOLUMES[1], &["h2", "h1"]);
+        let mut machine = started(state(back));
+        live(&mut machine, 1..890, None);
+        assert!(machine.state().replications[&DB].handover.is_none(), "too early");
+        live(&mut machine, 890..904, None);
+        assert_eq!(goes_to(&machine), expected);
+    }
+}
+
+/// A state in which run 9 is about to be published over these points, by age in hours.
+fn with_points(keep: &str, ages: &[(u64, u64)]) -> State {
+    let policy = Policy { retention: keep.parse().unwrap(), ..Policy::default() };
+    let mut state = with_run(ReplicationRecord { policy, ..db() });
+    let newest = state.recovery_points[&(DB, RunId(4))].clone();
+    state.recovery_points.clear();
+    for (run, hours) in ages {
+        let mut point = newest.clone();
+        point.run = RunId(*run);
+        point.place = RecoveryPointPlace::Snapshot(format!("t{run}"));
+        point.source_time = Timestamp(at(0).wall.0 - i64::try_from(hours * 3_600_000_000).unwrap());
+        state.recovery_points.insert((DB, point.run), point);
+    }
+    state
+}
+
+fn publish(machine: &mut ServerMachine) {
+    beat(machine, second(1), Some(RUN), 1);
+    let checkpoint = Checkpoint { seq: SIZE, chain: ChainDigest([2; 32]) };
+    let done = AgentMessage::RunComplete { replication: DB, epochs: FIRST, run: RUN, checkpoint, verified: true };
+    say_at(machine, second(1), "h1", 1, done);
+    assert_eq!(machine.state().replications[&DB].published, Some(RUN));
+}
+
+fn expired(machine: &ServerMachine) -> Vec<u64> {
+    machine.state().recovery_points.values().filter(|p| p.expired).map(|p| p.run.0).collect()
+}
+
+#[test]
+fn the_retention_removes_at_publication_and_what_is_gone_is_struck_off_when_the_holder_says_so() {
+    let mut machine = started(with_points("last=2", &[(1, 30), (2, 20), (3, 10)]));
+    publish(&mut machine);
+    assert_eq!(expired(&machine), [1, 2]);
+    let said = live(&mut machine, 2..8, None);
+    let ordered: Vec<Vec<SnapshotId>> = messages(&said)
+        .into_iter()
+        .filter_map(|m| match m {
+            ServerMessage::Expire { snapshots, keep, .. } => {
+                assert_eq!(keep, [SnapshotId(3)]);
+                Some(snapshots)
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ordered, [vec![SnapshotId(1), SnapshotId(2)]]);
+    // One is gone; another one is missing that should be there.
+    let gone = AgentMessage::SnapshotsGone {
+        replication: DB,
+        epochs: FIRST,
+        snapshots: vec![SnapshotId(1), SnapshotId(3), SnapshotId(77)],
+    };
+    let said = say_at(&mut machine, second(8), "h1", 1, gone);
+    assert_eq!(said.events(), [EventCode::RecoveryPointGone, EventCode::RecoveryPointLost]);
+    let place = |run: u64| machine.state().recovery_points[&(DB, RunId(run))].place.clone();
+    assert_eq!((place(1), place(3)), (RecoveryPointPlace::Gone, RecoveryPointPlace::Gone));
+    assert_eq!(place(2), RecoveryPointPlace::Snapshot("t2".into()), "not removed yet");
+}
+
+#[test]
+fn a_pinned_point_stays() {
+    let mut machine = started(with_points("last=1", &[(1, 30), (2, 20)]));
+    let pin = |machine: &mut ServerMachine, id: u128, run: u64| {
+        let command = Box::new(Command::Pin { name: db().name, run: RunId(run), pinned: true });
+        let output = machine.handle(second(1), Input::Command { id: CommandId(id), actor: "anna".into(), command });
+        let answer = seen(output).effects().into_iter().find_map(|effect| match effect {
+            Effect::Answer { answer, .. } => Some(answer.is_ok()),
+            _ => None,
+        });
+        answer.expect("an answer")
+    };
+    assert!(pin(&mut machine, 1, 1));
+    assert!(!pin(&mut machine, 2, 55), "there is no such point");
+    publish(&mut machine);
+    assert_eq!(expired(&machine), [2]);
+    assert!(!pin(&mut machine, 3, 2), "it is being removed");
+}
+
+#[test]
+fn a_run_waits_for_a_slot_and_one_that_has_begun_does_not() {
+    let limits = tanist_protocol::limits::Limits { runs: 0, ..Default::default() };
+    let mut waiting = with_run(db());
+    let run = waiting.runs.get_mut(&(DB, RUN)).unwrap();
+    (run.state, run.snapshot, run.checkpoint) = (RunState::SnapshotPending, None, Checkpoint::START);
+    let mut machine = server_at(waiting.clone(), at(0)).with_limits(limits);
+    connect_at(&mut machine, at(0), ("h1", process("h1")), 1, 0);
+    let said = live(&mut machine, 1..4, None);
+    assert!(!messages(&said).iter().any(|m| matches!(m, ServerMessage::OpenRun { .. })));
+    assert!(machine.waits_for_slot(&machine.state().replications[&DB]).is_some_and(|why| why.contains("slot")));
+    // What has begun goes on.
+    let mut machine = server_at(with_run(db()), at(0)).with_limits(limits);
+    connect_at(&mut machine, at(0), ("h1", process("h1")), 1, 0);
+    assert!(messages(&live(&mut machine, 1..4, None)).iter().any(|m| matches!(m, ServerMessage::OpenRun { .. })));
+    let mut machine = started(waiting);
+    assert!(messages(&live(&mut machine, 1..4, None)).iter().any(|m| matches!(m, ServerMessage::OpenRun { .. })));
+}

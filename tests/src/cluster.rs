@@ -39,9 +39,17 @@ pub struct Builder {
     server_place: Option<PathBuf>,
     storage_place: Option<PathBuf>,
     reach: Vec<&'static [&'static str]>,
+    more_storage: String,
 }
 
 impl Builder {
+    /// Storage systems that every agent has besides, as text of its configuration.
+    #[must_use]
+    pub fn more_storage(mut self, text: &str) -> Self {
+        self.more_storage.push_str(text);
+        self
+    }
+
     /// The storage systems that each agent reaches, instead of both for all; as many agents as there are entries.
     #[must_use]
     pub fn reach(mut self, systems: &[&'static [&'static str]]) -> Self {
@@ -129,7 +137,9 @@ impl Builder {
                 environment.push(("TANIST_TEST_HOST".to_owned(), format!("machine-{number}/boot-1")));
             }
             let systems = self.reach.get(number - 1).copied().unwrap_or(&[SOURCES, TARGETS]);
-            cluster.join_reaching(&format!("h{number}"), environment, systems);
+            let name = format!("h{number}");
+            cluster.join_reaching(&name, environment, systems);
+            cluster.configure(&name, &self.more_storage);
         }
         let names: Vec<String> = cluster.seats.keys().cloned().collect();
         names.iter().for_each(|name| cluster.start_agent(name));
@@ -172,6 +182,7 @@ impl Cluster {
             server_place: None,
             storage_place: None,
             reach: Vec::new(),
+            more_storage: String::new(),
         }
     }
 
@@ -220,6 +231,13 @@ impl Cluster {
         let token = self.token(name);
         self.join_line(&token.token, &token.ca_hash, &folder, systems).done();
         self.seats.insert(name.to_owned(), Seat { folder, environment, process: None });
+    }
+
+    /// Adds to an agent's configuration, for its next start.
+    fn configure(&self, name: &str, text: &str) {
+        let path = self.folder(name).join("agent.toml");
+        let before = std::fs::read_to_string(&path).expect("read a configuration");
+        std::fs::write(path, format!("{before}\n{text}")).expect("write a configuration");
     }
 
     #[must_use]

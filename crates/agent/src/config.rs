@@ -1,11 +1,16 @@
 //! The agent's folder: `agent.toml`, its identity, and a ledger of the epochs it was granted.
 
+mod storage;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tanist_model::id::StorageName;
+use tanist_storage::SelectorError;
 use tanist_wire::file::{self, Readers};
+
+pub use self::storage::StorageConfig;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,16 @@ pub enum ConfigError {
     Encode(#[from] toml::ser::Error),
     #[error("storage system {0} is configured twice")]
     StorageTwice(StorageName),
+    #[error("storage system {0} names no device")]
+    NoDevices(StorageName),
+    #[error("storage system {0}: a device needs either path or match, and match takes nothing besides")]
+    PathOrMatch(StorageName),
+    #[error("storage system {system}: {cause}")]
+    Device {
+        system: StorageName,
+        #[source]
+        cause: SelectorError,
+    },
 }
 
 impl ConfigError {
@@ -36,7 +51,11 @@ impl ConfigError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Read { .. } => "has this host joined? tanist agent join HOST:PORT --token ... --ca-hash ...",
-            Self::Parse { .. } | Self::StorageTwice(_) => {
+            Self::Parse { .. }
+            | Self::StorageTwice(_)
+            | Self::NoDevices(_)
+            | Self::PathOrMatch(_)
+            | Self::Device { .. } => {
                 "correct the file; config/valid/agent.toml is a commented sample (of the package: /etc/tanist/samples)"
             }
             Self::Write(_) | Self::Encode(_) => "is there space, and is the folder writable?",
@@ -59,25 +78,6 @@ pub struct AgentConfig {
     /// The storage systems that this host reaches.
     #[serde(default)]
     pub storage: Vec<StorageConfig>,
-}
-
-/// One storage system.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StorageConfig {
-    /// The same name on every agent that reaches it.
-    pub name: StorageName,
-    pub kind: StorageConfigKind,
-    /// Where it is mounted.
-    pub directory: PathBuf,
-}
-
-/// What a configured storage system is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StorageConfigKind {
-    /// Raw image files in a mounted directory.
-    Image,
 }
 
 fn default_listen() -> SocketAddr {
@@ -108,9 +108,10 @@ impl AgentConfig {
 
     fn check(&self) -> Result<(), ConfigError> {
         for (i, storage) in self.storage.iter().enumerate() {
-            if self.storage[..i].iter().any(|other| other.name == storage.name) {
-                return Err(ConfigError::StorageTwice(storage.name.clone()));
+            if self.storage[..i].iter().any(|other| other.name() == storage.name()) {
+                return Err(ConfigError::StorageTwice(storage.name().clone()));
             }
+            storage.open()?;
         }
         Ok(())
     }
@@ -118,6 +119,7 @@ impl AgentConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::storage::{BackingFile, DeviceConfig};
     use super::*;
 
     fn sample() -> AgentConfig {
@@ -125,11 +127,21 @@ mod tests {
             server: "server.example:7420".to_owned(),
             listen: default_listen(),
             advertise: None,
-            storage: vec![StorageConfig {
-                name: "san-a".parse().unwrap(),
-                kind: StorageConfigKind::Image,
-                directory: "/srv/san-a".into(),
-            }],
+            storage: vec![
+                StorageConfig::Image { name: "san-a".parse().unwrap(), directory: "/srv/san-a".into() },
+                StorageConfig::Block {
+                    name: "san-b".parse().unwrap(),
+                    devices: vec![
+                        DeviceConfig { pattern: Some("naa.6001405*".to_owned()), ..DeviceConfig::default() },
+                        DeviceConfig {
+                            path: Some("/dev/loop7".into()),
+                            identity: Some(BackingFile::BackingFile),
+                            volume: Some("db".to_owned()),
+                            ..DeviceConfig::default()
+                        },
+                    ],
+                },
+            ],
         }
     }
 
@@ -143,7 +155,7 @@ mod tests {
     #[test]
     fn the_commented_sample_is_valid() {
         let config: AgentConfig = toml::from_str(include_str!("../../../config/valid/agent.toml")).unwrap();
-        assert_eq!(config.storage.len(), 2);
+        assert_eq!(config.storage.len(), 3);
         assert!(config.check().is_ok());
     }
 
@@ -152,6 +164,41 @@ mod tests {
         let mut config = sample();
         config.storage.push(config.storage[0].clone());
         assert!(matches!(config.check(), Err(ConfigError::StorageTwice(_))));
+    }
+
+    fn loaded(storage: &str) -> Result<AgentConfig, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("server = 'a:1'\n[[storage]]\nname = 'san-a'\n{storage}\n");
+        std::fs::write(folder.path().join(AgentConfig::FILE), text).unwrap();
+        AgentConfig::load(folder.path())
+    }
+
+    #[test]
+    fn devices_are_named_one_by_one_or_by_a_narrow_pattern() {
+        let block = |devices: &str| loaded(&format!("kind = 'block'\ndevices = [{devices}]"));
+        for good in [
+            "{ path = '/dev/disk/by-id/wwn-0x6001405' }",
+            "{ path = '/dev/mapper/mpatha', volume = 'db' }",
+            "{ match = 'naa.6001405*' }",
+            "{ path = '/dev/loop0', identity = 'backing-file' }",
+        ] {
+            assert!(block(good).is_ok(), "{good}: {:?}", block(good));
+        }
+        for (bad, complaint) in [
+            ("", "storage system san-a names no device"),
+            ("{ path = '/dev/sdb' }", "may be another device's after the next boot"),
+            ("{ path = '/dev/loop0' }", "a loop device needs identity = \"backing-file\""),
+            ("{ match = '*' }", "match = \"*\" is too wide"),
+            ("{ volume = 'db' }", "a device needs either path or match"),
+            ("{ match = 'naa.6001405*', volume = 'db' }", "match takes nothing besides"),
+            ("{ path = '/dev/mapper/a', volume = 'a/b' }", "cannot be the name of a volume"),
+            ("{ path = '/dev/mapper/a', identity = 'guessed' }", "unknown variant `guessed`"),
+        ] {
+            let error = block(bad).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{bad}: {error}");
+        }
+        let error = loaded("kind = 'block'\ndirectory = '/srv'").unwrap_err().to_string();
+        assert!(error.contains("unknown field `directory`"), "{error}");
     }
 
     #[test]

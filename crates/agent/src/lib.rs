@@ -24,5 +24,5 @@ mod storages;
 mod streams;
 mod watch;
 
-pub use config::{AgentConfig, ConfigError, StorageConfig, StorageConfigKind};
+pub use config::{AgentConfig, ConfigError, StorageConfig};
 pub use run::{AgentError, run};

@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_that_is_out_is_joined_and_not_started_again() {
-        let (reads, volume) = (Reads::new(Storages::open(&[])), volume());
+        let (reads, volume) = (Reads::new(Storages::open(&[]).unwrap()), volume());
         let (done, outcome) = watch::channel(None);
         reads.out().insert(volume.clone(), Out { since: Instant::now(), outcome });
         let (looked, ()) = tokio::join!(reads.look(&volume), async {
@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_volume_that_is_not_there_is_a_failure_at_once() {
-        let reads = Reads::new(Storages::open(&[]));
+        let reads = Reads::new(Storages::open(&[]).unwrap());
         let looked = reads.look(&volume()).await.unwrap();
         assert!(looked.result.unwrap_err().contains("no storage system san-a"));
         assert!(reads.out().is_empty());

@@ -132,7 +132,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
     let live = LiveCertificate::new(&identity);
     let (anchor, cluster) = (identity.anchor().clone(), identity.holder().cluster);
     let client = tls::agent_client_config(live.clone(), &anchor)?;
-    let storages = Storages::open(&config.storage);
+    let storages = Storages::open(&config.storage)?;
     let watcher = Watcher::new(storages.clone(), Pinger::new(live.clone(), anchor.clone()), timers.probe);
     let (link_events, link) = mpsc::channel(256);
     let (reports, engine_reports) = mpsc::unbounded_channel();

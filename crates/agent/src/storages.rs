@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tanist_model::id::{StorageName, VolumeAddress};
 use tanist_model::volume::{StorageReport, VolumeReport};
-use tanist_storage::{ImageDirectory, StorageSystem};
+use tanist_storage::StorageSystem;
 
-use crate::config::{StorageConfig, StorageConfigKind};
+use crate::config::{ConfigError, StorageConfig};
 
 /// Volumes that an agent lists at most: with room to spare in a frame of 1 MiB.
 const LISTED_VOLUMES: usize = 1000;
@@ -23,15 +23,11 @@ impl std::fmt::Debug for Storages {
 }
 
 impl Storages {
-    pub(crate) fn open(configs: &[StorageConfig]) -> Self {
-        let open = |config: &StorageConfig| -> (StorageName, Arc<dyn StorageSystem>) {
-            match config.kind {
-                StorageConfigKind::Image => {
-                    (config.name.clone(), Arc::new(ImageDirectory::new(config.name.clone(), &config.directory)))
-                }
-            }
-        };
-        Self(Arc::new(configs.iter().map(open).collect()))
+    /// # Errors
+    /// [`ConfigError`] if one of them is configured in a way that cannot be used.
+    pub(crate) fn open(configs: &[StorageConfig]) -> Result<Self, ConfigError> {
+        let open = |config: &StorageConfig| Ok((config.name().clone(), config.open()?));
+        Ok(Self(Arc::new(configs.iter().map(open).collect::<Result<_, ConfigError>>()?)))
     }
 
     /// # Errors

@@ -96,6 +96,10 @@ pub struct UnprovenEpoch {
     pub host: HostIdentity,
     /// It said that it holds the kernel lock on its I/O descriptor. Only then does the lock, obtained by another, prove it quiet.
     pub held_kernel_lock: bool,
+    /// Which of the volume's devices that lock lies on, where a volume may be reached as several of them. Another device's lock
+    /// proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_place: Option<String>,
     pub granted_at: Timestamp,
 }
 

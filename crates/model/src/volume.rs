@@ -11,6 +11,8 @@ use crate::id::{StorageName, VolumeAddress};
 pub enum StorageKind {
     /// Raw image files in a mounted directory.
     Image,
+    /// Block devices of the hosts: LUNs, NVMe namespaces, logical volumes.
+    Block,
     /// Volumes in the memory of one process; for tests and the simulator.
     Memory,
 }
@@ -21,7 +23,8 @@ pub enum StorageKind {
 pub struct StorageCapabilities {
     /// Immutable point-in-time copies in constant time (reflink for image files).
     pub snapshots: bool,
-    /// A lock on the I/O descriptor proves quiet between processes of one boot of one host: the file system is local.
+    /// A lock on the I/O descriptor proves quiet between processes of one boot of one host: the file system is local, or the
+    /// kernel numbers its block devices.
     pub kernel_lock: bool,
 }
 
@@ -31,7 +34,7 @@ pub struct StorageCapabilities {
 pub struct StorageReport {
     pub name: StorageName,
     pub kind: StorageKind,
-    /// Where it is, in its own words: the directory of image files.
+    /// Where it is, in its own words: the directory of image files, how many block devices are configured and there.
     pub location: String,
     /// Equal on two agents only if both reach the same storage.
     pub identity: String,
@@ -58,7 +61,7 @@ pub enum VolumeContent {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VolumeReport {
     pub address: VolumeAddress,
-    /// Equal for two addresses only if they are one volume (file system and inode for an image file).
+    /// Equal for two addresses only if they are one volume (file system and inode for an image file, WWID for a LUN).
     pub identity: String,
     pub size_bytes: u64,
     pub read_only: bool,
@@ -67,4 +70,87 @@ pub struct VolumeReport {
     pub content: VolumeContent,
     /// Why the last canary read failed, if it did.
     pub error: Option<String>,
+    /// What is known besides of a volume that is a block device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceReport>,
+}
+
+/// A block device as its host knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DeviceReport {
+    /// The kernel's name for it now, for people: `/dev/sdb`. The next boot may give another.
+    pub path: String,
+    /// What I/O begins and ends at multiples of.
+    pub logical_sector_bytes: u32,
+    pub physical_sector_bytes: u32,
+    /// The identities of what it is made of, all the way down: the disk of a partition, the members of a mapped device, the file
+    /// behind a loop device.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backed_by: Vec<String>,
+    /// Why it must never become a target, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit_as_target: Option<String>,
+}
+
+impl VolumeReport {
+    /// What writes must begin and end at multiples of; 1 where any byte can be written.
+    #[must_use]
+    pub fn sector_bytes(&self) -> u64 {
+        self.device.as_ref().map_or(1, |device| u64::from(device.logical_sector_bytes.max(1)))
+    }
+
+    /// Whether the volume with this identity is this one, or lies beneath it.
+    #[must_use]
+    pub fn is_made_of(&self, identity: &str) -> bool {
+        let beneath = self.device.iter().flat_map(|device| &device.backed_by);
+        std::iter::once(&self.identity).chain(beneath).any(|own| own == identity)
+    }
+
+    /// Whether a write to one of the two may show in the other.
+    #[must_use]
+    pub fn shares_bytes_with(&self, other: &Self) -> bool {
+        self.is_made_of(&other.identity) || other.is_made_of(&self.identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(identity: &str, backed_by: &[&str]) -> VolumeReport {
+        VolumeReport {
+            address: "san-a/v".parse().unwrap(),
+            identity: identity.to_owned(),
+            size_bytes: 0,
+            read_only: false,
+            in_use_by: None,
+            content: VolumeContent::Blank,
+            error: None,
+            device: Some(DeviceReport {
+                path: "/dev/x".to_owned(),
+                logical_sector_bytes: 512,
+                physical_sector_bytes: 4096,
+                backed_by: backed_by.iter().map(ToString::to_string).collect(),
+                unfit_as_target: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_volume_shares_bytes_with_what_it_is_made_of_and_with_nothing_beside_it() {
+        let (disk, first, second) = (volume("d", &[]), volume("d-part1", &["d"]), volume("d-part2", &["d"]));
+        let mapped = volume("m", &["d-part1", "d"]);
+        assert!(disk.shares_bytes_with(&disk) && disk.shares_bytes_with(&first) && mapped.shares_bytes_with(&disk));
+        assert!(first.shares_bytes_with(&mapped), "either way round");
+        assert!(!first.shares_bytes_with(&second) && !mapped.shares_bytes_with(&second));
+    }
+
+    #[test]
+    fn a_report_of_an_older_agent_has_no_device() {
+        let text = r#"{"address":"san-a/v","identity":"i","size_bytes":1,"read_only":false,"in_use_by":null,
+            "content":"blank","error":null}"#;
+        let report: VolumeReport = serde_json::from_str(text).unwrap();
+        assert_eq!((report.device.is_none(), report.sector_bytes()), (true, 1));
+    }
 }

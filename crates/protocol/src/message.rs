@@ -149,6 +149,9 @@ pub enum RunFailureKind {
 pub struct FenceReport {
     /// The identity of the volume whose I/O descriptor it holds the exclusive kernel lock on, if it obtained it.
     pub locked: Option<String>,
+    /// Which of the volume's devices the lock lies on, where it may be reached as several of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_place: Option<String>,
 }
 
 /// From an agent to the server.

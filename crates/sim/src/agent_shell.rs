@@ -225,6 +225,7 @@ impl World {
             in_use_by: None,
             content: VolumeContent::Blank,
             error: None,
+            device: None,
         })
     }
 

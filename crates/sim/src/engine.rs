@@ -217,7 +217,7 @@ impl World {
 
     fn fence(&self, volume: usize, locked: bool) -> FenceReport {
         let what = if self.scenario.lock_beside { "a file beside it".to_owned() } else { format!("san-b/vol{volume}") };
-        FenceReport { locked: locked.then_some(what) }
+        FenceReport { locked: locked.then_some(what), lock_place: None }
     }
 
     fn try_lock(&mut self, agent: usize, key: EngineKey) {

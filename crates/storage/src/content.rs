@@ -31,6 +31,8 @@ pub fn detect(device: &dyn BlockDevice) -> io::Result<VolumeContent> {
 }
 
 fn has_data_between(device: &dyn BlockDevice, from: u64, to: u64) -> io::Result<bool> {
+    // A long stretch is looked at in many places: on a device without holes it is the only one there is.
+    let stride = ((to.saturating_sub(from) / SAMPLES as u64).max(SAMPLE_BYTES) / SECTOR + 1) * SECTOR;
     let mut at = from;
     let mut samples = 0;
     while at < to && samples < SAMPLES {
@@ -42,7 +44,10 @@ fn has_data_between(device: &dyn BlockDevice, from: u64, to: u64) -> io::Result<
                 return Ok(true);
             }
         }
-        at = extent.end.max(at + 1);
+        at = match extent.kind {
+            ExtentKind::Data => extent.end.min(at + stride).max(at + 1),
+            ExtentKind::Hole => extent.end.max(at + 1),
+        };
     }
     Ok(false)
 }

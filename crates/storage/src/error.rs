@@ -13,10 +13,16 @@ pub enum StorageError {
     NotAVolume { volume: VolumeAddress },
     #[error("{volume} was asked of storage system {system}; this is a defect of tanist, please report it")]
     WrongSystem { volume: VolumeAddress, system: StorageName },
-    #[error(
-        "{system} cannot make snapshots: its file system has no reflinks; use XFS or Btrfs, or choose --source-mode sealed or live"
-    )]
-    SnapshotsUnsupported { system: StorageName },
+    #[error("{volume} is not there: {reason}")]
+    Absent { volume: VolumeAddress, reason: String },
+    #[error("{volume} is refused: {reason}")]
+    Refused { volume: VolumeAddress, reason: String },
+    #[error("{system} cannot make snapshots: {how}, or choose --source-mode sealed or live")]
+    SnapshotsUnsupported {
+        system: StorageName,
+        /// What is missing, and how it could be had.
+        how: &'static str,
+    },
     #[error("snapshot {id} of {volume} exists already; an attempt's id is never used again")]
     SnapshotExists { volume: VolumeAddress, id: SnapshotId },
     #[error("there is no snapshot {id} of {volume}")]
@@ -47,6 +53,7 @@ impl StorageError {
             Self::Io { cause, .. } => {
                 !matches!(cause.kind(), Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::Unsupported)
             }
+            Self::Absent { .. } => true,
             _ => false,
         }
     }

@@ -20,8 +20,9 @@ use tanist_datapath::io::blocking::BlockingFile;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
 use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
 
+pub(crate) use self::file::identity as file_identity;
 use self::file::{Access, OpenImage};
-use self::file_system::FileSystem;
+pub(crate) use self::file_system::{FileSystem, machine_id};
 use crate::canary::Canary;
 use crate::content;
 use crate::error::StorageError;
@@ -147,6 +148,7 @@ impl StorageSystem for ImageDirectory {
             in_use_by: usage::in_use_by(&image.file).map_err(failed())?,
             content: content::detect(&*image.file).map_err(failed())?,
             error: None,
+            device: None,
         })
     }
 
@@ -230,6 +232,7 @@ fn unreadable(address: VolumeAddress, error: &StorageError) -> VolumeReport {
         in_use_by: None,
         content: VolumeContent::Data,
         error: Some(error.to_string()),
+        device: None,
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod block;
 pub mod content;
 pub mod error;
 pub mod image;
@@ -15,6 +16,7 @@ pub mod system;
 mod canary;
 mod sealed;
 
+pub use block::{BlockDevices, DeviceSelector, SelectorError};
 pub use error::StorageError;
 pub use image::ImageDirectory;
 pub use memory::MemoryStorage;

@@ -129,6 +129,7 @@ impl Volume {
             in_use_by: None,
             content,
             error: None,
+            device: None,
         })
     }
 }
@@ -184,7 +185,10 @@ impl StorageSystem for MemoryStorage {
 
     fn create_snapshot(&self, volume: &VolumeAddress, id: SnapshotId) -> Result<SnapshotIdentity, StorageError> {
         if !self.capabilities.snapshots {
-            return Err(StorageError::SnapshotsUnsupported { system: self.name.clone() });
+            return Err(StorageError::SnapshotsUnsupported {
+                system: self.name.clone(),
+                how: "this memory was made without",
+            });
         }
         let device = Arc::new(self.volume(volume)?.device.duplicate());
         let mut state = self.lock();

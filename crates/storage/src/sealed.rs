@@ -97,6 +97,10 @@ impl BlockDevice for SealedDevice {
         self.device.size_bytes()
     }
 
+    fn sector_bytes(&self) -> u64 {
+        self.device.sector_bytes()
+    }
+
     fn is_direct(&self) -> bool {
         self.device.is_direct()
     }

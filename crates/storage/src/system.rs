@@ -147,6 +147,13 @@ impl TargetHandle {
         &self.identity
     }
 
+    /// Which device the lock lies on, where one volume may be reached as several: the lock on one of them says nothing of what is in
+    /// flight on another. None where the identity says it all.
+    #[must_use]
+    pub fn lock_place(&self) -> Option<&str> {
+        self.lock.place()
+    }
+
     /// Tries to obtain the exclusive kernel lock; may be called again later, and again once it is held.
     ///
     /// # Errors
@@ -167,6 +174,11 @@ pub enum LockAttempt {
 /// The lock of an open target. It shares the description with the device.
 pub(crate) trait VolumeLock: Send + Sync {
     fn try_lock(&self) -> Result<LockAttempt, StorageError>;
+
+    /// See [`TargetHandle::lock_place`].
+    fn place(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl fmt::Debug for SourceHandle {

@@ -1,9 +1,9 @@
-//! What every storage system must do, run over all of them: memory, image files here, and image files on a file system with
-//! reflinks where this machine can make one.
+//! What every storage system must do, run over all of them: memory, image files here, image files on a file system with reflinks
+//! and block devices where this machine can make them.
 
 mod support;
 
-use support::{BTRFS, Fixture, ID, Images, Memory, Mounted, XFS, address, bytes, contents, contents_of, mount};
+use support::{BTRFS, Blocks, Fixture, ID, Images, Memory, Mounted, XFS, address, bytes, contents, contents_of, mount};
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
 use tanist_model::volume::VolumeContent;
 use tanist_storage::{LockAttempt, SourceView, StorageError};
@@ -68,6 +68,20 @@ fn images_on_btrfs_conform() {
     images_conform_on("mkfs.btrfs", mount(BTRFS, 512 << 20));
 }
 
+#[test]
+fn block_devices_conform() {
+    for sector_bytes in [512, 4096] {
+        match Blocks::new(sector_bytes) {
+            Ok(_) => {
+                let fixture = || -> Box<dyn Fixture> { Box::new(Blocks::new(sector_bytes).unwrap()) };
+                run(fixture, PLAIN);
+                snapshots_are_refused_in_words(&*fixture());
+            }
+            Err(reason) => println!("skipped: block devices with sectors of {sector_bytes} bytes: {reason}"),
+        }
+    }
+}
+
 fn images_conform_on(name: &str, mounted: Result<Mounted, String>) {
     match mounted {
         Ok(mounted) => {
@@ -97,17 +111,18 @@ fn images_conform(parent: &std::path::Path) {
 }
 
 fn volumes_are_listed_with_what_they_are(fixture: &dyn Fixture) {
-    fixture.put("b.img", &bytes(5000));
-    fixture.put("a.img", &[0; 100]);
-    let mut disk = vec![0; 70_000];
+    let [small, medium, large] = [100, 5000, 70_000].map(|size| fixture.whole(size));
+    fixture.put("b.img", &bytes(medium));
+    fixture.put("a.img", &vec![0; small]);
+    let mut disk = vec![0; large];
     disk[..4].copy_from_slice(b"XFSB");
     fixture.put("c.img", &disk);
     let volumes = fixture.system().volumes().unwrap();
     let seen: Vec<_> = volumes.iter().map(|v| (v.address.to_string(), v.size_bytes, v.content.clone())).collect();
     let expected = [
-        ("san-a/a.img".to_owned(), 100, VolumeContent::Blank),
-        ("san-a/b.img".to_owned(), 5000, VolumeContent::Data),
-        ("san-a/c.img".to_owned(), 70_000, VolumeContent::Signature("XFS file system".to_owned())),
+        ("san-a/a.img".to_owned(), small as u64, VolumeContent::Blank),
+        ("san-a/b.img".to_owned(), medium as u64, VolumeContent::Data),
+        ("san-a/c.img".to_owned(), large as u64, VolumeContent::Signature("XFS file system".to_owned())),
     ];
     assert_eq!(seen, expected);
     assert_eq!(fixture.system().inspect(&address("b.img")).unwrap(), volumes[1]);
@@ -115,8 +130,8 @@ fn volumes_are_listed_with_what_they_are(fixture: &dyn Fixture) {
 }
 
 fn identities_tell_volumes_apart(fixture: &dyn Fixture) {
-    fixture.put("a", b"same");
-    fixture.put("b", b"same");
+    fixture.put("a", &vec![7; fixture.whole(4)]);
+    fixture.put("b", &vec![7; fixture.whole(4)]);
     let identity = |name| fixture.system().inspect(&address(name)).unwrap().identity;
     assert_ne!(identity("a"), identity("b"));
     let before = identity("a");
@@ -138,16 +153,20 @@ fn what_is_missing_is_said_to_be_missing(fixture: &dyn Fixture) {
 }
 
 fn a_canary_reads_different_places(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(100_000));
-    fixture.put("empty", &[]);
+    fixture.put("a", &bytes(fixture.whole(100_000)));
     let read = |name| fixture.system().canary(&address(name)).unwrap();
     let places: std::collections::BTreeSet<u64> = (0..10).map(|_| read("a").offset).collect();
     assert!(places.len() > 5, "{places:?}");
-    assert_eq!(read("empty").length_bytes, 0);
+    // A device without a single sector is none.
+    if fixture.sector_bytes() == 1 {
+        fixture.put("empty", &[]);
+        assert_eq!(read("empty").length_bytes, 0);
+    }
 }
 
 fn any_size_is_read_and_written_to_the_byte(fixture: &dyn Fixture) {
-    for size in [0, 1, 511, 512, 4095, 4097, 70_001] {
+    let any = |size: &usize| fixture.sector_bytes() == 1 || *size > 0;
+    for size in [0, 1, 511, 512, 4095, 4097, 70_001].map(|size| fixture.whole(size)).into_iter().filter(any) {
         fixture.put("a", &vec![0; size]);
         let target = fixture.system().open_target(&address("a")).unwrap();
         target.device().write_at(0, &bytes(size)).unwrap();
@@ -159,36 +178,44 @@ fn any_size_is_read_and_written_to_the_byte(fixture: &dyn Fixture) {
 }
 
 fn a_device_never_grows(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    let (size, sector) = (fixture.whole(5000), fixture.sector_bytes());
+    let (end, most) = (size as u64, u64::MAX - u64::MAX % sector as u64);
+    fixture.put("a", &bytes(size));
     let target = fixture.system().open_target(&address("a")).unwrap();
-    assert!(target.device().write_at(4999, b"xy").is_err());
-    assert!(target.device().zero_range(4999, 2).is_err());
-    assert!(target.device().write_at(u64::MAX, b"xy").is_err());
-    assert!(target.device().read_at(4999, &mut [0; 2]).is_err());
+    assert_eq!(target.device().sector_bytes(), sector as u64);
+    assert!(target.device().write_at(end, &vec![1; sector]).is_err());
+    assert!(target.device().write_at(end - sector as u64, &vec![1; 2 * sector]).is_err());
+    assert!(target.device().zero_range(end, sector as u64).is_err());
+    assert!(target.device().write_at(most, &vec![1; sector]).is_err());
+    assert!(target.device().read_at(end - 1, &mut [0; 2]).is_err());
     target.device().flush().unwrap();
-    assert_eq!(fixture.system().inspect(&address("a")).unwrap().size_bytes, 5000);
+    assert_eq!(fixture.system().inspect(&address("a")).unwrap().size_bytes, end);
 }
 
 fn zeroed_ranges_read_as_zeros(fixture: &dyn Fixture) {
-    for (offset, length) in [(0, 70_001), (1, 3), (4096, 8192), (5000, 60_000), (69_000, 1001)] {
-        fixture.put("a", &bytes(70_001));
+    let size = fixture.whole(70_001);
+    for range in [(0, 70_001), (1, 4), (4096, 12_288), (5000, 65_000), (61_000, 70_001)] {
+        let (offset, end) = (fixture.whole(range.0) as u64, fixture.whole(range.1) as u64);
+        let length = end - offset;
+        fixture.put("a", &bytes(size));
         let target = fixture.system().open_target(&address("a")).unwrap();
         target.device().zero_range(offset, length).unwrap();
         target.device().flush().unwrap();
-        let mut expected = bytes(70_001);
+        let mut expected = bytes(size);
         expected[usize::try_from(offset).unwrap()..usize::try_from(offset + length).unwrap()].fill(0);
         assert!(contents_of(&*target.device()) == expected, "{offset}+{length}");
     }
 }
 
 fn a_sealed_volume_that_changes_is_noticed(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    let size = fixture.whole(5000);
+    fixture.put("a", &bytes(size));
     let (system, volume) = (fixture.system(), address("a"));
     let seal = system.seal(&volume).unwrap();
-    assert_eq!(seal.size_bytes, 5000);
+    assert_eq!(seal.size_bytes, size as u64);
     let view = SourceView::Sealed { uid: seal.uid.clone() };
     let opened = system.open_source(&volume, &view).unwrap();
-    assert!(contents(&opened) == bytes(5000));
+    assert!(contents(&opened) == bytes(size));
     system.check_sealed(&volume, &seal.uid).unwrap();
     // The clock of a file system ticks in milliseconds.
     while system.seal(&volume).unwrap().uid == seal.uid {
@@ -202,7 +229,7 @@ fn a_sealed_volume_that_changes_is_noticed(fixture: &dyn Fixture) {
 }
 
 fn a_sealed_volume_that_is_replaced_is_noticed(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    fixture.put("a", &bytes(fixture.whole(5000)));
     let seal = fixture.system().seal(&address("a")).unwrap();
     fixture.replace("a");
     let checked = fixture.system().check_sealed(&address("a"), &seal.uid);
@@ -210,7 +237,7 @@ fn a_sealed_volume_that_is_replaced_is_noticed(fixture: &dyn Fixture) {
 }
 
 fn only_one_opener_holds_the_lock(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    fixture.put("a", &bytes(fixture.whole(5000)));
     let open = || fixture.system().open_target(&address("a")).unwrap();
     let (first, second) = (open(), open());
     assert_eq!(first.try_lock().unwrap(), LockAttempt::Held);
@@ -221,7 +248,7 @@ fn only_one_opener_holds_the_lock(fixture: &dyn Fixture) {
 }
 
 fn the_lock_lives_as_long_as_the_device(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    fixture.put("a", &bytes(fixture.whole(5000)));
     let first = fixture.system().open_target(&address("a")).unwrap();
     assert_eq!(first.try_lock().unwrap(), LockAttempt::Held);
     let device = first.device();
@@ -233,7 +260,7 @@ fn the_lock_lives_as_long_as_the_device(fixture: &dyn Fixture) {
 }
 
 fn snapshots_are_refused_in_words(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    fixture.put("a", &bytes(fixture.whole(5000)));
     let error = fixture.system().create_snapshot(&address("a"), ID).unwrap_err();
     assert!(matches!(error, StorageError::SnapshotsUnsupported { .. }), "{error}");
     assert!(error.to_string().contains("--source-mode"), "{error}");
@@ -241,17 +268,18 @@ fn snapshots_are_refused_in_words(fixture: &dyn Fixture) {
 }
 
 fn a_snapshot_does_not_change_when_its_volume_does(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(70_001));
+    let size = fixture.whole(70_001);
+    fixture.put("a", &bytes(size));
     let snapshot = fixture.system().create_snapshot(&address("a"), ID).unwrap();
     fixture.scribble("a", 4096, &[0; 9000]);
     let view = SourceView::Snapshot { id: ID, uid: snapshot.uid.clone() };
     let source = fixture.system().open_source(&address("a"), &view).unwrap();
-    assert_eq!((snapshot.size_bytes, &source.identity), (70_001, &snapshot.uid));
-    assert!(contents(&source) == bytes(70_001));
+    assert_eq!((snapshot.size_bytes, &source.identity), (size as u64, &snapshot.uid));
+    assert!(contents(&source) == bytes(size));
 }
 
 fn a_snapshot_is_opened_only_by_its_own_identity(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    fixture.put("a", &bytes(fixture.whole(5000)));
     let open = |uid: &str| {
         let view = SourceView::Snapshot { id: ID, uid: uid.to_owned() };
         fixture.system().open_source(&address("a"), &view)
@@ -267,7 +295,7 @@ fn a_snapshot_is_opened_only_by_its_own_identity(fixture: &dyn Fixture) {
 }
 
 fn an_id_is_used_once(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    fixture.put("a", &bytes(fixture.whole(5000)));
     let first = fixture.system().create_snapshot(&address("a"), ID).unwrap();
     let again = fixture.system().create_snapshot(&address("a"), ID);
     assert!(matches!(again, Err(StorageError::SnapshotExists { .. })), "{again:?}");
@@ -275,8 +303,8 @@ fn an_id_is_used_once(fixture: &dyn Fixture) {
 }
 
 fn snapshots_are_listed_and_deleted(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
-    fixture.put("a@b", &bytes(600));
+    fixture.put("a", &bytes(fixture.whole(5000)));
+    fixture.put("a@b", &bytes(fixture.whole(600)));
     let system = fixture.system();
     assert_eq!(system.list_snapshots(&address("a")).unwrap(), []);
     let first = system.create_snapshot(&address("a"), SnapshotId(1)).unwrap();
@@ -291,9 +319,9 @@ fn snapshots_are_listed_and_deleted(fixture: &dyn Fixture) {
 }
 
 fn a_snapshot_outlives_its_volumes_name(fixture: &dyn Fixture) {
-    fixture.put("a", &bytes(5000));
+    fixture.put("a", &bytes(fixture.whole(5000)));
     let snapshot = fixture.system().create_snapshot(&address("a"), ID).unwrap();
     fixture.replace("a");
     let view = SourceView::Snapshot { id: ID, uid: snapshot.uid };
-    assert!(contents(&fixture.system().open_source(&address("a"), &view).unwrap()) == bytes(5000));
+    assert!(contents(&fixture.system().open_source(&address("a"), &view).unwrap()) == bytes(fixture.whole(5000)));
 }

@@ -39,6 +39,13 @@ impl Engine {
         if size < assignment.size_bytes {
             return Err(format!("the target has {size} bytes, the replication needs {}", assignment.size_bytes));
         }
+        let sector = target.device().sector_bytes();
+        if !assignment.size_bytes.is_multiple_of(sector) {
+            return Err(format!(
+                "the target is written in sectors of {sector} bytes, and the source's {} bytes are no multiple of that",
+                assignment.size_bytes
+            ));
+        }
         let locked = obtain_lock(&target)?;
         if !locked && !assignment.lock_may_be_held {
             return Err(format!("{} is locked by another program", assignment.target));
@@ -63,7 +70,11 @@ impl Engine {
 }
 
 fn fence_of(open: &Open) -> FenceReport {
-    FenceReport { locked: (open.locked && open.lock_proves).then(|| open.target.identity().to_owned()) }
+    if !(open.locked && open.lock_proves) {
+        return FenceReport::default();
+    }
+    let lock_place = open.target.lock_place().map(ToOwned::to_owned);
+    FenceReport { locked: Some(open.target.identity().to_owned()), lock_place }
 }
 
 fn obtain_lock(target: &TargetHandle) -> Result<bool, String> {

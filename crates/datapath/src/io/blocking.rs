@@ -9,12 +9,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
+use super::positional::{directly_movable, read_all, read_once, resized, shrunk, write_all};
 use super::{BlockDevice, Extent, ExtentKind, check_range};
 use crate::pool::{ALIGNMENT, AlignedBuffer};
 
@@ -136,7 +136,7 @@ impl BlockDevice for BlockingFile {
         if !self.direct {
             return read_all(&self.file, offset, buffer);
         }
-        let aligned = directly_movable(offset, buffer);
+        let aligned = directly_movable(offset, buffer, ALIGNMENT);
         let (direct, rest) = buffer.split_at_mut(aligned);
         read_all(&self.file, offset, direct)?;
         self.read_bounced(offset + aligned as u64, rest)
@@ -144,7 +144,7 @@ impl BlockDevice for BlockingFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         check_range(self.size_bytes, offset, bytes.len() as u64)?;
-        let aligned = if self.direct { directly_movable(offset, bytes) } else { bytes.len() };
+        let aligned = if self.direct { directly_movable(offset, bytes, ALIGNMENT) } else { bytes.len() };
         let (direct, rest) = bytes.split_at(aligned);
         {
             let _in_flight = self.in_flight();
@@ -193,64 +193,4 @@ impl BlockDevice for BlockingFile {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// How much of the buffer, from its beginning, direct I/O can move at this offset.
-fn directly_movable(offset: u64, buffer: &[u8]) -> usize {
-    let aligned = offset.is_multiple_of(SECTOR) && buffer.as_ptr().align_offset(ALIGNMENT) == 0;
-    if aligned { buffer.len() - buffer.len() % ALIGNMENT } else { 0 }
-}
-
-fn read_once(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match file.read_at(buffer, offset) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-/// Reads until the buffer is full. After a short transfer it goes on at the next whole sector, which keeps direct I/O aligned.
-fn read_all(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-    let mut done = 0;
-    while done < buffer.len() {
-        let got = read_once(file, offset + done as u64, &mut buffer[done..])?;
-        done = next_start(done, got, buffer.len()).ok_or_else(|| shrunk(offset + (done + got) as u64))?;
-    }
-    Ok(())
-}
-
-fn write_all(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut done = 0;
-    while done < bytes.len() {
-        let put = match file.write_at(&bytes[done..], offset + done as u64) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        };
-        done = next_start(done, put, bytes.len()).ok_or(io::ErrorKind::WriteZero)?;
-    }
-    Ok(())
-}
-
-/// Where to go on after `moved` bytes from `done`; `None` if no whole sector was moved.
-fn next_start(done: usize, moved: usize, length: usize) -> Option<usize> {
-    let end = done + moved;
-    let next = if end == length { end } else { end - moved % ALIGNMENT };
-    (next > done).then_some(next)
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SizeError {
-    #[error("the volume ends at {0}, before its size when it was opened")]
-    Shrunk(u64),
-    #[error("the volume had {0} bytes when it was opened and has {1} now")]
-    Resized(u64, u64),
-}
-
-fn shrunk(at: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, SizeError::Shrunk(at))
-}
-
-fn resized(from: u64, to: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, SizeError::Resized(from, to))
 }

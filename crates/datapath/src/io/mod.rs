@@ -5,16 +5,23 @@
 
 pub mod blocking;
 pub mod memory;
+pub mod positional;
 
 use std::io;
 
 /// A volume, open for I/O.
 ///
 /// All offsets and lengths are bytes. An access that reaches past [`size_bytes`](Self::size_bytes) is refused with
-/// `InvalidInput`: a device never grows. Any offset and length works; multiples of [`crate::pool::ALIGNMENT`] on memory so
+/// `InvalidInput`: a device never grows. Any offset and length can be read; multiples of [`crate::pool::ALIGNMENT`] on memory so
 /// aligned are fast.
 pub trait BlockDevice: Send + Sync {
     fn size_bytes(&self) -> u64;
+
+    /// Writes and zeroings begin and end at multiples of this; others are refused with `InvalidInput`. A device that would have to
+    /// read a sector to write a part of it could bring back what somebody else has just overwritten.
+    fn sector_bytes(&self) -> u64 {
+        1
+    }
 
     /// True if data goes around the page cache, so that a read shows what the storage holds.
     fn is_direct(&self) -> bool;
@@ -71,12 +78,29 @@ pub enum ExtentKind {
 }
 
 /// # Errors
+/// `InvalidInput` if a write does not consist of whole sectors of `sector_bytes`.
+pub fn check_whole_sectors(sector_bytes: u64, offset: u64, length: u64) -> io::Result<()> {
+    if offset.is_multiple_of(sector_bytes) && length.is_multiple_of(sector_bytes) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, NotWholeSectors { sector_bytes, offset, length }))
+}
+
+/// # Errors
 /// `InvalidInput` if the access does not lie within a device of `size_bytes`.
 pub fn check_range(size_bytes: u64, offset: u64, length: u64) -> io::Result<()> {
     match offset.checked_add(length) {
         Some(end) if end <= size_bytes => Ok(()),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, OutOfRange { size_bytes, offset, length })),
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{length} bytes at {offset} are no whole sectors of {sector_bytes} bytes")]
+struct NotWholeSectors {
+    sector_bytes: u64,
+    offset: u64,
+    length: u64,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageReport, VolumeContent, VolumeReport};
 
 use super::ServerMachine;
+use super::overlap::guard_pair;
 
 impl ServerMachine {
     /// The plan for a replication that does not exist yet.
@@ -108,6 +109,10 @@ impl ServerMachine {
         self.sessions.get(agent)?.storage.iter().find(|s| s.name == volume.system)
     }
 
+    fn is_device(&self, agent: &AgentName, volume: &VolumeAddress) -> bool {
+        self.report(agent, volume).is_some_and(|report| report.device.is_some())
+    }
+
     fn reaching(&self, hierarchy: &Hierarchy, volume: &VolumeAddress) -> Vec<AgentName> {
         hierarchy.iter().filter(|a| self.report(a, volume).is_some()).cloned().collect()
     }
@@ -169,9 +174,8 @@ impl ServerMachine {
         source: &VolumeReport,
         target: &VolumeReport,
     ) -> Result<(), Refusal> {
-        let is = |r: &VolumeAddress, identity: &str, v: &VolumeReport| *r == v.address || identity == v.identity;
         for other in self.state.replications.values() {
-            let is_target = is(&other.target.volume, &other.target.identity, target);
+            let is_target = self.is_on(&other.target, target);
             if is_target && other.intent == Intent::Deleting {
                 let cause = format!("it is the target of replication {}, which is being removed", other.name);
                 return Err(
@@ -181,12 +185,11 @@ impl ServerMachine {
             if is_target {
                 return Err(guarded(create, format!("it is the target of replication {}", other.name)));
             }
-            if is(&other.source.volume, &other.source.identity, target) && self.leads_to(&other.target.identity, source)
-            {
+            if self.is_on(&other.source, target) && self.leads_to(&other.target.identity, source) {
                 return Err(guarded(create, format!("it is the source of replication {}: a loop", other.name)));
             }
         }
-        let read_by = self.state.replications.values().find(|o| is(&o.source.volume, &o.source.identity, target));
+        let read_by = self.state.replications.values().find(|other| self.is_on(&other.source, target));
         match read_by {
             Some(other) => Err(guarded(create, format!("it is the source of replication {}", other.name))),
             None => Ok(()),
@@ -198,7 +201,7 @@ impl ServerMachine {
         let mut reached = vec![from_identity.to_owned()];
         let mut next = 0;
         while next < reached.len() {
-            if reached[next] == volume.identity {
+            if volume.is_made_of(&reached[next]) {
                 return true;
             }
             let onward = self.state.replications.values().filter(|r| r.source.identity == reached[next]);
@@ -243,6 +246,11 @@ impl ServerMachine {
             );
         }
         match create.policy.source_mode {
+            SourceMode::Sealed if create.agents.iter().any(|a| self.is_device(a, &create.source)) => remarks
+                .push(
+                    "sealed source: nobody may write to it during a run; on a block device only writes of the host that reads show"
+                        .to_owned(),
+                ),
             SourceMode::Sealed => remarks.push(
                 "sealed source: nobody may write to it during a run; a change that shows stops the run".to_owned(),
             ),
@@ -366,9 +374,7 @@ fn first_gap(cells: &[CheckCell], side: Side) -> Option<String> {
 
 /// What must hold of the two volumes themselves.
 fn guard_volumes(create: &CreateReplication, source: &VolumeReport, target: &VolumeReport) -> Result<(), Refusal> {
-    if source.identity == target.identity {
-        return Err(guarded(create, format!("it is the same volume as the source {}", create.source)));
-    }
+    guard_pair(create, source, target)?;
     if target.size_bytes < source.size_bytes {
         let missing = source.size_bytes - target.size_bytes;
         return Err(guarded(create, format!("it is {} smaller than the source", count(missing, "byte")))
@@ -386,7 +392,7 @@ fn guard_volumes(create: &CreateReplication, source: &VolumeReport, target: &Vol
     Ok(())
 }
 
-fn guarded(create: &CreateReplication, cause: String) -> Refusal {
+pub(super) fn guarded(create: &CreateReplication, cause: String) -> Refusal {
     Refusal::new(RefusalCode::Guarded, format!("{} cannot become a target", create.target)).cause(cause)
 }
 

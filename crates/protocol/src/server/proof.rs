@@ -43,12 +43,15 @@ impl ServerMachine {
         let current = next.epochs.target;
         let Some(own) = next.unproven.iter_mut().find(|u| u.epoch == current) else { return Vec::new() };
         own.held_kernel_lock = true;
+        own.lock_place.clone_from(&fence.lock_place);
         let host = own.host.clone();
         let ignore_boot = self.mutations.breaks(Mutation::BootIdIgnored);
         let same_boot = |other: &HostIdentity| {
             other.machine_id == host.machine_id && (ignore_boot || other.boot_id == host.boot_id)
         };
-        let quiet = |u: &UnprovenEpoch| u.epoch != current && u.held_kernel_lock && same_boot(&u.host);
+        let same_device = |u: &UnprovenEpoch| u.lock_place == fence.lock_place || any_file;
+        let quiet =
+            |u: &UnprovenEpoch| u.epoch != current && u.held_kernel_lock && same_boot(&u.host) && same_device(u);
         self.take_proven(next, ProofKind::KernelLock, quiet)
     }
 

@@ -59,7 +59,15 @@ impl ServerMachine {
         }
         if !known {
             let (epoch, agent, granted_at) = (shown.target, agent.clone(), self.now.wall);
-            next.unproven.push(UnprovenEpoch { epoch, agent, incarnation, host, held_kernel_lock: false, granted_at });
+            next.unproven.push(UnprovenEpoch {
+                epoch,
+                agent,
+                incarnation,
+                host,
+                held_kernel_lock: false,
+                lock_place: None,
+                granted_at,
+            });
         }
         let message = format!("agent {agent} shows epoch {shown}; the store knew {}", record.epochs);
         let event = self.event_of(&record, Some(agent), EventCode::EpochBurnt, message);

@@ -98,6 +98,7 @@ impl ServerMachine {
             incarnation,
             host,
             held_kernel_lock: false,
+            lock_place: None,
             granted_at: self.now.wall,
         });
         takeover.unproven = next.awaited().map(|u| u.epoch).collect();

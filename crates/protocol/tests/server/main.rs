@@ -3,4 +3,5 @@
 mod agenda;
 mod care;
 mod moments;
+mod overlap;
 mod world;

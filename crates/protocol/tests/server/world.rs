@@ -74,7 +74,7 @@ pub fn held_by(agent: &str) -> (Holder, UnprovenEpoch) {
     let (command, activated_at) = (CommandId(1), Some(granted_at));
     let holder = Holder { agent: name(agent), incarnation, host: host("boot"), command, granted_at, activated_at };
     let (epoch, agent, host) = (FIRST.target, name(agent), host("boot"));
-    (holder, UnprovenEpoch { epoch, agent, incarnation, host, held_kernel_lock: false, granted_at })
+    (holder, UnprovenEpoch { epoch, agent, incarnation, host, held_kernel_lock: false, lock_place: None, granted_at })
 }
 
 /// h1 acts for it, h2 could; its last recovery point is on the target itself.
@@ -189,6 +189,7 @@ pub fn reading(peers: &[&str], took_us: u64) -> AgentMessage {
             in_use_by: None,
             content: VolumeContent::Blank,
             error: None,
+            device: None,
         }),
         took_us,
         age_ms: 0,

@@ -110,6 +110,7 @@ fn unproven(epoch: u32, agent: &str) -> UnprovenEpoch {
         incarnation: Incarnation(9),
         host: host(),
         held_kernel_lock: true,
+        lock_place: None,
         granted_at: NOON,
     }
 }
@@ -206,6 +207,7 @@ fn beat(incarnation: u128) -> AgentMessage {
             in_use_by: None,
             content: VolumeContent::Blank,
             error: None,
+            device: None,
         }),
         took_us: 1,
         age_ms: 0,

@@ -170,7 +170,7 @@ impl Mind {
             side: Side::Target,
             epochs: role.epochs,
             state: role.state,
-            fence: FenceReport { locked: role.locked.clone() },
+            fence: FenceReport { locked: role.locked.clone(), ..FenceReport::default() },
             run: role.run,
             stream: None,
             progress: None,
@@ -209,7 +209,12 @@ impl Mind {
                 let locked = Some(assignment.target_identity);
                 let role = RoleOf { epochs, state: RoleState::Active, locked: locked.clone(), run: None };
                 self.roles.insert(replication, role);
-                self.say(AgentMessage::Activated { replication, epochs, fence: FenceReport { locked } }).await;
+                self.say(AgentMessage::Activated {
+                    replication,
+                    epochs,
+                    fence: FenceReport { locked, ..FenceReport::default() },
+                })
+                .await;
             }
             ServerMessage::OpenRun { stamp, order, .. } => self.open(stamp, *order).await,
             ServerMessage::CheckpointAck { stamp, run, seq } => self.acknowledged(stamp, run, seq).await,
@@ -285,6 +290,7 @@ fn volumes() -> Vec<VolumeReport> {
         in_use_by: None,
         content: VolumeContent::Blank,
         error: None,
+        device: None,
     };
     vec![volume("san-a/vol1"), volume("san-b/vol9")]
 }

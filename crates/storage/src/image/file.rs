@@ -113,7 +113,7 @@ pub(super) fn is_regular(stat: &Stat) -> bool {
 }
 
 /// File system, inode, and time of birth: an inode number is given again after a file is deleted, with another birth.
-pub(super) fn identity(file: impl AsFd, file_system: &str) -> io::Result<String> {
+pub(crate) fn identity(file: impl AsFd, file_system: &str) -> io::Result<String> {
     let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
     Ok(format!("{file_system}/{}{}", stat.stx_ino, birth(&stat)))
 }

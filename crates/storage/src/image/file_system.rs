@@ -21,16 +21,16 @@ const LOCAL_MAGICS: [u64; 7] = [
 
 /// What is known of a mounted file system.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct FileSystem {
-    pub(super) id: String,
+pub(crate) struct FileSystem {
+    pub(crate) id: String,
     /// A lock held by any process on any of its files is seen by every process that can open them. What is not known to be
     /// local is taken not to be: NFS, CIFS, FUSE, Ceph, GFS2, OCFS2.
-    pub(super) is_local: bool,
-    pub(super) is_read_only: bool,
+    pub(crate) is_local: bool,
+    pub(crate) is_read_only: bool,
 }
 
 impl FileSystem {
-    pub(super) fn of(directory: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(directory: impl AsFd) -> io::Result<Self> {
         // The width and sign of the field differ between architectures; magics are 32 bits.
         #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::allow_attributes)]
         let magic = rustix::fs::fstatfs(directory.as_fd())?.f_type as u64 & 0xffff_ffff;
@@ -48,7 +48,7 @@ impl FileSystem {
 }
 
 /// A local file system is on one host; disks cloned with their UUID are told apart by it.
-fn machine_id() -> String {
+pub(crate) fn machine_id() -> String {
     fs::read_to_string("/etc/machine-id").map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 

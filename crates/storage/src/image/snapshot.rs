@@ -18,6 +18,7 @@ use crate::system::SnapshotIdentity;
 
 /// Names that start with a dot are no volumes, so this one cannot meet a volume's.
 const DIRECTORY: &str = ".tanist";
+const NO_REFLINKS: &str = "its file system has no reflinks; use XFS or Btrfs";
 const PROBE_BYTES: [u8; 4096] = [0x5a; 4096];
 
 /// Tries a reflink between two files that have no name and leave nothing behind.
@@ -51,7 +52,7 @@ pub(super) fn create(
     filled.inspect_err(|_| remove_if_empty(directory)).map_err(|error| match error {
         Errno::EXIST => StorageError::SnapshotExists { volume: volume.clone(), id },
         Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY => {
-            StorageError::SnapshotsUnsupported { system: volume.system.clone() }
+            StorageError::SnapshotsUnsupported { system: volume.system.clone(), how: NO_REFLINKS }
         }
         other => failed("create a snapshot of", volume)(other),
     })?;

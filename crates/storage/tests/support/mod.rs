@@ -2,18 +2,22 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
+#[path = "../../../../tests/src/loop_device.rs"]
+mod loop_device;
 #[path = "../../../../tests/src/mounted.rs"]
 mod mounted;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tanist_datapath::BlockDevice;
 use tanist_datapath::io::memory::MemoryDevice;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
-use tanist_storage::{ImageDirectory, MemoryStorage, SourceHandle, StorageSystem};
+use tanist_storage::{BlockDevices, DeviceSelector, ImageDirectory, MemoryStorage, SourceHandle, StorageSystem};
 
+pub use self::loop_device::LoopDevice;
 pub use self::mounted::{BTRFS, Mounted, XFS, run};
 
 pub fn system_name() -> StorageName {
@@ -28,7 +32,15 @@ pub const ID: SnapshotId = SnapshotId(7);
 
 /// A storage system under test.
 pub trait Fixture {
-    fn system(&self) -> &dyn StorageSystem;
+    fn system(&self) -> Arc<dyn StorageSystem>;
+    /// What volumes consist of.
+    fn sector_bytes(&self) -> usize {
+        1
+    }
+    /// That many bytes, rounded up to whole sectors.
+    fn whole(&self, bytes: usize) -> usize {
+        bytes.next_multiple_of(self.sector_bytes())
+    }
     /// Makes a volume that holds these bytes.
     fn put(&self, volume: &str, bytes: &[u8]);
     /// Writes to a volume behind the back of tanist.
@@ -37,17 +49,17 @@ pub trait Fixture {
     fn replace(&self, volume: &str);
 }
 
-pub struct Memory(MemoryStorage);
+pub struct Memory(Arc<MemoryStorage>);
 
 impl Memory {
     pub fn new() -> Self {
-        Self(MemoryStorage::new(system_name()))
+        Self(Arc::new(MemoryStorage::new(system_name())))
     }
 }
 
 impl Fixture for Memory {
-    fn system(&self) -> &dyn StorageSystem {
-        &self.0
+    fn system(&self) -> Arc<dyn StorageSystem> {
+        Arc::clone(&self.0) as _
     }
 
     fn put(&self, volume: &str, bytes: &[u8]) {
@@ -65,13 +77,13 @@ impl Fixture for Memory {
 }
 
 pub struct Images {
-    system: ImageDirectory,
+    system: Arc<ImageDirectory>,
     path: PathBuf,
 }
 
 impl Images {
     pub fn in_directory(path: &Path) -> Self {
-        Self { system: ImageDirectory::new(system_name(), path), path: path.to_owned() }
+        Self { system: Arc::new(ImageDirectory::new(system_name(), path)), path: path.to_owned() }
     }
 
     pub fn path(&self, volume: &str) -> PathBuf {
@@ -80,8 +92,8 @@ impl Images {
 }
 
 impl Fixture for Images {
-    fn system(&self) -> &dyn StorageSystem {
-        &self.system
+    fn system(&self) -> Arc<dyn StorageSystem> {
+        Arc::clone(&self.system) as _
     }
 
     fn put(&self, volume: &str, bytes: &[u8]) {
@@ -96,6 +108,94 @@ impl Fixture for Images {
     fn replace(&self, volume: &str) {
         std::fs::copy(self.path(volume), self.path("copy.tmp")).unwrap();
         std::fs::rename(self.path("copy.tmp"), self.path(volume)).unwrap();
+    }
+}
+
+/// Loop devices, each behind a link with the name of its volume, as udev makes links.
+pub struct Blocks {
+    directory: tempfile::TempDir,
+    sector_bytes: u32,
+    state: Mutex<Devices>,
+}
+
+struct Devices {
+    attached: BTreeMap<String, LoopDevice>,
+    system: Arc<BlockDevices>,
+    files: u32,
+}
+
+impl Blocks {
+    /// Why they cannot be had is for the line that says that a test was skipped.
+    pub fn new(sector_bytes: u32) -> Result<Self, String> {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).map_err(|error| error.to_string())?;
+        let probe = directory.path().join("probe");
+        std::fs::write(&probe, [0; 4096]).map_err(|error| error.to_string())?;
+        LoopDevice::attach(&probe, sector_bytes)?;
+        let system = Arc::new(BlockDevices::new(system_name(), Vec::new()));
+        let state = Mutex::new(Devices { attached: BTreeMap::new(), system, files: 0 });
+        Ok(Self { directory, sector_bytes, state })
+    }
+
+    /// The link that leads to the device.
+    pub fn link(&self, volume: &str) -> PathBuf {
+        self.directory.path().join(format!("{volume}.link"))
+    }
+
+    /// The device itself.
+    pub fn device(&self, volume: &str) -> PathBuf {
+        std::fs::canonicalize(self.link(volume)).unwrap()
+    }
+
+    /// The file behind a device that was just put there.
+    pub fn file(&self, volume: &str) -> PathBuf {
+        self.directory.path().join(format!("{volume}.{}", self.state.lock().unwrap().files))
+    }
+
+    /// Takes a device away, as when a cable is pulled; its link goes as well, as udev has it. Its number is the next one's.
+    pub fn detach(&self, volume: &str) {
+        std::fs::remove_file(self.link(volume)).unwrap();
+        self.state.lock().unwrap().attached.remove(volume);
+    }
+
+    /// How an operator would name these volumes.
+    pub fn selectors<'a>(&self, volumes: impl Iterator<Item = &'a String>) -> Vec<DeviceSelector> {
+        volumes.map(|name| DeviceSelector::backing_file(self.link(name), Some(name.clone())).unwrap()).collect()
+    }
+}
+
+impl Fixture for Blocks {
+    fn system(&self) -> Arc<dyn StorageSystem> {
+        Arc::clone(&self.state.lock().unwrap().system) as _
+    }
+
+    fn sector_bytes(&self) -> usize {
+        usize::try_from(self.sector_bytes).unwrap()
+    }
+
+    fn put(&self, volume: &str, bytes: &[u8]) {
+        let mut state = self.state.lock().unwrap();
+        state.files += 1;
+        let file = self.directory.path().join(format!("{volume}.{}", state.files));
+        std::fs::write(&file, bytes).unwrap();
+        let device = LoopDevice::attach(&file, self.sector_bytes).unwrap();
+        let fresh = self.directory.path().join("fresh.link");
+        std::os::unix::fs::symlink(&device.path, &fresh).unwrap();
+        std::fs::rename(fresh, self.link(volume)).unwrap();
+        if state.attached.insert(volume.to_owned(), device).is_none() {
+            let selectors = self.selectors(state.attached.keys());
+            state.system = Arc::new(BlockDevices::new(system_name(), selectors));
+        }
+    }
+
+    fn scribble(&self, volume: &str, offset: u64, bytes: &[u8]) {
+        let device = std::fs::OpenOptions::new().write(true).open(self.link(volume)).unwrap();
+        device.write_all_at(bytes, offset).unwrap();
+        device.sync_all().unwrap();
+    }
+
+    fn replace(&self, volume: &str) {
+        let bytes = std::fs::read(self.link(volume)).unwrap();
+        self.put(volume, &bytes);
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tanist_agent::{AgentConfig, StorageConfig, StorageConfigKind};
+use tanist_agent::{AgentConfig, StorageConfig};
 use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::time::Timestamp;
 use tanist_wire::certificate::CaHash;
@@ -20,6 +20,7 @@ use tanist_wire::token::{JoinRequest, JoinResponse, JoinSecret};
 use super::session::Session;
 use super::{Outcome, service};
 use crate::cli::agent::AgentJoinArgs;
+use crate::cli::values::StorageDirectory;
 use crate::failure::Failure;
 use crate::output::{Style, Tone};
 
@@ -145,11 +146,8 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 fn configuration(args: &AgentJoinArgs) -> AgentConfig {
-    let storage = args.storage.iter().map(|s| StorageConfig {
-        name: s.name.clone(),
-        kind: StorageConfigKind::Image,
-        directory: absolute(&s.directory),
-    });
+    let image = |s: &StorageDirectory| StorageConfig::Image { name: s.name.clone(), directory: absolute(&s.directory) };
+    let storage = args.storage.iter().map(image);
     AgentConfig { server: args.server.clone(), listen: args.listen, advertise: None, storage: storage.collect() }
 }
 
@@ -196,7 +194,7 @@ fn report(args: &AgentJoinArgs, config: &AgentConfig, folder: &Path, identity: &
         agent: identity.holder().agent().map(ToString::to_string).unwrap_or_default(),
         server: args.server.clone(),
         directory: folder.display().to_string(),
-        storage: config.storage.iter().map(|s| s.name.to_string()).collect(),
+        storage: config.storage.iter().map(|s| s.name().to_string()).collect(),
         next: service::next_step("agent", args.place.dir.is_some().then_some(folder)),
     }
 }

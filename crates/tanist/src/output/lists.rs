@@ -6,6 +6,7 @@ use tanist_model::agent::Penalty;
 use tanist_model::api::{AgentView, RecoveryPointView, ReplicationView, StorageAgentView, StorageView, VolumeView};
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::Intent;
+use tanist_model::volume::DeviceReport;
 
 use super::show::percent;
 use super::table::Rows;
@@ -113,8 +114,17 @@ fn volume_state(view: &VolumeView, style: Style) -> String {
         (Some(error), _) => style.paint(Tone::Bad, error),
         (None, Some(user)) => style.paint(Tone::Warning, &format!("in use: {user}")),
         (None, None) if view.report.read_only => style.paint(Tone::Warning, "read-only"),
-        (None, None) => style.paint(Tone::Good, "ok"),
+        (None, None) => {
+            let device = view.report.device.as_ref().map(device).unwrap_or_default();
+            format!("{}{device}", style.paint(Tone::Good, "ok"))
+        }
     }
+}
+
+/// Where a device is now, how it is written, and whether it may be.
+fn device(device: &DeviceReport) -> String {
+    let source_only = device.unfit_as_target.as_ref().map(|_| ", as a source only").unwrap_or_default();
+    format!(", {} with sectors of {} bytes{source_only}", device.path, device.logical_sector_bytes)
 }
 
 fn used_by(view: &VolumeView) -> String {

@@ -348,6 +348,7 @@ pub fn volumes() -> Vec<VolumeView> {
         in_use_by: None,
         content: VolumeContent::Signature("ext4".into()),
         error: None,
+        device: None,
     };
     let busy = VolumeReport {
         address: volume("san-b/vol9"),

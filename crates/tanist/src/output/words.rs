@@ -123,6 +123,7 @@ pub fn place(place: &RecoveryPointPlace) -> String {
 pub fn storage_kind(kind: StorageKind) -> &'static str {
     match kind {
         StorageKind::Image => "image files",
+        StorageKind::Block => "block devices",
         StorageKind::Memory => "memory",
     }
 }

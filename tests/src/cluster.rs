@@ -15,6 +15,7 @@ use tanist_model::time::Timestamp;
 use tempfile::TempDir;
 
 use crate::answer::Answer;
+use crate::network::Network;
 use crate::process::Process;
 use crate::{Build, wait};
 
@@ -29,7 +30,7 @@ const FIRST_AGENT_PORT: u16 = 7431;
 const SHOWN_LINES: usize = 60;
 
 /// What a cluster is to be like.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Builder {
     build: Build,
     agents: usize,
@@ -40,6 +41,7 @@ pub struct Builder {
     storage_place: Option<PathBuf>,
     reach: Vec<&'static [&'static str]>,
     more_storage: String,
+    network: Option<Network>,
 }
 
 impl Builder {
@@ -48,6 +50,13 @@ impl Builder {
     pub fn more_storage(mut self, text: &str) -> Self {
         self.more_storage.push_str(text);
         self
+    }
+
+    /// Every process on a host of this network: the server on `server`, agent `h1` on `h1`. Each is another machine to the agents.
+    #[must_use]
+    pub fn on(mut self, network: Network) -> Self {
+        self.network = Some(network);
+        self.own_hosts()
     }
 
     /// The storage systems that each agent reaches, instead of both for all; as many agents as there are entries.
@@ -128,6 +137,7 @@ impl Builder {
             server_environment: self.server_environment,
             server: None,
             seats: BTreeMap::new(),
+            network: self.network,
         };
         cluster.initialise();
         cluster.start_server();
@@ -167,6 +177,8 @@ pub struct Cluster {
     server_environment: Vec<(String, String)>,
     server: Option<Process>,
     seats: BTreeMap<String, Seat>,
+    /// After the processes, which live in it.
+    network: Option<Network>,
 }
 
 impl Cluster {
@@ -183,7 +195,17 @@ impl Cluster {
             storage_place: None,
             reach: Vec::new(),
             more_storage: String::new(),
+            network: None,
         }
+    }
+
+    /// The network between the hosts.
+    ///
+    /// # Panics
+    /// If the cluster was built without one.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("a cluster on a network")
     }
 
     #[must_use]
@@ -198,7 +220,8 @@ impl Cluster {
 
     #[must_use]
     pub fn server_address(&self) -> String {
-        format!("{}:{SERVER_PORT}", self.address)
+        let address = self.network.as_ref().map_or(self.address, |network| network.address("server"));
+        format!("{address}:{SERVER_PORT}")
     }
 
     /// Where the server keeps its state.
@@ -253,7 +276,9 @@ impl Cluster {
 
     fn join_line(&self, token: &str, ca_hash: &str, folder: &Path, systems: &[&str]) -> Answer {
         let port = FIRST_AGENT_PORT + u16::try_from(self.seats.len()).expect("few agents");
-        let listen = format!("{}:{port}", self.address);
+        let host = format!("h{}", self.seats.len() + 1);
+        let address = self.network.as_ref().map_or(self.address, |network| network.address(&host));
+        let listen = format!("{address}:{port}");
         let storage = |system: &&str| format!("{system}={}", self.file(system).display());
         let (storage, folder): (Vec<String>, _) = (systems.iter().map(storage).collect(), folder.display().to_string());
         let server = self.server_address();
@@ -270,7 +295,15 @@ impl Cluster {
     }
 
     fn command_as(&self, context: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.build.program);
+        self.command_on("server", context, arguments)
+    }
+
+    fn command_on(&self, host: &str, context: &Path, arguments: &[&str]) -> Command {
+        let program = self.build.program;
+        let mut command = match &self.network {
+            Some(network) => network.command(host, program),
+            None => Command::new(program),
+        };
         command.args(["--output", "json", "--context"]).arg(context).args(arguments);
         command.env_remove("TANIST_MUTATION").env_remove("TANIST_TEST_HOST").env_remove("TANIST_CONTEXT");
         command.env_remove("TANIST_TEST_CERTIFICATE_SECONDS");
@@ -319,7 +352,7 @@ impl Cluster {
     /// `agent run` in the environment of this agent, yet without its folder.
     #[must_use]
     pub fn agent_command(&self, name: &str) -> Command {
-        let mut command = self.command(&["agent", "run"]);
+        let mut command = self.command_on(name, &self.context(), &["agent", "run"]);
         command.envs(self.seat(name).environment.clone());
         command
     }

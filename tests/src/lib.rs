@@ -11,6 +11,7 @@ pub mod compare;
 pub mod counter;
 pub mod loop_device;
 pub mod mounted;
+pub mod network;
 pub mod process;
 pub mod random;
 pub mod scene;

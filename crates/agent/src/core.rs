@@ -124,12 +124,12 @@ impl Core {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { outbox, shown } => {
+            LinkEvent::Up { outbox, shown, connection, through } => {
                 self.link = Some(outbox);
                 self.outlets.renewal.linked(shown);
                 self.outlets.manager.status("connected to the server");
                 let (storage, volumes) = self.inventory.clone();
-                self.feed(Input::Connected { storage, volumes });
+                self.feed(Input::Connected { storage, volumes, connection, through });
             }
             LinkEvent::Message(message) => self.hear(message),
             LinkEvent::Removed => self.feed(Input::Removed),

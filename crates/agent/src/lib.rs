@@ -15,6 +15,7 @@ mod link;
 mod peers;
 mod reader;
 mod reads;
+mod relay;
 mod renewal;
 #[cfg(feature = "mutations")]
 mod resume;

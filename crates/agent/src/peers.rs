@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 
 use crate::clock;
+use crate::relay::Relay;
 use crate::streams::StreamDesk;
 
 /// Connections of peers served at once; an agent has at most fifteen peers a hierarchy.
@@ -34,6 +35,15 @@ pub(crate) enum PeerMessage {
 
 type PeerConnection = Connection<PeerMessage, PeerMessage>;
 
+/// What peers come for, besides a ping.
+#[derive(Clone, Debug)]
+pub(crate) struct Welcoming {
+    /// Of this process: what a ping is answered with.
+    pub(crate) incarnation: Incarnation,
+    pub(crate) desk: StreamDesk,
+    pub(crate) relay: Relay,
+}
+
 /// Answers pings for the life of the process. Returns only when the listener is dead: the caller then ends the process, because an
 /// agent that nobody reaches must not look alive.
 pub(crate) async fn listen(
@@ -41,7 +51,7 @@ pub(crate) async fn listen(
     live: Arc<LiveCertificate>,
     anchor: &TrustAnchor,
     cluster: ClusterId,
-    (incarnation, desk): (Incarnation, StreamDesk),
+    welcoming: Welcoming,
 ) -> io::Error {
     let config = match tls::peer_listener_config(live, anchor) {
         Ok(config) => config,
@@ -55,9 +65,9 @@ pub(crate) async fn listen(
             Err(error) => return error,
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (config, desk) = (Arc::clone(&config), desk.clone());
+        let (config, welcoming) = (Arc::clone(&config), welcoming.clone());
         tokio::spawn(async move {
-            if let Err(error) = answer(stream, &address.to_string(), config, cluster, (incarnation, desk)).await {
+            if let Err(error) = answer(stream, &address.to_string(), config, cluster, welcoming).await {
                 tracing::debug!(%error, %address, "a peer's connection ended");
             }
             drop(place);
@@ -77,12 +87,17 @@ async fn answer(
     address: &str,
     config: Arc<rustls::ServerConfig>,
     cluster: ClusterId,
-    (incarnation, desk): (Incarnation, StreamDesk),
+    welcoming: Welcoming,
 ) -> Result<(), WireError> {
     // A socket that cannot be tuned is slower to notice a dead peer, and nothing else.
     let _ = socket::tune(&stream);
     let incoming = connect::accept(stream, address, config).await?;
     let admission = Admission::of_agents(cluster);
+    let Welcoming { incarnation, desk, relay } = welcoming;
+    if incoming.protocol() == Protocol::Relay {
+        relay.carry(incoming.into_tunnel(&admission)?).await;
+        return Ok(());
+    }
     if incoming.protocol() == Protocol::Data {
         let stream = incoming.into_data(&admission)?;
         let handle = tokio::runtime::Handle::current();

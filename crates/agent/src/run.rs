@@ -20,9 +20,10 @@ use crate::config::{AgentConfig, ConfigError};
 use crate::core::{Core, Inlets, Outlets};
 use crate::host;
 use crate::ledger::Ledger;
-use crate::link::Link;
-use crate::peers::{self, Pinger};
+use crate::link::{self, Link};
+use crate::peers::{self, Pinger, Welcoming};
 use crate::reader::Dialler;
+use crate::relay::Relay;
 use crate::renewal::Renewal;
 #[cfg(feature = "mutations")]
 use crate::resume::Resumption;
@@ -141,6 +142,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
     let dialler = Dialler::new(live.clone(), anchor.clone(), tokio::runtime::Handle::current());
     let (seen_by, seen) = mpsc::channel(64);
     let (targets, assigned) = watch::channel(Targets::default());
+    let relay = Relay::new(&config.server, assigned.clone());
     let (renewal, serial) = Renewal::new(identity, folder.to_owned(), live.clone());
     let outlets = Outlets {
         reports,
@@ -158,11 +160,12 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
         resumption,
     };
     let core = Core::new(machine, mutations, outlets);
-    let mut keeper = tokio::spawn(Link::new(config.server, client, serial).keep(link_events));
+    let dialler = link::Dialler { server: config.server, config: client, live: live.clone(), anchor: anchor.clone() };
+    let mut keeper = tokio::spawn(Link::new(dialler, serial, timers, link_events).keep());
     let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
     let ended = tokio::select! {
         () = core.run(Inlets { link, reports: engine_reports, readings: reader_reports, seen }, leave) => Ok(()),
-        cause = peers::listen(listener, live, &anchor, cluster, (incarnation, desk)) => Err(AgentError::ListenerDied(cause)),
+        cause = peers::listen(listener, live, &anchor, cluster, Welcoming { incarnation, desk, relay }) => Err(AgentError::ListenerDied(cause)),
     };
     routine.abort();
     // What was said last shall arrive, and the server shall see a goodbye; a link that is stuck is not waited for.

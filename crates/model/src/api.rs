@@ -330,6 +330,9 @@ pub struct AgentView {
     /// Connected, and yet without a beat for longer than a healthy agent: stopped, hung, or cut off.
     #[serde(default)]
     pub silent: bool,
+    /// The peer that carries its connection, because it does not reach the server itself.
+    #[serde(default)]
+    pub through: Option<AgentName>,
     pub address: Option<String>,
     pub drained: bool,
     pub removed: bool,

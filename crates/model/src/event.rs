@@ -67,6 +67,8 @@ event_codes! {
     AgentConfirmedDead "T211" Warning "an operator confirmed an agent dead";
     OperatorLoggedIn "T212" Info "an operator's credential was used from a new place";
     AgentContested "T213" Warning "two processes claim to be one agent";
+    AgentRelayed "T214" Warning "a peer carries an agent's connection to the server";
+    AgentDirect "T215" Info "an agent reaches the server itself again";
     // 3xx: replications
     ReplicationCreated "T301" Info "a replication was created";
     ReplicationDeleted "T302" Info "a replication was removed";

@@ -107,6 +107,12 @@ pub struct Hello {
     pub roles: Vec<RoleReport>,
     /// The epochs it remembers having been granted, over its restarts; they count after a restore of the store.
     pub granted: Vec<(ReplicationId, Epochs)>,
+    /// The peer that carries this connection, if the agent did not come directly. For people: nothing is decided by it.
+    #[serde(default)]
+    pub through: Option<AgentName>,
+    /// Counts the connections of this process: of two, the one with the higher number is the later one, whichever arrives first.
+    #[serde(default)]
+    pub connection: u64,
 }
 
 /// A beat: I live, this is what I do, this is what I can reach.
@@ -118,6 +124,9 @@ pub struct Heartbeat {
     /// The assignment that it watches by: the server repeats one that was lost.
     #[serde(default)]
     pub watching: OrderNumber,
+    /// Counts the beats of this process; the server answers with it. 0 wants no answer.
+    #[serde(default)]
+    pub number: u64,
     /// It has been told to stop and wants its roles handed over.
     pub leaving: bool,
 }
@@ -442,6 +451,13 @@ pub enum ServerMessage {
     Welcome {
         term: Term,
         cluster: ClusterId,
+        /// This server says [`ServerMessage::Heard`] to every numbered beat: silence means something.
+        #[serde(default)]
+        answers_beats: bool,
+    },
+    /// The answer to the beat of this number: the way is open in both directions. Said by the connection, not by the machine.
+    Heard {
+        number: u64,
     },
     /// The connection is refused and will be closed.
     Refused {

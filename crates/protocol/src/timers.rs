@@ -53,6 +53,17 @@ pub struct Timers {
     pub local_drain: Duration,
     /// How often an agent without the kernel lock tries to get it.
     pub lock_retry: Duration,
+    /// A beat without an answer for so long makes an agent look for another way to the server.
+    pub unheard: Duration,
+    /// Between the first attempts of an agent to reach the server through one peer and through the next.
+    pub relay_stagger: Duration,
+    /// A server's host that refuses the connection is reached: for so long its server may be starting, and no peer is asked.
+    pub relay_after_refusal: Duration,
+    /// How often an agent that is relayed tries the direct way; doubled each time that the direct way did not hold.
+    pub direct_retry: Duration,
+    pub direct_retry_longest: Duration,
+    /// The direct way holds when it has stood for so long.
+    pub direct_holds: Duration,
 }
 
 impl Timers {
@@ -81,12 +92,24 @@ impl Timers {
         handback: Duration::from_secs(900),
         local_drain: Duration::from_secs(2),
         lock_retry: Duration::from_millis(500),
+        unheard: Duration::from_secs(1),
+        relay_stagger: Duration::from_millis(150),
+        relay_after_refusal: Duration::from_secs(3),
+        direct_retry: Duration::from_secs(1),
+        direct_retry_longest: Duration::from_secs(30),
+        direct_holds: Duration::from_secs(60),
     };
 
     /// Silence of an acting agent that makes it suspected.
     #[must_use]
     pub fn suspicion(&self) -> Duration {
         self.beat_acting * self.missed_beats
+    }
+
+    /// A little longer than peers wait for the suspect, so that their word of silence arrives in time.
+    #[must_use]
+    pub fn probe_answer(&self) -> Duration {
+        self.probe * 6 / 5
     }
 
     /// A beat older than this does not make an agent eligible: two missed beats of its own pace, at least.

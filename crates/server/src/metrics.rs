@@ -88,6 +88,7 @@ fn describe() {
     describe_histogram!(COMMIT_SECONDS, "Time of one durable commit of the store, seconds.");
     describe_gauge!("tanist_store_failing", "1 while the store cannot be written.");
     describe_gauge!("tanist_connected_agents", "Agents connected now.");
+    describe_gauge!("tanist_relayed_agents", "Agents whose connection a peer carries.");
     describe_gauge!("tanist_server_term", "The server's term.");
     describe_counter!("tanist_events_total", "Events recorded by this process, by code.");
     describe_counter!("tanist_takeovers_total", "Changes of the acting agent, by evidence.");
@@ -99,6 +100,7 @@ fn describe() {
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point; terms and counts stay far below 2^53")]
 fn set(gauges: &Gauges) {
     gauge!("tanist_connected_agents").set(gauges.connected_agents as f64);
+    gauge!("tanist_relayed_agents").set(gauges.relayed_agents as f64);
     gauge!("tanist_server_term").set(gauges.term as f64);
 }
 
@@ -174,7 +176,7 @@ mod tests {
             has_reader: true,
             unproven: 1,
         };
-        Gauges { term: 4, connected_agents: 2, replications: vec![replication] }
+        Gauges { term: 4, connected_agents: 2, relayed_agents: 1, replications: vec![replication] }
     }
 
     #[test]
@@ -195,6 +197,7 @@ mod tests {
             "tanist_store_commit_seconds_bucket{le=\"0.005\"} 1",
             "tanist_store_failing 0",
             "tanist_connected_agents 2",
+            "tanist_relayed_agents 1",
             "tanist_server_term 4",
             "tanist_replication_durable_bytes{replication=\"db\"} 128",
             "tanist_replication_state{replication=\"db\",state=\"active\"} 1",

@@ -123,7 +123,10 @@ impl World {
                 if self.agents[agent].process.as_ref().is_none_or(|p| p.pending != Some(id)) {
                     return;
                 }
-                Input::Connected { storage: self.storage_reports(agent), volumes: self.volume_reports(agent) }
+                {
+                    let (storage, volumes) = (self.storage_reports(agent), self.volume_reports(agent));
+                    Input::Connected { storage, volumes, connection: id, through: None }
+                }
             }
             Item::Disconnected(id) => {
                 let Some(process) = self.agents[agent].process.as_mut() else { return };

@@ -27,6 +27,8 @@ pub enum Protocol {
     Peer,
     /// A stream of blocks between agents, on the same port ([`crate::stream`]). Certificates on both sides.
     Data,
+    /// A connection to the server that a peer carries, on the same port ([`crate::relay`]). Certificates on both sides.
+    Relay,
 }
 
 impl Protocol {
@@ -37,6 +39,7 @@ impl Protocol {
             Self::Http => b"http/1.1",
             Self::Peer => b"tanist-peer/1",
             Self::Data => b"tanist-data/1",
+            Self::Relay => b"tanist-relay/1",
         }
     }
 
@@ -44,7 +47,7 @@ impl Protocol {
     #[must_use]
     pub fn from_alpn(alpn: Option<&[u8]>) -> Option<Self> {
         let Some(alpn) = alpn else { return Some(Self::Http) };
-        [Self::Control, Self::Http, Self::Peer, Self::Data].into_iter().find(|protocol| protocol.alpn() == alpn)
+        [Self::Control, Self::Http, Self::Peer, Self::Data, Self::Relay].into_iter().find(|p| p.alpn() == alpn)
     }
 }
 
@@ -117,7 +120,7 @@ pub fn server_config(live: Arc<LiveCertificate>, anchor: &TrustAnchor) -> Result
     Ok(finish_server(builder.with_cert_resolver(live), &[Protocol::Control, Protocol::Http]))
 }
 
-/// An agent's port for its peers, their pings and their data: a certificate of our authority is required.
+/// An agent's port for its peers, their pings, their data and their way to the server: a certificate of our authority is required.
 ///
 /// # Errors
 /// [`ConfigError`].
@@ -127,7 +130,7 @@ pub fn peer_listener_config(
 ) -> Result<Arc<ServerConfig>, ConfigError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(anchor)?), provider());
     let builder = server_builder()?.with_client_cert_verifier(verifier.build()?);
-    Ok(finish_server(builder.with_cert_resolver(live), &[Protocol::Peer, Protocol::Data]))
+    Ok(finish_server(builder.with_cert_resolver(live), &[Protocol::Peer, Protocol::Data, Protocol::Relay]))
 }
 
 /// An agent that dials its server.
@@ -160,6 +163,18 @@ pub fn data_client_config(
     peer: AgentName,
 ) -> Result<Arc<ClientConfig>, ConfigError> {
     identified_client(live, anchor, Expected::Agent(peer), Protocol::Data)
+}
+
+/// An agent that wants one certain peer to carry it to the server ([`crate::relay::connect`]).
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn relay_client_config(
+    live: Arc<LiveCertificate>,
+    anchor: &TrustAnchor,
+    peer: AgentName,
+) -> Result<Arc<ClientConfig>, ConfigError> {
+    identified_client(live, anchor, Expected::Agent(peer), Protocol::Relay)
 }
 
 /// A client of the API that knows the authority.
@@ -231,7 +246,7 @@ mod tests {
 
     #[test]
     fn protocols_are_known_by_their_alpn() {
-        for protocol in [Protocol::Control, Protocol::Http, Protocol::Peer, Protocol::Data] {
+        for protocol in [Protocol::Control, Protocol::Http, Protocol::Peer, Protocol::Data, Protocol::Relay] {
             assert_eq!(Protocol::from_alpn(Some(protocol.alpn())), Some(protocol));
         }
         assert_eq!(Protocol::from_alpn(None), Some(Protocol::Http));

@@ -13,6 +13,7 @@ use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, OrderNumber, 
 #[derive(Debug, Default)]
 pub(super) struct Beat {
     last: Option<Monotonic>,
+    number: u64,
     failover: bool,
     watching: OrderNumber,
     canaries: BTreeMap<VolumeAddress, (CanaryReport, Monotonic)>,
@@ -57,7 +58,13 @@ impl Beat {
 }
 
 impl AgentMachine {
-    pub(super) fn on_connected(&mut self, storage: Vec<StorageReport>, volumes: Vec<VolumeReport>) {
+    pub(super) fn on_connected(
+        &mut self,
+        storage: Vec<StorageReport>,
+        volumes: Vec<VolumeReport>,
+        connection: u64,
+        through: Option<AgentName>,
+    ) {
         self.connected = true;
         let hello = Hello {
             incarnation: self.identity.incarnation,
@@ -69,6 +76,8 @@ impl AgentMachine {
             volumes,
             roles: self.role_reports(),
             granted: self.identity.granted.clone(),
+            through,
+            connection,
         };
         self.send(AgentMessage::Hello(Box::new(hello)));
         self.beat.hurry();
@@ -99,6 +108,7 @@ impl AgentMachine {
             return;
         }
         self.beat.last = Some(now);
+        self.beat.number += 1;
         let age_ms = |at: Monotonic| u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         let canaries =
             self.beat.canaries.values().map(|(c, at)| CanaryReport { age_ms: c.age_ms + age_ms(*at), ..c.clone() });
@@ -108,6 +118,7 @@ impl AgentMachine {
             canaries: canaries.collect(),
             peers: peers.collect(),
             watching: self.beat.watching,
+            number: self.beat.number,
             leaving: self.leaving.is_some(),
         };
         self.send(AgentMessage::Heartbeat(heartbeat));

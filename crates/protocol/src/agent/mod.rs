@@ -8,6 +8,7 @@ mod engine;
 mod order;
 mod read;
 mod role;
+pub mod way;
 
 use std::collections::BTreeMap;
 
@@ -28,10 +29,14 @@ pub use role::{Phase, Role, Work};
 /// What can happen to an agent.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A connection to a server stands; what the agent can see goes with its first message.
+    /// A connection to a server stands, the first or one in place of another; what the agent can see goes with its first message.
+    ///
+    /// `connection`: the number of its attempt. `through`: the peer that carries it.
     Connected {
         storage: Vec<StorageReport>,
         volumes: Vec<VolumeReport>,
+        connection: u64,
+        through: Option<AgentName>,
     },
     Disconnected,
     Message(ServerMessage),
@@ -183,7 +188,9 @@ impl AgentMachine {
     pub fn handle(&mut self, now: Now, input: Input) -> Output<Effect> {
         self.now = now;
         match input {
-            Input::Connected { storage, volumes } => self.on_connected(storage, volumes),
+            Input::Connected { storage, volumes, connection, through } => {
+                self.on_connected(storage, volumes, connection, through);
+            }
             Input::Disconnected => self.connected = false,
             Input::Message(message) => self.handle_message(message),
             Input::Engine { replication, epochs, event } => self.handle_engine(replication, epochs, event),
@@ -247,6 +254,8 @@ impl AgentMachine {
         self.highest_term = term;
         match message {
             ServerMessage::Welcome { .. } => self.beat.hurry(),
+            // The way to the server has heard it: see [`way`].
+            ServerMessage::Heard { .. } => {}
             ServerMessage::Refused { reason } => self.out.perform(Effect::Refused { reason }),
             ServerMessage::Watch { number, peers, volumes, failover } => {
                 if self.beat.watch(number, failover) {
@@ -267,7 +276,9 @@ impl AgentMachine {
         Some(match message {
             ServerMessage::Welcome { term, .. } | ServerMessage::Survey { term, .. } => *term,
             ServerMessage::Watch { number, .. } => number.term,
-            ServerMessage::Refused { .. } | ServerMessage::CertificateIssued { .. } => self.highest_term,
+            ServerMessage::Refused { .. } | ServerMessage::Heard { .. } | ServerMessage::CertificateIssued { .. } => {
+                self.highest_term
+            }
             other => other.stamp()?.term,
         })
     }

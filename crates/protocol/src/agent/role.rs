@@ -457,6 +457,7 @@ impl ServerMessage {
             | Self::Refused { .. }
             | Self::Watch { .. }
             | Self::Survey { .. }
+            | Self::Heard { .. }
             | Self::CertificateIssued { .. } => None,
         }
     }

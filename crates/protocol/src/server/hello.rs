@@ -22,7 +22,7 @@ impl ServerMachine {
             self.refuse_follower_of_newer(agent, connection, hello.highest_term);
             return;
         }
-        if self.sessions.get(agent).is_some_and(|s| s.connection > connection) {
+        if self.sessions.get(agent).is_some_and(|s| s.connection > connection || is_later(s, &hello)) {
             let reason = "the agent has a newer connection".to_owned();
             self.out.perform(Effect::Close { agent: agent.clone(), connection, reason });
             return;
@@ -31,8 +31,10 @@ impl ServerMachine {
             self.refuse(agent, connection, reason);
             return;
         }
+        let carried_before = self.sessions.get(agent).and_then(|session| session.through.clone());
         self.welcome(agent, connection, &hello);
         self.note_host(agent, shown, &hello);
+        self.note_way(agent, carried_before, hello.through);
         self.note_shown_epochs(agent);
         self.stand_down_stale_roles(agent);
         self.touch_agent(agent);
@@ -93,13 +95,15 @@ impl ServerMachine {
 
     fn welcome(&mut self, agent: &AgentName, connection: ConnectionId, hello: &Hello) {
         let session = Session::new(connection, hello, self.now.monotonic, self.now.wall);
-        if let Some(old) = self.sessions.insert(agent.clone(), session)
-            && old.is_connected()
-            && old.connection != connection
-        {
-            self.displace(agent, &old, hello);
+        if let Some(old) = self.sessions.insert(agent.clone(), session) {
+            if old.is_connected() && old.connection != connection {
+                self.displace(agent, &old, hello);
+            }
+            if let Some(session) = self.sessions.get_mut(agent) {
+                session.carry_over(old);
+            }
         }
-        self.send(agent, ServerMessage::Welcome { term: self.state.term, cluster: self.cluster });
+        self.send(agent, ServerMessage::Welcome { term: self.state.term, cluster: self.cluster, answers_beats: true });
         self.send_watches();
     }
 
@@ -124,6 +128,24 @@ impl ServerMachine {
             Effect::Close { agent: agent.clone(), connection, reason },
         ];
         self.commit(Condition::Term, vec![Change::AppendEvent(event)], after);
+    }
+
+    /// An operator has a network to mend, or has mended it.
+    fn note_way(&mut self, agent: &AgentName, before: Option<AgentName>, now: Option<AgentName>) {
+        let (code, message) = match (before, now) {
+            (before, Some(relay)) if before.as_ref() != Some(&relay) => (
+                EventCode::AgentRelayed,
+                format!("agent {agent} does not reach the server; {relay} carries its connection"),
+            ),
+            (Some(relay), None) => (
+                EventCode::AgentDirect,
+                format!("agent {agent} reaches the server itself again, no longer through {relay}"),
+            ),
+            _ => return,
+        };
+        let mut event = self.event(code, message);
+        event.agent = Some(agent.clone());
+        self.commit(Condition::Term, vec![Change::AppendEvent(event)], Vec::new());
     }
 
     /// Commits what the store keeps of an agent's host; a new boot id proves the old boot's epochs quiet.
@@ -368,4 +390,9 @@ impl ServerMachine {
     pub(super) fn host_of(&self, agent: &AgentName) -> Option<HostIdentity> {
         self.sessions.get(agent).map(|s| s.host.clone())
     }
+}
+
+/// Two connections of one process can arrive in the other order: the agent's own count tells which is the later one.
+fn is_later(session: &Session, hello: &Hello) -> bool {
+    session.is_connected() && session.incarnation == hello.incarnation && session.count > hello.connection
 }

@@ -39,6 +39,10 @@ pub struct Declined {
 #[derive(Clone, Debug)]
 pub struct Session {
     pub connection: ConnectionId,
+    /// The peer that carries the connection, by the agent's word. For people: nothing is decided by it.
+    pub through: Option<AgentName>,
+    /// The agent's own count of its connections.
+    pub(super) count: u64,
     pub incarnation: Incarnation,
     pub host: HostIdentity,
     /// The epochs it showed when it came: those of its earlier processes too.
@@ -69,6 +73,8 @@ impl Session {
     pub fn new(connection: ConnectionId, hello: &Hello, at: Monotonic, wall: Timestamp) -> Self {
         Self {
             connection,
+            through: hello.through.clone(),
+            count: hello.connection,
             incarnation: hello.incarnation,
             host: hello.host.clone(),
             granted: hello.granted.clone(),
@@ -87,6 +93,15 @@ impl Session {
             readings: of_side(&hello.roles, Side::Source),
             declined: BTreeMap::new(),
         }
+    }
+
+    /// The same process on another connection: what it has shown and said before stays true.
+    pub(super) fn carry_over(&mut self, old: Self) {
+        if old.incarnation != self.incarnation {
+            return;
+        }
+        (self.canaries, self.peers, self.declined) = (old.canaries, old.peers, old.declined);
+        self.leaving = old.leaving;
     }
 
     #[must_use]

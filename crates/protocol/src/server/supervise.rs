@@ -338,8 +338,7 @@ impl ServerMachine {
             suspected_at: self.now.wall,
             survey,
             asked,
-            // A little longer than the peers wait, so that their word of silence arrives in time.
-            deadline: self.now.monotonic.plus(self.timers.probe * 6 / 5),
+            deadline: self.now.monotonic.plus(self.timers.probe_answer()),
             verdicts: Vec::new(),
             partition_noted: false,
         };
@@ -354,13 +353,13 @@ impl ServerMachine {
             let event = self.event_of(record, Some(agent), EventCode::PartitionSuspected, message);
             self.commit_current(record, vec![event], Vec::new());
         }
-        let (now, recheck, probe) = (self.now.monotonic, self.timers.partition_recheck, self.timers.probe);
+        let (now, recheck, answer) = (self.now.monotonic, self.timers.partition_recheck, self.timers.probe_answer());
         let due = now >= suspicion.deadline.plus(recheck);
         let again = if due { Some(self.probe(record, side, agent)) } else { None };
         let Some(kept) = self.supervision_mut(record.id).suspicions.get_mut(&side) else { return };
         kept.partition_noted = true;
         if let Some((survey, asked)) = again {
-            (kept.survey, kept.asked, kept.deadline) = (survey, asked, now.plus(probe));
+            (kept.survey, kept.asked, kept.deadline) = (survey, asked, now.plus(answer));
             kept.verdicts.clear();
         }
     }

@@ -157,6 +157,8 @@ pub fn connect_at(
         volumes: Vec::new(),
         roles: Vec::new(),
         granted: Vec::new(),
+        through: None,
+        connection: 0,
     };
     let certificate = ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) };
     let connection = ConnectionId(connection);

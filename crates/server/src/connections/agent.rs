@@ -15,7 +15,7 @@ use tanist_wire::connect::{Established, Incoming, STEP_LIMIT, WireError};
 use tanist_wire::frame::{Receiver, Sender};
 use tanist_wire::refusal::{Refusal, RefusalCode};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::Door;
@@ -70,7 +70,8 @@ async fn converse(control: Control, from: SocketAddr, door: &Door) {
     let hello = match timeout(STEP_LIMIT, receiver.recv()).await {
         Ok(Ok(Some(AgentMessage::Hello(hello)))) => hello,
         other => {
-            tracing::warn!(%agent, %from, ?other, "an agent did not introduce itself");
+            // An agent that has found two ways at once uses one of them.
+            tracing::debug!(%agent, %from, ?other, "an agent did not introduce itself");
             return;
         }
     };
@@ -78,10 +79,11 @@ async fn converse(control: Control, from: SocketAddr, door: &Door) {
     let (outbox, outgoing) = Outbox::new();
     let input = Input::Connected { agent: agent.clone(), connection, certificate: shown(&peer), hello };
     door.core.connected(input, connection, outbox).await;
-    let speaker = Speaker { agent: &agent, peer: &peer, from, connection };
+    let (heard, beats) = watch::channel(0);
+    let speaker = Speaker { agent: &agent, peer: &peer, from, connection, heard };
     let reason = tokio::select! {
         reason = listen(&mut receiver, &speaker, door) => reason,
-        reason = speak(sender, outgoing.messages) => reason,
+        reason = speak(sender, outgoing.messages, beats) => reason,
         () = outgoing.severed.notified() => "it did not read what it was sent".to_owned(),
     };
     // The socket closes when the halves are dropped; what the loop needs to know must not wait for that.
@@ -94,6 +96,9 @@ struct Speaker<'a> {
     peer: &'a PeerIdentity,
     from: SocketAddr,
     connection: ConnectionId,
+    /// The number of the last beat. It is answered here and not by the machine: the answer says that the way is open in both
+    /// directions, also while the store is slow.
+    heard: watch::Sender<u64>,
 }
 
 /// Hands on what the agent says; returns why it ended.
@@ -112,14 +117,23 @@ async fn listen(receiver: &mut Receiver<AgentMessage>, speaker: &Speaker<'_>, do
                     return refusal.message;
                 }
             }
-            message => door.core.input(Input::Message { agent: agent.clone(), connection, message }).await,
+            message => {
+                if let AgentMessage::Heartbeat(beat) = &message {
+                    speaker.heard.send_replace(beat.number);
+                }
+                door.core.input(Input::Message { agent: agent.clone(), connection, message }).await;
+            }
         }
     }
 }
 
-/// Sends what the loop says until it says no more; returns why it ended.
-async fn speak(mut sender: Sender<ServerMessage>, mut messages: mpsc::Receiver<ServerMessage>) -> String {
-    while let Some(message) = messages.recv().await {
+/// Sends what the loop says until it says no more, and answers beats; returns why it ended.
+async fn speak(
+    mut sender: Sender<ServerMessage>,
+    mut messages: mpsc::Receiver<ServerMessage>,
+    mut beats: watch::Receiver<u64>,
+) -> String {
+    while let Some(message) = next_word(&mut messages, &mut beats).await {
         match timeout(STEP_LIMIT, sender.send(&message)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return why_ended(&error),
@@ -129,6 +143,24 @@ async fn speak(mut sender: Sender<ServerMessage>, mut messages: mpsc::Receiver<S
     // The connection is over either way; the goodbye is a courtesy.
     let _ = timeout(STEP_LIMIT, sender.close()).await;
     "the server closed it".to_owned()
+}
+
+/// What to say next; `None` when the loop says no more.
+async fn next_word(
+    messages: &mut mpsc::Receiver<ServerMessage>,
+    beats: &mut watch::Receiver<u64>,
+) -> Option<ServerMessage> {
+    loop {
+        tokio::select! {
+            message = messages.recv() => return message,
+            Ok(()) = beats.changed() => {
+                let number = *beats.borrow_and_update();
+                if number > 0 {
+                    return Some(ServerMessage::Heard { number });
+                }
+            }
+        }
+    }
 }
 
 /// Issues a new certificate for the one shown on this connection, which must still be in force: a connection can outlive what

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use tanist_model::id::{ClusterId, Term};
 
-    const HELLO: ServerMessage = ServerMessage::Welcome { term: Term(1), cluster: ClusterId(1) };
+    const HELLO: ServerMessage = ServerMessage::Welcome { term: Term(1), cluster: ClusterId(1), answers_beats: true };
 
     #[tokio::test]
     async fn an_agent_that_does_not_read_is_severed_once() {

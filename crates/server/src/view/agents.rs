@@ -26,6 +26,7 @@ fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
         incarnation: connected.map(|session| session.incarnation),
         last_beat_age_ms: age.and_then(|age| u64::try_from(age.as_millis()).ok()),
         silent: connected.is_some() && age.is_some_and(|age| age >= limit),
+        through: connected.and_then(|session| session.through.clone()),
         address: address.or_else(|| record.listen_address.clone()),
         drained: record.drained,
         removed: record.removed,

@@ -12,6 +12,8 @@ use super::run;
 pub struct Gauges {
     pub term: u64,
     pub connected_agents: usize,
+    /// Of these, carried by a peer.
+    pub relayed_agents: usize,
     pub replications: Vec<ReplicationGauges>,
 }
 
@@ -37,9 +39,11 @@ pub struct ReplicationGauges {
 pub fn gauges(machine: &ServerMachine) -> Gauges {
     let state = machine.state();
     let connected = |agent| machine.session(agent).is_some_and(tanist_protocol::server::Session::is_connected);
+    let relayed = |agent| machine.session(agent).is_some_and(|s| s.is_connected() && s.through.is_some());
     Gauges {
         term: state.term.0,
         connected_agents: state.agents.keys().filter(|agent| connected(agent)).count(),
+        relayed_agents: state.agents.keys().filter(|agent| relayed(agent)).count(),
         replications: state.replications.values().map(|record| replication(machine, record)).collect(),
     }
 }

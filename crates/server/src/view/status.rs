@@ -30,6 +30,7 @@ pub fn status(moment: &Moment<'_>) -> StatusView {
         // All of them: the worst one is seldom the one that began it.
         view.concerns.extend(findings(machine, record).into_iter().map(|finding| concern(record, finding)));
     }
+    view.concerns.extend(machine.state().agents.values().filter_map(|agent| relayed(machine, agent)));
     view.concerns.extend(machine.state().agents.values().filter_map(|agent| expiring(machine, agent)));
     view.concerns.sort_by_key(|concern| std::cmp::Reverse(concern.health));
     view
@@ -54,6 +55,14 @@ fn store_failing(trouble: &Trouble) -> Concern {
 fn restoring(machine: &ServerMachine) -> Option<Concern> {
     let summary = || format!("waits for {}", waiting::owing(machine));
     machine.state().restoring.then(|| server(Health::Stopped, summary(), "tanist agent list"))
+}
+
+fn relayed(machine: &ServerMachine, agent: &AgentRecord) -> Option<Concern> {
+    let session = machine.session(&agent.name).filter(|session| session.is_connected())?;
+    let relay = session.through.as_ref()?;
+    let summary = format!("it does not reach the server itself; {relay} carries its connection");
+    let next = Some("tanist explain T214".to_owned());
+    Some(Concern { subject: agent.name.to_string(), health: Health::Degraded, summary, next })
 }
 
 fn expiring(machine: &ServerMachine, agent: &AgentRecord) -> Option<Concern> {

@@ -179,6 +179,8 @@ fn machine(state: State) -> ServerMachine {
             volumes: Vec::new(),
             roles: Vec::new(),
             granted: Vec::new(),
+            through: None,
+            connection: 0,
         };
         let connection = ConnectionId(u64::try_from(incarnation).unwrap());
         let (agent, hello) = (name(agent), Box::new(hello));

@@ -161,6 +161,8 @@ impl Mind {
             volumes: volumes(),
             roles: self.roles(),
             granted: Vec::new(),
+            through: None,
+            connection: 0,
         }
     }
 

@@ -31,6 +31,8 @@ fn hello() -> AgentMessage {
         volumes: Vec::new(),
         roles: Vec::new(),
         granted: Vec::new(),
+        through: None,
+        connection: 0,
     }))
 }
 

@@ -56,7 +56,8 @@ fn agent_state(agent: &AgentView, style: Style) -> String {
     } else {
         String::new()
     };
-    format!("{}{penalty}", style.paint(tone, word))
+    let through = agent.through.as_ref().map_or_else(String::new, |relay| format!(", through {relay}"));
+    format!("{}{through}{penalty}", style.paint(tone, word))
 }
 
 fn certificate(agent: &AgentView, style: Style) -> String {

@@ -302,6 +302,7 @@ pub fn agents() -> Vec<AgentView> {
         incarnation: Some(Incarnation(0xabc)),
         last_beat_age_ms: Some(180),
         silent: false,
+        through: None,
         address: Some("10.0.0.11:7421".into()),
         drained: false,
         removed: false,

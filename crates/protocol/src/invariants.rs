@@ -10,7 +10,7 @@ use tanist_model::id::{AgentName, Epoch, Epochs, Incarnation, Term};
 use tanist_model::recovery_point::RecoveryPoint;
 use tanist_model::replication::UnprovenEpoch;
 use tanist_model::run::{Checkpoint, RunRecord};
-use tanist_model::takeover::Candidate;
+use tanist_model::takeover::{Candidate, Evidence};
 
 /// The properties, by their names in the protocol's description.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -35,6 +35,8 @@ pub enum Property {
     S10,
     /// A superseded term has no effect.
     S11,
+    /// No takeover while the acting agent is healthy and reachable directly or by relay.
+    L3,
 }
 
 /// A property that does not hold, and what was seen.
@@ -239,6 +241,17 @@ pub fn exhausted_is_true(candidates: &[Candidate]) -> Verdict {
 /// S10.
 pub fn repeated_answer_is_same<A: PartialEq + fmt::Debug>(first: &A, again: &A) -> Verdict {
     hold(Property::S10, first == again, || format!("a repeated command was answered {again:?}, before {first:?}"))
+}
+
+/// In a world in which every agent is healthy and reachable by some peer, nobody is suspected to the end.
+///
+/// # Errors
+/// L3.
+pub fn reachable_is_not_replaced(evidence: &Evidence) -> Verdict {
+    let by_suspicion = matches!(evidence, Evidence::BeatsMissed { .. } | Evidence::ConnectionEnded { .. });
+    hold(Property::L3, !by_suspicion, || {
+        format!("a healthy agent that a peer reaches is replaced: {}", evidence.in_words())
+    })
 }
 
 /// A command of a lower term than the agent has seen moves nothing.

@@ -43,6 +43,8 @@ pub enum Mutation {
     FailedFlushRetried,
     /// The gate admits frames of an earlier stream or run.
     GateAdmitsOldStream,
+    /// A peer's word that it reaches the suspect holds no takeover back.
+    PartitionIgnored,
 }
 
 impl Mutation {
@@ -66,6 +68,7 @@ impl Mutation {
         Self::RestoreWithoutRaise,
         Self::FailedFlushRetried,
         Self::GateAdmitsOldStream,
+        Self::PartitionIgnored,
     ];
 }
 

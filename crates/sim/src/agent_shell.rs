@@ -2,12 +2,15 @@
 
 use tanist_model::id::{HostIdentity, Incarnation, StorageName, VolumeAddress};
 use tanist_model::takeover::PeerVerdict;
+use tanist_model::time::Monotonic;
 use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
+use tanist_protocol::agent::way::WayFinder;
 use tanist_protocol::agent::{AgentIdentity, AgentMachine, Effect, Input};
 use tanist_protocol::driver::{Interpreter, Step};
 use tanist_protocol::message::{AgentMessage, CanaryReport, PeerAddress, PeerReport};
 use tanist_protocol::mutation::Mutation;
 
+use crate::links::Place;
 use crate::network::Payload;
 use crate::process::{AgentProcess, Item, Pid, Shell};
 use crate::scenario::BLOCK_BYTES;
@@ -37,6 +40,9 @@ impl World {
             machine,
             pending: None,
             connection: None,
+            replaced: None,
+            finder: WayFinder::new(self.timers, Monotonic(self.now)),
+            way_due: None,
             engines: std::collections::BTreeMap::new(),
             readers: std::collections::BTreeMap::new(),
             watch: (Vec::new(), Vec::new()),
@@ -47,7 +53,7 @@ impl World {
         self.agents[agent].process = Some(process);
         self.note("start", pid, || format!("h{} starts (process {pid})", agent + 1));
         self.at(self.now + 1000, Event::Tick(pid));
-        self.at(self.now + 2000, Event::Connect(pid));
+        self.at(self.now + 2000, Event::WayDue(pid));
         let look = self.now + self.rng.between(1000, 1_000_000);
         self.at(look, Event::Look(pid));
         if resumed {
@@ -125,7 +131,10 @@ impl World {
                 }
                 {
                     let (storage, volumes) = (self.storage_reports(agent), self.volume_reports(agent));
-                    Input::Connected { storage, volumes, connection: id, through: None }
+                    let Some(connection) = self.connections.get(&id) else { return };
+                    let through = connection.relay.map(|(relay, _)| self.names[relay].clone());
+                    self.coverage.relayed += u64::from(through.is_some());
+                    Input::Connected { storage, volumes, connection: connection.attempt.0, through }
                 }
             }
             Item::Disconnected(id) => {
@@ -133,10 +142,14 @@ impl World {
                 if process.connection != Some(id) && process.pending != Some(id) {
                     return;
                 }
+                if process.pending.is_some_and(|pending| pending != id) {
+                    // Another one has taken its place already.
+                    process.connection = None;
+                    return;
+                }
                 (process.connection, process.pending) = (None, None);
                 let pid = process.shell.pid;
-                let again = self.now + self.rng.between(1000, 200_000);
-                self.at(again, Event::Connect(pid));
+                self.way_ended(pid, id);
                 Input::Disconnected
             }
         };
@@ -189,6 +202,8 @@ impl World {
             process.drained.push((*replication, *epochs));
         }
         let Some(id) = process.connection else { return };
+        let pid = process.shell.pid;
+        self.beat_goes_out(pid, &message);
         self.note("send", id, || format!("h{} to server: {message:?}", agent + 1));
         self.transmit(id, Payload::ToServer(message));
     }
@@ -269,8 +284,8 @@ impl World {
     }
 
     pub fn reach(&self, from: usize, to: usize) -> PeerVerdict {
-        let (a, b) = (&self.agents[from], &self.agents[to]);
-        if a.cut_from_peers || b.cut_from_peers || !self.hosts[b.host].up {
+        let b = &self.agents[to];
+        if !self.links.joins(Place::Agent(from), Place::Agent(to)) || !self.hosts[b.host].up {
             return PeerVerdict::Unreachable;
         }
         match &b.process {

@@ -333,6 +333,9 @@ impl World {
         if before.is_none() {
             self.coverage.note_evidence(&takeover.evidence);
             let planned = matches!(takeover.evidence, Evidence::Handover { .. } | Evidence::HandoverOverdue);
+            if self.scenario.cuts_only {
+                self.checker.check(properties::reachable_is_not_replaced(&takeover.evidence));
+            }
             self.checker.check(properties::chosen_is_first(&takeover.candidates, &takeover.to, planned));
         }
     }

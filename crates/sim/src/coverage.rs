@@ -36,7 +36,7 @@ coverage! {
     proofs_drained, proofs_kernel_lock, proofs_new_boot, proofs_operator,
     publications, published_without_proof, abandoned, repairs, quarantines, exhausted, exhausted_ended, partitions,
     awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points, expired_points,
-    rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken,
+    rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken, relayed, direct_again,
 }
 
 impl Coverage {
@@ -68,6 +68,7 @@ impl Coverage {
             EventCode::Exhausted => self.exhausted += 1,
             EventCode::ExhaustedEnded => self.exhausted_ended += 1,
             EventCode::PartitionSuspected => self.partitions += 1,
+            EventCode::AgentDirect => self.direct_again += 1,
             EventCode::ReaderGranted => self.readers_granted += 1,
             EventCode::SourceExhausted => self.source_exhausted += 1,
             EventCode::AwaitingProof => self.awaiting_proof += 1,

@@ -1,6 +1,7 @@
 //! What goes wrong, and how it ends.
 
 use crate::disk::Boot;
+use crate::links::{Direction, Place, between};
 use crate::process::{Host, Pid};
 use crate::server_shell::Commits;
 use crate::world::{Event, World};
@@ -11,8 +12,7 @@ pub enum Fault {
     AgentPause(Pid),
     ServerPause(Pid),
     HostDown(usize),
-    CutFromServer(usize),
-    CutFromPeers(usize),
+    Cut(Vec<Direction>),
     StoreFails,
     FlushFails(usize),
     IoFails(usize),
@@ -31,6 +31,9 @@ impl World {
     }
 
     fn strike(&mut self) {
+        if self.scenario.cuts_only {
+            return self.cut_but_one();
+        }
         if self.scenario.restores && self.rng.chance(150) {
             return self.rival_or_restore();
         }
@@ -42,11 +45,17 @@ impl World {
             40..46 => self.host_dies(self.agents[agent].host),
             46..54 => self.crash_server(),
             54..57 => self.pause_server(),
-            57..65 => {
-                self.last(Fault::CutFromServer(agent), 200_000, 8_000_000, |w| w.agents[agent].cut_from_server = true)
+            57..64 => {
+                let cut = self.cut_from_server(agent);
+                self.cut(cut);
             }
-            65..69 => {
-                self.last(Fault::CutFromPeers(agent), 200_000, 8_000_000, |w| w.agents[agent].cut_from_peers = true)
+            64..68 => {
+                let cut = self.cut_from_peers(agent);
+                self.cut(cut);
+            }
+            68 => {
+                let cut = [self.around(agent), between(Place::Agent(agent), Place::Server)].concat();
+                self.cut(cut);
             }
             69..75 => self.store_fails(),
             75..80 => self.last(Fault::FlushFails(agent), 200_000, 3_000_000, |w| w.agents[agent].flush_fails = true),
@@ -57,6 +66,24 @@ impl World {
             94..96 => self.break_connections(agent),
             _ => self.rival_or_restore(),
         }
+    }
+
+    fn cut(&mut self, directions: Vec<Direction>) {
+        self.last(Fault::Cut(directions.clone()), 200_000, 8_000_000, |w| w.links.cut(&directions));
+    }
+
+    /// The network around one agent, and nothing else; some peer is left that reaches it and the server.
+    fn cut_but_one(&mut self) {
+        if !self.links.are_whole() {
+            return;
+        }
+        let agent = self.victim();
+        let mut directions = self.cut_from_server(agent);
+        if self.rng.chance(400) {
+            let other = (agent + 1) % self.agents.len();
+            directions.extend(between(Place::Agent(agent), Place::Agent(other)));
+        }
+        self.cut(directions);
     }
 
     /// The agent that acts is struck more often than the others.
@@ -153,10 +180,10 @@ impl World {
 
     fn break_connections(&mut self, agent: usize) {
         let mine: Vec<u64> =
-            self.connections.iter().filter(|(_, c)| c.agent == agent && !c.lost).map(|(id, _)| *id).collect();
+            self.connections.iter().filter(|(_, c)| c.agent == agent && !c.lost.any()).map(|(id, _)| *id).collect();
         for id in mine {
             self.note("fault", id, || format!("connection {id} of h{} breaks", agent + 1));
-            self.connections.entry(id).and_modify(|c| c.lost = true);
+            self.lose_connection(id);
             let (agent_finds, server_finds) =
                 (self.now + self.rng.between(100, 5000), self.now + self.rng.between(100, 5000));
             self.at(agent_finds, Event::AgentEndOver { connection: id });
@@ -186,8 +213,7 @@ impl World {
         match fault {
             Fault::AgentPause(pid) | Fault::ServerPause(pid) => self.resume(*pid),
             Fault::HostDown(host) => self.boot_host(*host),
-            Fault::CutFromServer(agent) => self.agents[*agent].cut_from_server = false,
-            Fault::CutFromPeers(agent) => self.agents[*agent].cut_from_peers = false,
+            Fault::Cut(directions) => self.links.mend(directions),
             Fault::StoreFails => self.commits = Commits::Sound,
             Fault::FlushFails(agent) => self.agents[*agent].flush_fails = false,
             Fault::IoFails(agent) => self.agents[*agent].io_fails = false,
@@ -229,6 +255,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note("heal", 0, || "the faults are over".to_owned());
         self.commits = Commits::Sound;
+        self.links.mend_all();
         self.agents.iter_mut().for_each(crate::process::AgentSlot::heal);
         while self.servers.len() > 1 {
             self.kill_server(self.servers[0].shell.pid, "an operator finds that two run");

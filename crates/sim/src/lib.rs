@@ -12,6 +12,7 @@ pub mod coverage;
 pub mod disk;
 pub mod engine;
 pub mod faults;
+pub mod links;
 pub mod liveness;
 pub mod network;
 pub mod operator;
@@ -22,6 +23,7 @@ pub mod scenario;
 pub mod server_shell;
 mod snapshots;
 pub mod trace;
+mod ways;
 pub mod world;
 
 use tanist_protocol::mutation::Mutation;
@@ -42,6 +44,12 @@ pub fn run_where_it_matters(
     shape: impl FnOnce(scenario::Scenario) -> scenario::Scenario,
 ) -> Report {
     World::new(seed, Some(broken), false, shape).run()
+}
+
+/// Runs one seed in which nothing fails but the network around one agent, and some peer always reaches it and the server.
+#[must_use]
+pub fn run_cut(seed: u64, broken: Option<Mutation>, verbose: bool) -> Report {
+    World::new(seed, broken, verbose, scenario::Scenario::cut).run()
 }
 
 /// Runs one seed without faults.

@@ -1,4 +1,4 @@
-//! `tanist-sim --seeds A..B [--mutation NAME] [--verbose SEED] [--calm]`
+//! `tanist-sim --seeds A..B [--mutation NAME] [--verbose SEED] [--calm | --cut]`
 
 #![forbid(unsafe_code)]
 
@@ -6,10 +6,9 @@ use std::process::ExitCode;
 
 use tanist_protocol::mutation::Mutation;
 use tanist_sim::coverage::Coverage;
-use tanist_sim::{Report, run, run_calm};
+use tanist_sim::{Report, run, run_calm, run_cut};
 
-const USAGE: &str =
-    "usage: tanist-sim --seeds A..B [--mutation NAME] [--calm] | --verbose SEED [--mutation NAME] [--calm]";
+const USAGE: &str = "usage: tanist-sim --seeds A..B [--mutation NAME] [--calm | --cut] | --verbose SEED [--mutation NAME] [--calm | --cut]";
 
 #[derive(Default)]
 struct Arguments {
@@ -17,6 +16,7 @@ struct Arguments {
     mutation: Option<Mutation>,
     verbose: Option<u64>,
     calm: bool,
+    cut: bool,
 }
 
 fn parse() -> Result<Arguments, String> {
@@ -29,6 +29,7 @@ fn parse() -> Result<Arguments, String> {
             "--mutation" => arguments.mutation = Some(mutation(&value()?)?),
             "--verbose" => arguments.verbose = Some(number(&value()?)?),
             "--calm" => arguments.calm = true,
+            "--cut" => arguments.cut = true,
             other => return Err(format!("'{other}' is not known")),
         }
     }
@@ -54,12 +55,22 @@ fn mutation(name: &str) -> Result<Mutation, String> {
 }
 
 fn one(arguments: &Arguments, seed: u64, verbose: bool) -> Report {
-    if arguments.calm { run_calm(seed, verbose) } else { run(seed, arguments.mutation, verbose) }
+    match arguments {
+        Arguments { calm: true, .. } => run_calm(seed, verbose),
+        Arguments { cut: true, .. } => run_cut(seed, arguments.mutation, verbose),
+        _ => run(seed, arguments.mutation, verbose),
+    }
 }
 
 fn replay(arguments: &Arguments, seed: u64) -> String {
     let mutation = arguments.mutation.map_or_else(String::new, |m| format!(" --mutation {m:?}"));
-    let calm = if arguments.calm { " --calm" } else { "" };
+    let calm = if arguments.calm {
+        " --calm"
+    } else if arguments.cut {
+        " --cut"
+    } else {
+        ""
+    };
     format!("cargo run -p tanist-sim -- --verbose {seed}{mutation}{calm}")
 }
 

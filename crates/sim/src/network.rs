@@ -2,10 +2,12 @@
 
 use tanist_model::agent::ShownCertificate;
 use tanist_model::time::Timestamp;
+use tanist_protocol::agent::way::Attempt;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::server::ConnectionId;
 use tanist_protocol::{agent, server};
 
+use crate::links::Place;
 use crate::process::{Item, Pid};
 use crate::scenario::Transport;
 use crate::world::{Event, World};
@@ -23,59 +25,95 @@ pub struct Connection {
     pub agent: usize,
     pub agent_pid: Pid,
     pub server_pid: Pid,
-    /// Something was lost: nothing more arrives.
-    pub lost: bool,
+    /// The agent's number for it.
+    pub attempt: Attempt,
+    /// Who carries it.
+    pub relay: Option<(usize, Pid)>,
+    /// Something was lost on the way to the server, or to the agent: nothing more arrives there.
+    pub lost: Lost,
     pub agent_end: bool,
     pub server_end: bool,
     pub greeted: bool,
+    /// The server has said that it does not want it.
+    pub refused: bool,
     last_to_server: u64,
     last_to_agent: u64,
 }
 
+/// In which directions a connection carries nothing any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lost {
+    pub to_server: bool,
+    pub to_agent: bool,
+    /// Its ends are about to notice.
+    noticed: bool,
+}
+
+impl Lost {
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.to_server || self.to_agent
+    }
+}
+
 impl World {
-    /// An agent without a connection tries for one.
-    pub fn connect(&mut self, pid: Pid) {
-        let Some(agent) = self.agent_of(pid) else { return };
-        let slot = &self.agents[agent];
-        let Some(process) = &slot.process else { return };
-        if process.pending.is_some() || process.connection.is_some() {
-            return;
-        }
-        let target = self.servers.last().filter(|s| !s.shell.paused).map(|s| s.shell.pid);
-        let (Some(server_pid), false) = (target, slot.cut_from_server) else {
-            let later = self.now + self.rng.between(100_000, 500_000);
-            self.at(later, Event::Connect(pid));
-            return;
-        };
+    /// The agent has reached the server, by itself or through a peer.
+    pub fn open_connection(
+        &mut self,
+        agent: usize,
+        (agent_pid, server_pid): (Pid, Pid),
+        attempt: Attempt,
+        relay: Option<(usize, Pid)>,
+    ) {
         self.next_connection += 1;
         let id = self.next_connection;
         let connection = Connection {
             agent,
-            agent_pid: pid,
+            agent_pid,
             server_pid,
-            lost: false,
+            attempt,
+            relay,
+            lost: Lost::default(),
             agent_end: true,
             server_end: true,
             greeted: false,
+            refused: false,
             last_to_server: 0,
             last_to_agent: 0,
         };
         self.connections.insert(id, connection);
-        self.note("connect", id, || format!("h{} connects ({id})", agent + 1));
-        if let Some(process) = self.agents[agent].process.as_mut() {
-            process.pending = Some(id);
-            process.shell.inbox.push_back(Item::Connected(id));
+        self.note("connect", id, || format!("h{} reaches the server ({id}), relay {relay:?}", agent + 1));
+    }
+
+    /// In which directions the way of a connection is cut now. A stopped relay passes nothing on.
+    fn cuts_of(&self, connection: &Connection) -> (bool, bool) {
+        let agent = Place::Agent(connection.agent);
+        let Some((relay, relay_pid)) = connection.relay else {
+            return (!self.links.passes(agent, Place::Server), !self.links.passes(Place::Server, agent));
+        };
+        let process = self.agents[relay].process.as_ref().filter(|p| p.shell.pid == relay_pid);
+        if process.is_none_or(|process| process.shell.paused) {
+            return (true, true);
         }
-        self.wake(pid);
+        let relay = Place::Agent(relay);
+        let passes = |from, to| self.links.passes(from, relay) && self.links.passes(relay, to);
+        (!passes(agent, Place::Server), !passes(Place::Server, agent))
     }
 
     /// Puts a message on the wire.
     pub fn transmit(&mut self, id: u64, payload: Payload) {
         let chaotic = self.scenario.transport == Transport::Chaotic && self.now < self.scenario.faults_end_us;
         let Some(connection) = self.connections.get(&id) else { return };
-        let cut = self.agents[connection.agent].cut_from_server;
-        if connection.lost || cut {
-            self.lose_connection(id);
+        let (to_server, to_agent) = self.cuts_of(connection);
+        if to_server || to_agent {
+            self.lose(id, to_server, to_agent);
+        }
+        let Some(connection) = self.connections.get(&id) else { return };
+        let is_lost = match payload {
+            Payload::ToServer(_) => connection.lost.to_server,
+            Payload::ToAgent(_) => connection.lost.to_agent,
+        };
+        if is_lost {
             return;
         }
         if chaotic && !matches!(payload, Payload::ToServer(AgentMessage::Hello(_))) {
@@ -105,16 +143,26 @@ impl World {
         }
     }
 
-    fn latency(&mut self) -> u64 {
+    pub fn latency(&mut self) -> u64 {
         if self.rng.chance(30) { self.rng.between(2000, 200_000) } else { self.rng.between(100, 2000) }
     }
 
     /// Nothing arrives on it any more; each end finds out by itself.
     pub fn lose_connection(&mut self, id: u64) {
-        let Some(connection) = self.connections.get_mut(&id).filter(|c| !c.lost) else { return };
-        connection.lost = true;
-        let agent_finds = self.now + self.rng.between(500_000, 4_000_000);
-        let server_finds = self.now + self.rng.between(500_000, 4_000_000);
+        self.lose(id, true, true);
+    }
+
+    /// Nothing arrives any more in these directions. What is sent is not acknowledged, whichever direction it is that is cut: both
+    /// ends find out.
+    fn lose(&mut self, id: u64, to_server: bool, to_agent: bool) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.lost.to_server |= to_server;
+        connection.lost.to_agent |= to_agent;
+        if std::mem::replace(&mut connection.lost.noticed, true) {
+            return;
+        }
+        let agent_finds = self.now + self.rng.between(500_000, 6_000_000);
+        let server_finds = self.now + self.rng.between(500_000, 6_000_000);
         self.at(agent_finds, Event::AgentEndOver { connection: id });
         self.at(server_finds, Event::ServerEndOver { connection: id, reason: "it timed out" });
     }
@@ -123,6 +171,8 @@ impl World {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         match payload {
             Payload::ToServer(message) if connection.server_end => {
+                self.answer_beat(id, &message);
+                let Some(connection) = self.connections.get_mut(&id) else { return };
                 let (pid, agent) = (connection.server_pid, self.names[connection.agent].clone());
                 let input = match message {
                     AgentMessage::Hello(hello) if !connection.greeted => {
@@ -140,6 +190,8 @@ impl World {
             }
             Payload::ToAgent(message) if connection.agent_end => {
                 let pid = connection.agent_pid;
+                connection.refused = matches!(message, ServerMessage::Refused { .. });
+                self.heard_on(id, &message);
                 self.give_agent(pid, Item::Input(agent::Input::Message(message)));
             }
             _ => {}
@@ -171,22 +223,33 @@ impl World {
         let mine: Vec<u64> = self
             .connections
             .iter()
-            .filter(|(_, c)| c.agent_pid == pid || c.server_pid == pid)
+            .filter(|(_, c)| {
+                c.agent_pid == pid || c.server_pid == pid || c.relay.is_some_and(|(_, relay)| relay == pid)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in mine {
-            let by_agent = self.connections[&id].agent_pid == pid;
             if silently {
                 self.lose_connection(id);
                 continue;
             }
+            let (agent_pid, server_pid) = (self.connections[&id].agent_pid, self.connections[&id].server_pid);
             let found = self.now + self.rng.between(300, 3000);
-            let event = if by_agent {
-                Event::ServerEndOver { connection: id, reason: "the process ended" }
-            } else {
-                Event::AgentEndOver { connection: id }
-            };
-            self.at(found, event);
+            if server_pid != pid {
+                self.at(found, Event::ServerEndOver { connection: id, reason: "the process ended" });
+            }
+            if agent_pid != pid {
+                self.at(found, Event::AgentEndOver { connection: id });
+            }
+        }
+    }
+
+    /// Closed in order by the agent's link.
+    pub fn close_by_agent(&mut self, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.agent_end = false;
+            let found = self.now + 1000;
+            self.at(found, Event::ServerEndOver { connection: id, reason: "the agent closed it" });
         }
     }
 

@@ -31,7 +31,7 @@ impl World {
         if let Some(number) = self.missing() {
             return self.create(number);
         }
-        let calm = self.scenario.fault_pause_us == 0;
+        let calm = self.scenario.fault_pause_us == 0 || self.scenario.cuts_only;
         let name = self.replications[self.rng.index(self.replications.len())].clone();
         let command = match self.rng.below(100) {
             _ if calm => Command::Sync { name },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tanist_model::id::{Epochs, ReplicationId, Term, VolumeAddress};
+use tanist_protocol::agent::way::WayFinder;
 use tanist_protocol::agent::{self, AgentMachine};
 use tanist_protocol::driver::Interpreter;
 use tanist_protocol::message::PeerAddress;
@@ -55,6 +56,11 @@ pub struct AgentProcess {
     /// The connection that stands, and the one on which the machine has said Hello.
     pub pending: Option<u64>,
     pub connection: Option<u64>,
+    /// Open until the server has spoken on the one that took its place.
+    pub replaced: Option<u64>,
+    pub finder: WayFinder,
+    /// When the way finder is looked after next.
+    pub way_due: Option<u64>,
     pub engines: BTreeMap<EngineKey, Engine>,
     pub readers: BTreeMap<ReaderKey, ReaderEngine>,
     pub watch: (Vec<PeerAddress>, Vec<VolumeAddress>),
@@ -73,8 +79,6 @@ pub struct AgentSlot {
     pub remembered: Vec<(ReplicationId, Epochs)>,
     /// Its way to storage is broken.
     pub path_lost: bool,
-    pub cut_from_server: bool,
-    pub cut_from_peers: bool,
     pub flush_fails: bool,
     pub io_fails: bool,
     pub mismatch_next: bool,
@@ -90,8 +94,6 @@ impl AgentSlot {
             process: None,
             remembered: Vec::new(),
             path_lost: false,
-            cut_from_server: false,
-            cut_from_peers: false,
             flush_fails: false,
             io_fails: false,
             mismatch_next: false,
@@ -100,8 +102,7 @@ impl AgentSlot {
     }
 
     pub fn heal(&mut self) {
-        (self.path_lost, self.cut_from_server, self.cut_from_peers) = (false, false, false);
-        (self.flush_fails, self.io_fails, self.mismatch_next) = (false, false, false);
+        (self.path_lost, self.flush_fails, self.io_fails, self.mismatch_next) = (false, false, false, false);
     }
 }
 

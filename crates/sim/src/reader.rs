@@ -14,6 +14,7 @@ use tanist_protocol::message::{PeerAddress, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
 use crate::disk::Write;
+use crate::links::Place;
 use crate::process::{AgentProcess, Item, Pid, ReaderKey};
 use crate::scenario::BLOCK_BYTES;
 use crate::world::{Event, World};
@@ -233,7 +234,7 @@ impl World {
 
     /// A stopped process is connected all the same: what is sent to it waits in its kernel.
     fn is_cut(&self, from: usize, to: usize) -> bool {
-        from != to && (self.agents[from].cut_from_peers || self.agents[to].cut_from_peers)
+        !self.links.passes(Place::Agent(from), Place::Agent(to))
     }
 
     fn transmit_frame(&mut self, agent: usize, key: ReaderKey, block: Option<Sent>) {

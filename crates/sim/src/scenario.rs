@@ -43,6 +43,8 @@ pub struct Scenario {
     pub restores: bool,
     pub rival_servers: bool,
     pub slow_writes: bool,
+    /// Nothing fails but the network around one agent at a time, and some peer always reaches it and the server.
+    pub cuts_only: bool,
 }
 
 impl Scenario {
@@ -69,6 +71,7 @@ impl Scenario {
             restores: rng.chance(100),
             rival_servers: rng.chance(250),
             slow_writes: rng.chance(300),
+            cuts_only: false,
         }
     }
 
@@ -84,6 +87,12 @@ impl Scenario {
         (self.fault_pause_us, self.transport, self.restores) = (0, Transport::Ordered, false);
         (self.rival_servers, self.faults_end_us) = (false, 60_000_000);
         self
+    }
+
+    /// A world without an operator who interferes, in which only the network is cut.
+    #[must_use]
+    pub fn cut(self) -> Self {
+        Self { fault_pause_us: 3_000_000, cuts_only: true, ..self.calm() }
     }
 }
 

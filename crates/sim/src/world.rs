@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tanist_model::id::{AgentName, ReplicationName};
 use tanist_model::state::State;
 use tanist_model::time::{Monotonic, Now, Timestamp};
+use tanist_protocol::agent::way::{Attempt, DialFailure, Way};
 use tanist_protocol::mutation::{Mutation, Mutations};
 use tanist_protocol::timers::Timers;
 use tanist_protocol::{agent, server};
@@ -15,6 +16,7 @@ use crate::coverage::Coverage;
 use crate::disk::{Disks, Source, Target, WriteId};
 use crate::engine::EngineEventKind;
 use crate::faults::Fault;
+use crate::links::Links;
 use crate::network::{Connection, Payload};
 use crate::operator::Operator;
 use crate::process::{AgentSlot, EngineKey, Host, Item, Pid, ReaderKey, ServerProcess};
@@ -30,7 +32,19 @@ pub enum Event {
     /// A process takes one step: one effect, one commit, or one input.
     Step(Pid),
     Tick(Pid),
-    Connect(Pid),
+    /// The way finder of an agent has something to do.
+    WayDue(Pid),
+    /// An attempt to reach the server arrives where it is decided.
+    Dialled {
+        pid: Pid,
+        attempt: Attempt,
+        way: Way,
+    },
+    DialFailed {
+        pid: Pid,
+        attempt: Attempt,
+        failure: DialFailure,
+    },
     Deliver {
         connection: u64,
         payload: Box<Payload>,
@@ -114,6 +128,7 @@ pub struct World {
     pub backup: Option<State>,
     pub connections: BTreeMap<u64, Connection>,
     pub next_connection: u64,
+    pub links: Links,
     next_pid: Pid,
     pub disks: Disks,
     pub checker: Checker,
@@ -164,6 +179,7 @@ impl World {
             backup: None,
             connections: BTreeMap::new(),
             next_connection: 0,
+            links: Links::default(),
             next_pid: 0,
             disks,
             checker: Checker::new(state),
@@ -228,7 +244,11 @@ impl World {
         match event {
             Event::Step(pid) => self.step(pid),
             Event::Tick(pid) => self.tick(pid),
-            Event::Connect(pid) => self.connect(pid),
+            Event::WayDue(pid) => self.find_way(pid, |finder, now| finder.tick(now)),
+            Event::Dialled { pid, attempt, way } => self.dialled(pid, attempt, &way),
+            Event::DialFailed { pid, attempt, failure } => {
+                self.find_way(pid, |finder, now| finder.failed(now, attempt, failure));
+            }
             Event::Deliver { connection, payload } => self.deliver(connection, *payload),
             Event::AgentEndOver { connection } => self.agent_end_over(connection),
             Event::ServerEndOver { connection, reason } => self.server_end_over(connection, reason),
@@ -345,7 +365,9 @@ fn target_of(event: &Event) -> Option<Pid> {
     match event {
         Event::Step(pid)
         | Event::Tick(pid)
-        | Event::Connect(pid)
+        | Event::WayDue(pid)
+        | Event::Dialled { pid, .. }
+        | Event::DialFailed { pid, .. }
         | Event::Look(pid)
         | Event::Looked { pid, .. }
         | Event::Engine { pid, .. }

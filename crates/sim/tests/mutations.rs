@@ -5,7 +5,7 @@
 //! second lock on the same door.
 
 use tanist_protocol::mutation::Mutation;
-use tanist_sim::{Report, run, run_where_it_matters};
+use tanist_sim::{Report, run, run_cut, run_where_it_matters};
 
 /// Searches seeds until the broken rule is noticed by a property that this rule serves.
 fn caught(mutation: Mutation, limit: u64, properties: &[&str]) {
@@ -61,4 +61,11 @@ fn a_lock_on_another_file_is_proof() {
             scenario
         })
     });
+}
+
+/// Where nothing fails but the network, and a peer could carry whoever is cut off.
+#[test]
+fn a_peers_word_holds_no_takeover_back() {
+    let mutation = Mutation::PartitionIgnored;
+    caught_by(mutation, 50, &["L3"], |seed| run_cut(seed, Some(mutation), false));
 }

@@ -2,7 +2,7 @@
 //! is the same world. `SEEDS=A..B` widens the search.
 
 use tanist_sim::coverage::Coverage;
-use tanist_sim::{run, run_calm};
+use tanist_sim::{run, run_calm, run_cut};
 
 fn seeds() -> std::ops::Range<u64> {
     let given = std::env::var("SEEDS").ok();
@@ -53,4 +53,18 @@ fn nobody_is_replaced_without_a_fault() {
     }
     assert_eq!((coverage.takeovers, coverage.handovers, coverage.exhausted), (0, 0, 0));
     assert!(coverage.publications > 1000, "only {} publications in 150 calm minutes", coverage.publications);
+}
+
+/// L3: no takeover while the acting agent is healthy and a peer reaches it and the server; and the work goes on.
+#[test]
+fn nobody_is_replaced_whom_a_peer_can_carry() {
+    let mut coverage = Coverage::default();
+    for seed in 0..300 {
+        let report = run_cut(seed, None, false);
+        assert_eq!(report.violation, None, "seed {seed}");
+        coverage.add(&report.coverage);
+    }
+    assert_eq!(coverage.takeovers, 0);
+    assert!(coverage.relayed > 300 && coverage.direct_again > 300, "{coverage:?}");
+    assert!(coverage.publications > 1000, "only {} publications in 300 minutes", coverage.publications);
 }

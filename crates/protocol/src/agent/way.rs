@@ -246,7 +246,8 @@ impl WayFinder {
     pub fn ended(&mut self, now: Monotonic, connection: Attempt, how: Ended) -> Vec<WayStep> {
         self.now = now;
         if self.connection() == Some(connection) {
-            self.search();
+            // A connection that ends at once must not be dialled again at once, for ever.
+            self.search(FIRST_PAUSE);
             self.leave_present();
             if how == Ended::Refused {
                 self.pause_all(REFUSED_PAUSE);
@@ -330,14 +331,14 @@ impl WayFinder {
     }
 
     /// Looks for another way: the direct one at once, then one peer after the other, the one that has just failed last.
-    fn search(&mut self) {
+    fn search(&mut self, pause: Duration) {
         if std::mem::replace(&mut self.searching, true) {
             return;
         }
         self.refused_since = None;
         let failed = self.way().and_then(Way::relay).cloned();
         if self.direct.under_way.is_none() {
-            self.direct = Dialling::due_at(self.now);
+            self.direct = Dialling::due_at(self.now.plus(pause));
         }
         let mut order: Vec<AgentName> = self.peers.iter().map(|peer| peer.agent.clone()).collect();
         order.sort_by_key(|peer| Some(peer) == failed.as_ref());
@@ -389,7 +390,7 @@ impl WayFinder {
 
     fn proceed(&mut self) -> Vec<WayStep> {
         if self.is_unheard() {
-            self.search();
+            self.search(Duration::ZERO);
         }
         if self.wants_direct() {
             self.dial_if_due(Way::Direct);

@@ -17,6 +17,7 @@ use super::ServerMachine;
 use super::pace::Pace;
 use super::session::Declined;
 use super::watchdog::Watched;
+use crate::mutation::Mutation;
 
 /// The states of the server's machine, per replication.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -309,7 +310,7 @@ impl ServerMachine {
             return None;
         };
         let its_own = |v: &ProbeVerdict| v.verdict == PeerVerdict::Reached { incarnation };
-        if suspicion.verdicts.iter().any(its_own) {
+        if suspicion.verdicts.iter().any(its_own) && !self.mutations.breaks(Mutation::PartitionIgnored) {
             self.hold_for_partition(record, side, agent, &suspicion);
             return None;
         }

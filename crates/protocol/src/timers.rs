@@ -62,6 +62,8 @@ pub struct Timers {
     /// How often an agent that is relayed tries the direct way; doubled each time that the direct way did not hold.
     pub direct_retry: Duration,
     pub direct_retry_longest: Duration,
+    /// An attempt on the direct way that takes longer is given up, if the agent is relayed.
+    pub direct_attempt: Duration,
     /// The direct way holds when it has stood for so long.
     pub direct_holds: Duration,
 }
@@ -97,6 +99,7 @@ impl Timers {
         relay_after_refusal: Duration::from_secs(3),
         direct_retry: Duration::from_secs(1),
         direct_retry_longest: Duration::from_secs(30),
+        direct_attempt: Duration::from_secs(2),
         direct_holds: Duration::from_secs(60),
     };
 

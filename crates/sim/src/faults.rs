@@ -1,8 +1,10 @@
 //! What goes wrong, and how it ends.
 
+use tanist_protocol::agent::way::Way;
+
 use crate::disk::Boot;
 use crate::links::{Direction, Place, between};
-use crate::process::{Host, Pid};
+use crate::process::{AgentSlot, Host, Pid};
 use crate::server_shell::Commits;
 use crate::world::{Event, World};
 
@@ -72,9 +74,11 @@ impl World {
         self.last(Fault::Cut(directions.clone()), 200_000, 8_000_000, |w| w.links.cut(&directions));
     }
 
-    /// The network around one agent, and nothing else; some peer is left that reaches it and the server.
+    /// The network around one agent, and nothing else; some peer is left that reaches it and the server. A peer that the agent still
+    /// carries from before would not.
     fn cut_but_one(&mut self) {
-        if !self.links.are_whole() {
+        let direct = |agent: &AgentSlot| agent.process.as_ref().is_some_and(|p| p.finder.way() == Some(&Way::Direct));
+        if !self.links.are_whole() || !self.agents.iter().all(direct) {
             return;
         }
         let agent = self.victim();

@@ -84,13 +84,15 @@ pub enum WayStep {
 #[derive(Clone, Debug)]
 struct Dialling {
     under_way: Option<Attempt>,
+    /// When the last attempt began.
+    began: Monotonic,
     due: Monotonic,
     failures: u32,
 }
 
 impl Dialling {
     fn due_at(due: Monotonic) -> Self {
-        Self { under_way: None, due, failures: 0 }
+        Self { under_way: None, began: due, due, failures: 0 }
     }
 
     fn pause(&mut self, longest: Duration) -> Duration {
@@ -188,7 +190,7 @@ impl WayFinder {
         let relays = self.relays.iter().filter(|(relay, _)| self.searching || renewing(relay));
         let relays = relays.filter_map(|(_, dialling)| waiting(dialling)).min();
         let relays = relays.map(|due| self.refusal_over().map_or(due, |over| due.max(over)));
-        [silence, direct, relays].into_iter().flatten().min()
+        [silence, direct, relays, self.hanging_since()].into_iter().flatten().min()
     }
 
     /// An attempt has led to a connection on which the server has accepted this agent.
@@ -388,7 +390,18 @@ impl WayFinder {
         self.refused_since.map(|since| since.plus(self.timers.relay_after_refusal))
     }
 
+    /// An attempt on the direct way that began while that was cut waits for its kernel to try again, longer each time: a fresh one
+    /// finds the way open sooner. Nothing hurries it while there is no other connection.
+    fn hanging_since(&self) -> Option<Monotonic> {
+        let hangs = self.is_relayed() && !self.searching && self.direct.under_way.is_some();
+        hangs.then(|| self.direct.began.plus(self.timers.direct_attempt))
+    }
+
     fn proceed(&mut self) -> Vec<WayStep> {
+        if self.hanging_since().is_some_and(|over| self.now >= over) {
+            self.steps.extend(self.direct.under_way.take().map(WayStep::Drop));
+            self.direct.due = self.now.plus(self.direct_pause());
+        }
         if self.is_unheard() {
             self.search(Duration::ZERO);
         }
@@ -419,6 +432,7 @@ impl WayFinder {
         let attempt = Attempt(self.next_attempt);
         let Some(dialling) = self.dialling(&way).filter(|d| d.under_way.is_none() && now >= d.due) else { return };
         dialling.under_way = Some(attempt);
+        dialling.began = now;
         self.next_attempt += 1;
         self.steps.push(WayStep::Dial { attempt, way, address });
     }

@@ -107,6 +107,16 @@ fn a_relayed_agent_returns_to_the_direct_way() {
 }
 
 #[test]
+fn a_direct_attempt_that_hangs_is_begun_anew() {
+    let (mut finder, direct) = relayed();
+    assert_eq!(finder.deadline(), Some(at(3000)));
+    assert_eq!(finder.tick(at(3000)), [WayStep::Drop(direct)]);
+    let again = dialled(&finder.tick(finder.deadline().unwrap()));
+    assert_eq!(again[0].1, Way::Direct);
+    assert_eq!(finder.established(at(5100), direct), [WayStep::Drop(direct)], "too late");
+}
+
+#[test]
 fn a_direct_way_that_does_not_hold_is_tried_less_and_less_often() {
     let (mut finder, mut direct) = relayed();
     let mut pauses = Vec::new();

@@ -64,6 +64,8 @@ fn server(records: Vec<ReplicationRecord>, volumes: Vec<VolumeReport>) -> Server
         volumes,
         roles: Vec::new(),
         granted: Vec::new(),
+        through: None,
+        connection: 0,
     };
     let certificate = ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) };
     let connected = Input::Connected { agent: h1(), connection: ConnectionId(1), certificate, hello: Box::new(hello) };

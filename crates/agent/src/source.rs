@@ -18,6 +18,11 @@ pub(crate) fn freeze(
     let system = storages.of(volume)?;
     let (uid, size_bytes) = match mode {
         SourceMode::Snapshot => system.create_snapshot(volume, id).map(|made| (made.uid, made.size_bytes)),
+        SourceMode::RecoveryPoint => system.list_snapshots(volume).and_then(|there| {
+            let found = there.into_iter().find(|snapshot| snapshot.id == id);
+            let found = found.map(|snapshot| (snapshot.uid, snapshot.size_bytes));
+            found.ok_or_else(|| StorageError::SnapshotNotFound { volume: volume.clone(), id })
+        }),
         SourceMode::Sealed => system.seal(volume).map(|seal| (seal.uid, seal.size_bytes)),
         SourceMode::Live => system.inspect(volume).map(|seen| (seen.identity, seen.size_bytes)),
     }
@@ -46,7 +51,9 @@ pub(crate) fn released(storages: &Storages, volume: &VolumeAddress, mut snapshot
 /// What a run reads, as the storage system is asked for it.
 pub(crate) fn view_of(snapshot: &BoundSnapshot) -> SourceView {
     match snapshot.mode {
-        SourceMode::Snapshot => SourceView::Snapshot { id: snapshot.id, uid: snapshot.uid.clone() },
+        SourceMode::Snapshot | SourceMode::RecoveryPoint => {
+            SourceView::Snapshot { id: snapshot.id, uid: snapshot.uid.clone() }
+        }
         SourceMode::Sealed => SourceView::Sealed { uid: snapshot.uid.clone() },
         SourceMode::Live => SourceView::Live,
     }

@@ -90,6 +90,17 @@ pub struct CreateReplication {
     /// Removed by itself after its one run (`tanist transfer`).
     #[serde(default)]
     pub once: bool,
+    /// A restore of this recovery point (`tanist restore`): the source and how it is read follow from it.
+    #[serde(default)]
+    pub restore: Option<RestoreFrom>,
+}
+
+/// The recovery point that a restore brings back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RestoreFrom {
+    pub replication: ReplicationName,
+    pub run: RunId,
 }
 
 /// `POST /replications/{name}/hierarchy`.

@@ -17,6 +17,8 @@ pub enum SourceMode {
     Snapshot,
     /// The operator states that nobody writes to the source during a run. A change that shows (size, time of last write) stops the run.
     Sealed,
+    /// The storage holds it as a snapshot already: a recovery point that is restored. Not an operator's choice; a restore sets it.
+    RecoveryPoint,
     /// The source may change while it is read: the replica is fuzzy, is marked so, and is never continued without proof of quiet.
     Live,
 }

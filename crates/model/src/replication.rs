@@ -8,6 +8,7 @@ use crate::id::{
     VolumeAddress,
 };
 use crate::policy::Policy;
+use crate::run::ChainDigest;
 use crate::takeover::Vacancy;
 use crate::time::Timestamp;
 
@@ -178,12 +179,26 @@ pub struct ReplicationRecord {
     pub quarantine: Option<String>,
     /// A `transfer`: removed by itself once its one run has ended.
     pub once: bool,
+    /// It restores a recovery point of another replication.
+    #[serde(default)]
+    pub origin: Option<Origin>,
     /// How far its schedule is worked off.
     #[serde(default)]
     pub agenda: Agenda,
     /// Its last recovery point is older than the RPO allows, and that has been said.
     #[serde(default)]
     pub rpo_missed: bool,
+}
+
+/// Which recovery point a restore brings back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Origin {
+    pub replication: ReplicationId,
+    pub name: ReplicationName,
+    pub run: RunId,
+    /// The digest under which it was published: what is restored must have the same.
+    pub chain: ChainDigest,
 }
 
 /// How far a schedule is worked off: stored with the run it asks for, so that no crash loses or doubles one.

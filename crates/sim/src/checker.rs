@@ -365,7 +365,9 @@ impl World {
         let Some(ledger) = self.checker.ledgers.get_mut(&record.id) else { return };
         let source = &self.disks.sources[ledger.volume];
         ledger.contents = match snapshot.mode {
-            SourceMode::Snapshot => source.snapshots.get(&snapshot.id).map(|(_, contents)| contents.clone()),
+            SourceMode::Snapshot | SourceMode::RecoveryPoint => {
+                source.snapshots.get(&snapshot.id).map(|(_, contents)| contents.clone())
+            }
             SourceMode::Sealed => Some(source.blocks.clone()),
             SourceMode::Live => None,
         };
@@ -458,7 +460,9 @@ impl World {
 fn adopt_restored(ledger: &mut Ledger, run: &RunRecord, disks: &Disks) {
     let Some(snapshot) = ledger.restored.take_if(|s| run.snapshot.as_ref() == Some(s)) else { return };
     ledger.contents = match snapshot.mode {
-        SourceMode::Snapshot => disks.sources[ledger.volume].snapshots.get(&snapshot.id).map(|(_, c)| c.clone()),
+        SourceMode::Snapshot | SourceMode::RecoveryPoint => {
+            disks.sources[ledger.volume].snapshots.get(&snapshot.id).map(|(_, c)| c.clone())
+        }
         SourceMode::Sealed => Some(disks.sources[ledger.volume].blocks.clone()),
         SourceMode::Live => None,
     };

@@ -70,6 +70,7 @@ impl World {
             policy,
             overwrite_target: true,
             once: false,
+            restore: None,
         }));
     }
 

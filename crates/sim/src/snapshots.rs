@@ -14,7 +14,7 @@ impl World {
     pub fn make_snapshot(&mut self, volume: usize, attempt: SnapshotId, mode: SourceMode) -> BoundSnapshot {
         let source = &mut self.disks.sources[volume];
         let uid = match mode {
-            SourceMode::Snapshot => {
+            SourceMode::Snapshot | SourceMode::RecoveryPoint => {
                 let contents = source.blocks.clone();
                 let made = source.snapshots.entry(attempt).or_insert((format!("snapshot-{attempt}"), contents));
                 made.0.clone()
@@ -49,7 +49,7 @@ impl World {
     pub fn read_source(&self, volume: usize, snapshot: &BoundSnapshot, block: usize) -> Result<u64, RunFailureKind> {
         let source = &self.disks.sources[volume];
         match snapshot.mode {
-            SourceMode::Snapshot => match source.snapshots.get(&snapshot.id) {
+            SourceMode::Snapshot | SourceMode::RecoveryPoint => match source.snapshots.get(&snapshot.id) {
                 Some((uid, contents)) if *uid == snapshot.uid => Ok(contents[block]),
                 _ => Err(RunFailureKind::SnapshotGone),
             },

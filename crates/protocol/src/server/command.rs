@@ -168,7 +168,7 @@ impl ServerMachine {
         let (agents, peers, volumes): Asked = match &command {
             Command::Check(create) | Command::Create(create) => {
                 let peers = create.agents.iter().filter_map(|a| self.peer_address(a)).collect();
-                (create.agents.clone(), peers, vec![create.source.clone(), create.target.clone()])
+                (create.agents.clone(), peers, vec![self.source_of(create), create.target.clone()])
             }
             Command::CheckExisting { name } => match self.state.replication_by_name(name) {
                 Some(record) => {
@@ -307,6 +307,12 @@ impl ServerMachine {
     /// The data stays; what tanist made goes, once every epoch is proven quiet.
     fn delete(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
         let Some(record) = self.known_replication(id, name) else { return };
+        if let Some(restore) = self.restore_of(&record) {
+            let refusal =
+                Refusal::new(RefusalCode::Conflict, format!("{name} is being restored from by {}", restore.name))
+                    .hint(format!("wait for its end, or: tanist replication delete {}", restore.name));
+            return self.refuse_command(id, refusal);
+        }
         self.abandon_current(&record, "the replication is being removed");
         let Some(record) = self.state.replications.get(&record.id).cloned() else { return };
         let next = ReplicationRecord { intent: Intent::Deleting, once: false, ..record.clone() };

@@ -12,13 +12,18 @@ use super::command::Answer;
 
 impl ServerMachine {
     pub(super) fn create(&mut self, id: CommandId, actor: &str, create: &CreateReplication) {
-        let record = self.plan(create).and_then(|plan| self.record_of(create, &plan));
+        let record = self.plan(create).and_then(|plan| {
+            let (create, origin) = self.settled(create)?;
+            Ok(ReplicationRecord { origin, ..self.record_of(&create, &plan)? })
+        });
         let record = match record {
             Ok(record) => record,
             Err(refusal) => return self.refuse_command(id, refusal),
         };
         let replication = record.id;
-        let message = format!("{} from {} to {} was created", record.name, create.source, create.target);
+        let what = record.origin.as_ref().map(|origin| format!(", a restore of run {} of {}", origin.run, origin.name));
+        let what = what.unwrap_or_default();
+        let message = format!("{} from {} to {} was created{what}", record.name, record.source.volume, create.target);
         let mut event = self.event(EventCode::ReplicationCreated, message.clone());
         event.replication = Some((replication, record.name.clone()));
         event.actor = actor.to_owned();
@@ -56,6 +61,7 @@ impl ServerMachine {
             once: create.once,
             agenda: Agenda::starting(self.now.wall, true),
             rpo_missed: false,
+            origin: None,
         })
     }
 

@@ -12,6 +12,7 @@ pub mod eligibility;
 mod enrol;
 mod handover;
 mod hello;
+mod origin;
 mod overlap;
 pub mod pace;
 pub mod plan;

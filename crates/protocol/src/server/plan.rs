@@ -6,7 +6,7 @@ use tanist_model::hierarchy::{Hierarchy, Rank};
 use tanist_model::id::{AgentName, VolumeAddress};
 use tanist_model::policy::SourceMode;
 use tanist_model::quantity::count;
-use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
+use tanist_model::replication::{FencingTier, Intent, Origin, ReplicationRecord, Side};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageReport, VolumeContent, VolumeReport};
 
@@ -19,6 +19,7 @@ impl ServerMachine {
     /// # Errors
     /// The first guard that forbids it, as a [`Refusal`].
     pub fn plan(&self, create: &CreateReplication) -> Result<Plan, Refusal> {
+        let (create, origin) = &self.settled(create)?;
         let hierarchy = Hierarchy::new(create.agents.clone()).map_err(|e| {
             Refusal::new(RefusalCode::Invalid, e.to_string()).hint("--agents h1,h2,h3, the primary first")
         })?;
@@ -39,7 +40,7 @@ impl ServerMachine {
             tier: FencingTier::F3,
             promise: String::new(),
             overwrites: what_is_overwritten(target),
-            remarks: self.remarks(create, &target_hierarchy),
+            remarks: self.remarks(create, origin.as_ref(), &target_hierarchy),
             matrix: Vec::new(),
             source_hierarchy,
             target_hierarchy,
@@ -185,12 +186,14 @@ impl ServerMachine {
             if is_target {
                 return Err(guarded(create, format!("it is the target of replication {}", other.name)));
             }
-            if self.is_on(&other.source, target) && self.leads_to(&other.target.identity, source) {
+            let goes_round = self.is_on(&other.source, target) && self.leads_to(&other.target.identity, source);
+            if goes_round && !self.may_go_back(create, other)? {
                 return Err(guarded(create, format!("it is the source of replication {}: a loop", other.name)));
             }
         }
         let read_by = self.state.replications.values().find(|other| self.is_on(&other.source, target));
         match read_by {
+            Some(other) if self.may_go_back(create, other)? => Ok(()),
             Some(other) => Err(guarded(create, format!("it is the source of replication {}", other.name))),
             None => Ok(()),
         }
@@ -230,7 +233,11 @@ impl ServerMachine {
             ))
     }
 
-    fn remarks(&self, create: &CreateReplication, targets: &[AgentName]) -> Vec<String> {
+    fn remarks(&self, create: &CreateReplication, origin: Option<&Origin>, targets: &[AgentName]) -> Vec<String> {
+        if let Some(origin) = origin {
+            let what = format!("restores the recovery point of run {} of {}", origin.run, origin.name);
+            return vec![what, format!("it counts only if its digest is {} at the end", origin.chain)];
+        }
         let mut remarks = Vec::new();
         let keeps =
             targets.iter().all(|a| self.storage_report(a, &create.target).is_some_and(|s| s.capabilities.snapshots));
@@ -258,7 +265,7 @@ impl ServerMachine {
                 "live source: the replica is fuzzy, its recovery points are marked so, and a takeover waits for proof of quiet"
                     .to_owned(),
             ),
-            SourceMode::Snapshot => {}
+            SourceMode::Snapshot | SourceMode::RecoveryPoint => {}
         }
         let missing: Vec<String> = create
             .agents

@@ -13,6 +13,7 @@ use tanist_model::takeover::{Candidate, Evidence};
 use tanist_model::time::Timestamp;
 
 use super::eligibility::passed_over_in_words;
+use super::origin::wanted_snapshot;
 use super::session::Declined;
 use super::supervise::Standing;
 use super::{ServerMachine, run};
@@ -163,7 +164,8 @@ impl ServerMachine {
         if keep.is_some() && !kept {
             self.open_run(record, holder, RunOrder::Keep { run: run.id, keep });
         } else if self.reading(record).is_none_or(|r| r.run != Some(run.id)) {
-            let (run, attempt, mode) = (run.id, run.attempt, record.policy.source_mode);
+            let (attempt, mode) = (wanted_snapshot(record, run), record.policy.source_mode);
+            let run = run.id;
             self.order_reader(record, ReadOrder::Prepare { run, attempt, mode });
         }
     }

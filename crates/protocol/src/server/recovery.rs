@@ -30,7 +30,7 @@ impl ServerMachine {
             .map(|point| KeptPoint {
                 run: point.run,
                 source_time: point.source_time,
-                pinned: point.pinned,
+                pinned: point.pinned || self.is_being_restored(point),
                 is_current: point.run == published.run,
             })
             .collect();

@@ -9,6 +9,7 @@ use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
 
+use super::origin::{wanted_snapshot, why_not_as_published};
 use super::watchdog::Verdict;
 use super::{Effect, ServerMachine};
 use crate::message::{
@@ -40,6 +41,9 @@ impl ServerMachine {
         }
         let now = self.now.monotonic;
         let waits = self.supervisions.get(&record.id).and_then(|s| s.run_retry_at).is_some_and(|at| now < at);
+        if run.state == RunState::SnapshotPending && self.restore_reading(record).is_some() {
+            return;
+        }
         if self.watch_pace(record, holder, &run, working && !waits) == Verdict::Acted
             || waits
             || self.hold_for_proof(record, &run)
@@ -85,7 +89,7 @@ impl ServerMachine {
         match &run.snapshot {
             None => RunOrder::Prepare {
                 run: run.id,
-                attempt: run.attempt,
+                attempt: wanted_snapshot(record, run),
                 mode: record.policy.source_mode,
                 keep: self.recovery_point_on_target(record).map(|point| target_snapshot_id(point.run)),
             },
@@ -207,11 +211,15 @@ impl ServerMachine {
             self.out.perform_all(reply);
             return;
         }
-        if run.state == RunState::SnapshotPending && run.attempt != snapshot.id {
+        if run.state == RunState::SnapshotPending && wanted_snapshot(record, &run) != snapshot.id {
             return self.refuse_attempt(record, &holder, run.id);
         }
-        if run.state != RunState::SnapshotPending || !self.may_advance(record) {
+        if run.state != RunState::SnapshotPending || !self.may_advance(record) || self.restore_reading(record).is_some()
+        {
             return;
+        }
+        if let Some(reason) = self.why_not_the_point(record, &snapshot) {
+            return self.abandon(record, run, EventCode::RunAbandoned, reason);
         }
         if snapshot.size_bytes != record.size_bytes {
             let reason = grown(record.size_bytes, snapshot.size_bytes);
@@ -220,6 +228,7 @@ impl ServerMachine {
         }
         let message = match snapshot.mode {
             SourceMode::Snapshot => format!("run {}: source snapshot {} bound", run.id, snapshot.uid),
+            SourceMode::RecoveryPoint => format!("run {}: recovery point {} bound", run.id, snapshot.uid),
             SourceMode::Sealed => format!("run {}: the source as it is sealed now is bound", run.id),
             SourceMode::Live => format!("run {}: the live source is bound", run.id),
         };
@@ -283,6 +292,9 @@ impl ServerMachine {
         let (Some(holder), Some(snapshot)) = (record.holder.clone(), run.snapshot.clone()) else { return };
         if checkpoint.seq != record.size_bytes || run.checkpoint.seq > checkpoint.seq {
             return;
+        }
+        if let Some(reason) = why_not_as_published(record, &checkpoint) {
+            return self.abandon(record, run, EventCode::RunAbandoned, reason);
         }
         let point = RecoveryPoint {
             pinned: false,

@@ -102,6 +102,7 @@ pub fn db() -> ReplicationRecord {
         once: false,
         agenda: Agenda::default(),
         rpo_missed: false,
+        origin: None,
     }
 }
 

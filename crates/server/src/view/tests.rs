@@ -100,6 +100,7 @@ fn record() -> ReplicationRecord {
         once: false,
         agenda: tanist_model::replication::Agenda::default(),
         rpo_missed: false,
+        origin: None,
     }
 }
 

@@ -42,6 +42,9 @@ pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<
     if record.intent == Intent::Paused && record.run.is_some() {
         return Some(format!("an operator to resume it: tanist replication resume {}", record.name));
     }
+    if let Some(restore) = machine.restore_reading(record).filter(|_| record.run.is_some()) {
+        return Some(format!("restore {} to have read the target", restore.name));
+    }
     if let Some(slot) = machine.waits_for_slot(record) {
         return Some(slot);
     }

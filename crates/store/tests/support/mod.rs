@@ -87,6 +87,7 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         once: false,
         agenda: tanist_model::replication::Agenda::default(),
         rpo_missed: false,
+        origin: None,
     }
 }
 

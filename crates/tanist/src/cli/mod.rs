@@ -14,7 +14,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, ReplicationName};
 
 use agent::AgentCommand;
-use replication::{ReplicationCommand, TransferArgs};
+use replication::{ReplicationCommand, RestoreArgs, TransferArgs};
 use server::{DemoArgs, ServerCommand};
 
 const EXIT_STATUS: &str = "\
@@ -81,6 +81,8 @@ pub enum Command {
     Replication(ReplicationCommand),
     /// Copy a volume once: one run of the same protocol, without a replication that stays.
     Transfer(TransferArgs),
+    /// Bring a recovery point back, to any volume: one run in the other direction, by the same protocol.
+    Restore(RestoreArgs),
     /// States of a source that a target holds.
     #[command(subcommand)]
     RecoveryPoint(RecoveryPointCommand),

@@ -10,6 +10,7 @@ use tanist_model::time::Timestamp;
 
 use super::moment::moment;
 use super::policy::PolicyArgs;
+use super::values::Bandwidth;
 
 #[derive(Subcommand, Debug)]
 pub enum ReplicationCommand {
@@ -127,6 +128,30 @@ pub struct TransferArgs {
     pub what: WhatArgs,
 }
 
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// The replication whose recovery point is restored.
+    pub name: ReplicationName,
+    /// The volume to restore to: a new one, or the source itself while the replication is paused.
+    #[arg(long, value_name = "SYSTEM/VOLUME")]
+    pub to: VolumeAddress,
+    /// The recovery point: the run that made it, as `recovery-point list` shows it (its beginning is enough), or `last`.
+    #[arg(long, value_name = "RUN", default_value = "last")]
+    pub point: String,
+    /// The agents by rank; otherwise those of the replication's target, then those of its source.
+    #[arg(long, value_name = "AGENT,...", value_delimiter = ',')]
+    pub agents: Vec<AgentName>,
+    /// Upper limit of what the restore reads a second, as in 100MiB/s.
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<Bandwidth>,
+    /// You know that the target holds data, and want it overwritten. In a script this alone is your consent.
+    #[arg(long)]
+    pub overwrite_target: bool,
+    /// Do not ask before data is overwritten. Only somebody at a terminal is asked.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
 /// What is copied, by whom and how.
 #[derive(Args, Debug)]
 pub struct WhatArgs {
@@ -165,6 +190,7 @@ impl WhatArgs {
             policy: self.policy(),
             overwrite_target: self.overwrite_target,
             once,
+            restore: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod login;
 mod paperwork;
 mod recovery_point;
 mod replication;
+mod restore;
 mod server;
 mod service;
 mod session;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
         Command::Volume(command) => ask(volume::run(command, &session)),
         Command::Replication(command) => ask(replication::run(command, &session)),
         Command::Transfer(args) => ask(transfer::run(args, &session)),
+        Command::Restore(args) => ask(restore::run(args, &session)),
         Command::RecoveryPoint(command) => ask(recovery_point::run(command, &session)),
         Command::Events(args) => ask(events::run(args, &session)),
         Command::Status => ask(status::run(&session)),

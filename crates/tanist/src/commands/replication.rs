@@ -9,9 +9,7 @@ use tanist_model::recovery_point::RecoveryPointPlace;
 use super::session::Session;
 use super::wait::{Awaited, Ending, last_event, wait};
 use super::{Outcome, confirm};
-use crate::cli::replication::{
-    AbortArgs, CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, SetArgs, WhatArgs,
-};
+use crate::cli::replication::{AbortArgs, CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, SetArgs};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::lists::render_replications;
@@ -51,16 +49,25 @@ async fn create(client: &Client, args: CreateArgs, session: &Session<'_>) -> Out
         session.screen.answer(&plan, render_plan)?;
         return Ok(ExitCode::SUCCESS);
     }
-    agree(&plan, &args.what, session)?;
+    agree(&plan, Consent { overwrite: args.what.overwrite_target, yes: args.what.yes }, session)?;
     session.done(&client.create_replication(&request).await?)
 }
 
+/// What the command line has said already.
+#[derive(Clone, Copy, Debug)]
+pub struct Consent {
+    /// `--overwrite-target`
+    pub overwrite: bool,
+    /// `--yes`
+    pub yes: bool,
+}
+
 /// Shows the plan, and asks before data that is there is overwritten.
-pub fn agree(plan: &Plan, what: &WhatArgs, session: &Session<'_>) -> Result<(), Failure> {
+pub fn agree(plan: &Plan, given: Consent, session: &Session<'_>) -> Result<(), Failure> {
     if !session.screen.is_json() {
         session.screen.text(&(render_plan(plan, session.screen.style()) + "\n"))?;
     }
-    if what.overwrite_target && confirm::is_wanted(what.yes, session.screen) {
+    if given.overwrite && confirm::is_wanted(given.yes, session.screen) {
         confirm::ask(&format!("Overwrite {} ({})? What stands there is lost.", plan.target, plan.overwrites))?;
     }
     Ok(())

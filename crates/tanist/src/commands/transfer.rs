@@ -1,10 +1,10 @@
 //! `tanist transfer`: one run of the same protocol, by a replication that removes itself afterwards.
 
-use tanist_model::api::{Refusal, RefusalCode};
+use tanist_model::api::{CreateReplication, Refusal, RefusalCode};
 use tanist_model::id::ReplicationName;
 
 use super::Outcome;
-use super::replication::{abandoned, agree, published, start};
+use super::replication::{Consent, abandoned, agree, published, start};
 use super::session::Session;
 use super::wait::{Awaited, Ending, until_removed, wait};
 use crate::cli::replication::TransferArgs;
@@ -13,17 +13,22 @@ use crate::failure::Failure;
 
 pub async fn run(args: TransferArgs, session: &Session<'_>) -> Outcome {
     let client = session.client()?;
-    let name = args.name.map_or_else(made_name, Ok)?;
+    let name = args.name.map_or_else(|| made_name("transfer"), Ok)?;
     let request = args.what.request(name.clone(), true);
-    agree(&client.plan_replication(&request).await?, &args.what, session)?;
-    client.create_replication(&request).await?;
-    session
-        .screen
-        .note(&format!("transfer {name}; if this is interrupted, it goes on: tanist replication show {name}"));
-    let awaited = start_or_remove(&client, &name).await?;
-    let ending = wait(&client, &awaited, session.screen).await?;
+    let consent = Consent { overwrite: args.what.overwrite_target, yes: args.what.yes };
+    agree(&client.plan_replication(&request).await?, consent, session)?;
+    carry_out(&client, &request, session).await
+}
+
+/// Creates a replication for one run, and waits for its end and its removal.
+pub async fn carry_out(client: &Client, request: &CreateReplication, session: &Session<'_>) -> Outcome {
+    let name = &request.name;
+    client.create_replication(request).await?;
+    session.screen.note(&format!("{name}; if this is interrupted, it goes on: tanist replication show {name}"));
+    let awaited = start_or_remove(client, name).await?;
+    let ending = wait(client, &awaited, session.screen).await?;
     // Only then the target is free for the next one.
-    until_removed(&client, &name, session.screen).await?;
+    until_removed(client, name, session.screen).await?;
     match ending {
         Ending::Published => session.done(&published(&awaited)),
         Ending::Abandoned { why } => {
@@ -41,9 +46,9 @@ async fn start_or_remove(client: &Client, name: &ReplicationName) -> Result<Awai
     started
 }
 
-/// `transfer-` and eight random digits.
-fn made_name() -> Result<ReplicationName, Failure> {
+/// What it is for, and eight random digits.
+pub fn made_name(what: &str) -> Result<ReplicationName, Failure> {
     let number = getrandom::u32().map_err(|source| ClientError::Random { source })?;
-    let name = ReplicationName::new(format!("transfer-{number:08x}"));
+    let name = ReplicationName::new(format!("{what}-{number:08x}"));
     name.map_err(|e| Refusal::new(RefusalCode::Internal, e.to_string()).into())
 }

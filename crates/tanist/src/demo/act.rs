@@ -67,6 +67,7 @@ impl Act<'_> {
             },
             overwrite_target: false,
             once: false,
+            restore: None,
         };
         self.tell(format!(
             "replication db: {} -> {}, agents h1, h2, h3 in this order, {} MiB at {} MiB/s",

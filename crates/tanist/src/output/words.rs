@@ -49,6 +49,7 @@ pub fn severity(severity: Severity) -> &'static str {
 pub fn source_mode(mode: SourceMode) -> &'static str {
     match mode {
         SourceMode::Snapshot => "a snapshot for each run",
+        SourceMode::RecoveryPoint => "a recovery point that is restored",
         SourceMode::Sealed => "sealed (nobody writes during a run)",
         SourceMode::Live => "live (the replica is fuzzy)",
     }

@@ -82,6 +82,7 @@ fn plan(machine: &ServerMachine, source: &str, target: &str) -> Result<Plan, Ref
         policy: Policy { source_mode: SourceMode::Sealed, ..Policy::default() },
         overwrite_target: false,
         once: false,
+        restore: None,
     };
     machine.plan(&create)
 }

@@ -2,7 +2,7 @@
 //! devices that somebody else has, and devices that fail under a run.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,6 +53,21 @@ impl Rack {
 
     fn device(&self, name: &str) -> &Path {
         &self.slots.iter().find(|(slot, _)| *slot == name).expect("a device of that name").1.path
+    }
+
+    /// The sample of a snapshot command, for this rack.
+    fn snapshot_command(&self) -> String {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/snapshots/copy");
+        let (program, copies) = (self.file("snapshots"), self.file("copies"));
+        let text = format!("#!/bin/sh\nSNAPSHOT_DIRECTORY={} exec {} \"$@\"\n", copies.display(), sample.display());
+        std::fs::write(&program, text).expect("write a program");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("make a program");
+        format!("snapshots = {{ command = {program:?}, timeout = '1m' }}\n")
+    }
+
+    /// The copies that there are of a volume.
+    fn copies(&self, name: &str) -> usize {
+        std::fs::read_dir(self.file("copies").join(DEVICES).join(name)).map_or(0, Iterator::count)
     }
 
     /// For an agent's configuration.
@@ -135,6 +150,37 @@ fn a_killed_agent_is_replaced_and_the_claim_proves_it_quiet() {
     assert_eq!(proofs, [ProofKind::KernelLock], "{takeover:#?}");
     assert!(takeover.resumed_seq > 0, "it went on where the other was: {takeover:#?}");
     story::assert_true(&[fault], &cluster.takeovers("db"), &cluster.events());
+}
+
+/// Source and target snapshots by the sample command. The source is written all the time; what arrives is what it was, also
+/// when the agent that made the snapshot is killed and another goes on with it.
+#[test]
+fn snapshots_by_a_command_hold_through_a_takeover() {
+    let size_bytes = 64 * MIB;
+    let Some(rack) = Rack::new(&[("source", size_bytes, 512), ("target", size_bytes, 512)]) else { return };
+    volume::make_noise(&rack.file("source"), size_bytes, 51);
+    let storage = format!("{}{}", rack.storage(), rack.snapshot_command());
+    let mut cluster = Cluster::builder(build!()).agents(2).more_storage(&storage).start();
+    let line =
+        ["replication", "create", "db", "--source", "san-c/source", "--target", "san-c/target", "--agents", "h1,h2"];
+    cluster.tanist(&[&line[..], &["--source-mode", "snapshot", "--limit", "16MiB/s"]].concat()).done();
+    let (source, target) = (rack.file("source"), rack.file("target"));
+    let live = Scene { name: "db".to_owned(), size_bytes, source, target };
+    live.wait_whole(&cluster);
+    live.run(&cluster);
+    let as_it_was = rack.file("as-it-was");
+    std::fs::copy(&live.source, &as_it_was).expect("copy a volume");
+    let scene = Scene { source: as_it_was, ..live.clone() };
+    let (run, acting) = scene.run_until(&cluster, 20);
+    volume::renew(&rack.file("source"), 52);
+    assert!(rack.copies("target") > 0, "the last recovery point is kept");
+    let fault = Fault::new(&acting, cluster.kill(&acting));
+    scene.wait_equal(&cluster, run);
+    story::assert_true(&[fault], &cluster.takeovers("db"), &cluster.events());
+    cluster.tanist(&["replication", "delete", "db"]).done();
+    wait::until("no snapshot is left", RUN_LIMIT, || {
+        (rack.copies("source") + rack.copies("target") == 0).then_some(())
+    });
 }
 
 /// Opens a device as mount(8) and mkfs do.

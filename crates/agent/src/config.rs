@@ -37,6 +37,8 @@ pub enum ConfigError {
     NoDevices(StorageName),
     #[error("storage system {0}: a device needs either path or match, and match takes nothing besides")]
     PathOrMatch(StorageName),
+    #[error("storage system {system}: the snapshot command {command} is not an absolute path", command = command.display())]
+    SnapshotCommand { system: StorageName, command: PathBuf },
     #[error("storage system {system}: {cause}")]
     Device {
         system: StorageName,
@@ -55,6 +57,7 @@ impl ConfigError {
             | Self::StorageTwice(_)
             | Self::NoDevices(_)
             | Self::PathOrMatch(_)
+            | Self::SnapshotCommand { .. }
             | Self::Device { .. } => {
                 "correct the file; config/valid/agent.toml is a commented sample (of the package: /etc/tanist/samples)"
             }
@@ -119,7 +122,7 @@ impl AgentConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::storage::{BackingFile, DeviceConfig};
+    use super::storage::{BackingFile, CallLimit, DeviceConfig, SnapshotConfig};
     use super::*;
 
     fn sample() -> AgentConfig {
@@ -128,7 +131,11 @@ mod tests {
             listen: default_listen(),
             advertise: None,
             storage: vec![
-                StorageConfig::Image { name: "san-a".parse().unwrap(), directory: "/srv/san-a".into() },
+                StorageConfig::Image {
+                    name: "san-a".parse().unwrap(),
+                    directory: "/srv/san-a".into(),
+                    snapshots: None,
+                },
                 StorageConfig::Block {
                     name: "san-b".parse().unwrap(),
                     devices: vec![
@@ -140,6 +147,10 @@ mod tests {
                             ..DeviceConfig::default()
                         },
                     ],
+                    snapshots: Some(SnapshotConfig {
+                        command: "/etc/tanist/snapshots".into(),
+                        timeout: CallLimit::try_from("2m".to_owned()).unwrap(),
+                    }),
                 },
             ],
         }
@@ -199,6 +210,25 @@ mod tests {
         }
         let error = loaded("kind = 'block'\ndirectory = '/srv'").unwrap_err().to_string();
         assert!(error.contains("unknown field `directory`"), "{error}");
+    }
+
+    #[test]
+    fn a_snapshot_command_is_absolute_and_has_a_limit() {
+        let with =
+            |snapshots: &str| loaded(&format!("kind = 'image'\ndirectory = '/srv'\nsnapshots = {{ {snapshots} }}"));
+        assert!(with("command = '/etc/tanist/snap'").is_ok());
+        assert!(with("command = '/etc/tanist/snap', timeout = '60m'").is_ok());
+        for (bad, complaint) in [
+            ("command = 'snap'", "storage system san-a: the snapshot command snap is not an absolute path"),
+            ("timeout = '30s'", "missing field `command`"),
+            ("command = '/s', timeout = '0s'", "\"0s\" is no time limit"),
+            ("command = '/s', timeout = '61m'", "\"61m\" is no time limit"),
+            ("command = '/s', timeout = '30'", "\"30\" is no time limit"),
+            ("command = '/s', arguments = []", "unknown field `arguments`"),
+        ] {
+            let error = with(bad).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{bad}: {error}");
+        }
     }
 
     #[test]

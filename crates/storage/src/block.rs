@@ -12,6 +12,8 @@ mod survey;
 mod sysfs;
 mod usage;
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tanist_datapath::BlockDevice;
@@ -20,7 +22,7 @@ use tanist_model::volume::{
     DeviceReport, StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport,
 };
 
-use self::device::Access;
+use self::device::{Access, OpenDevice};
 use self::open::OpenVolume;
 use self::seal::DeviceSeal;
 use self::survey::Survey;
@@ -30,7 +32,7 @@ use crate::content;
 use crate::error::StorageError;
 use crate::sealed::SealedDevice;
 use crate::system::{
-    CanaryReading, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem, TargetHandle,
+    CanaryReading, OnHost, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem, TargetHandle,
 };
 
 pub use self::identity::IdentityError;
@@ -197,6 +199,17 @@ impl StorageSystem for BlockDevices {
     fn check_sealed(&self, volume: &VolumeAddress, uid: &str) -> Result<(), StorageError> {
         check(&self.seal_of(volume)?, volume, uid)
     }
+}
+
+impl OnHost for BlockDevices {
+    fn path_of(&self, volume: &VolumeAddress) -> Result<PathBuf, StorageError> {
+        Ok(self.survey()?.find(volume)?.node.path())
+    }
+}
+
+/// A device that some other part of this crate has found.
+pub(crate) fn open_device_for_reading(path: &Path) -> io::Result<Arc<dyn BlockDevice>> {
+    Ok(Arc::new(OpenDevice::open(path, Access::Read)?))
 }
 
 impl BlockDevices {

@@ -23,6 +23,8 @@ pub enum StorageError {
         /// What is missing, and how it could be had.
         how: &'static str,
     },
+    #[error("snapshot command {program} {verb}: {why}")]
+    Command { program: String, verb: &'static str, why: String },
     #[error("snapshot {id} of {volume} exists already; an attempt's id is never used again")]
     SnapshotExists { volume: VolumeAddress, id: SnapshotId },
     #[error("there is no snapshot {id} of {volume}")]

@@ -28,7 +28,7 @@ use crate::content;
 use crate::error::StorageError;
 use crate::sealed::SealedDevice;
 use crate::system::{
-    CanaryReading, LockAttempt, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem,
+    CanaryReading, LockAttempt, OnHost, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem,
     TargetHandle, VolumeLock,
 };
 
@@ -195,6 +195,13 @@ impl StorageSystem for ImageDirectory {
 
     fn seal(&self, volume: &VolumeAddress) -> Result<SealedIdentity, StorageError> {
         self.open(volume, Access::Read)?.seal().map_err(StorageError::io("look at", volume))
+    }
+}
+
+impl OnHost for ImageDirectory {
+    fn path_of(&self, volume: &VolumeAddress) -> Result<PathBuf, StorageError> {
+        self.open(volume, Access::Read)?;
+        Ok(self.path.join(volume.volume()))
     }
 }
 

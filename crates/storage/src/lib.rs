@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod block;
+pub mod command;
 pub mod content;
 pub mod error;
 pub mod image;
@@ -17,9 +18,11 @@ mod canary;
 mod sealed;
 
 pub use block::{BlockDevices, DeviceSelector, SelectorError};
+pub use command::{CommandSnapshots, SnapshotCommand};
 pub use error::StorageError;
 pub use image::ImageDirectory;
 pub use memory::MemoryStorage;
 pub use system::{
-    CanaryReading, LockAttempt, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem, TargetHandle,
+    CanaryReading, LockAttempt, OnHost, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem,
+    TargetHandle,
 };

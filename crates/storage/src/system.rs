@@ -1,6 +1,7 @@
 //! What every storage system can be asked.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tanist_datapath::BlockDevice;
@@ -78,6 +79,13 @@ pub trait StorageSystem: Send + Sync {
         let now = self.seal(volume)?.uid;
         if now == uid { Ok(()) } else { Err(StorageError::changed(volume, uid, &now)) }
     }
+}
+
+/// A storage system whose volumes have paths on this host, for programs that are to work on them.
+pub trait OnHost: StorageSystem {
+    /// # Errors
+    /// That there is no such volume now.
+    fn path_of(&self, volume: &VolumeAddress) -> Result<PathBuf, StorageError>;
 }
 
 /// What a run reads.

@@ -3,7 +3,10 @@
 
 mod support;
 
-use support::{BTRFS, Blocks, Fixture, ID, Images, Memory, Mounted, XFS, address, bytes, contents, contents_of, mount};
+use support::{
+    BTRFS, Blocks, Fixture, ID, Images, Memory, Mounted, XFS, address, blocks_by_command, bytes, contents, contents_of,
+    images_by_command, mount,
+};
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
 use tanist_model::volume::VolumeContent;
 use tanist_storage::{LockAttempt, SourceView, StorageError};
@@ -79,6 +82,29 @@ fn block_devices_conform() {
             }
             Err(reason) => println!("skipped: block devices with sectors of {sector_bytes} bytes: {reason}"),
         }
+    }
+}
+
+/// The canary goes on from place to place, which a storage system that is made anew for each call does not; all else is run.
+#[test]
+fn snapshots_by_command_conform() {
+    let keep = std::cell::RefCell::new(Vec::new());
+    let images = || -> Box<dyn Fixture> {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let fixture = images_by_command(directory.path());
+        keep.borrow_mut().push(directory);
+        Box::new(fixture)
+    };
+    let plain: Vec<Check> = PLAIN
+        .iter()
+        .copied()
+        .filter(|check| !std::ptr::fn_addr_eq(*check, a_canary_reads_different_places as Check))
+        .collect();
+    run(images, &plain);
+    run(images, SNAPSHOTS);
+    match Blocks::new(512) {
+        Ok(_) => run(|| Box::new(blocks_by_command(Blocks::new(512).unwrap())), SNAPSHOTS),
+        Err(reason) => println!("skipped: snapshots of block devices by a command: {reason}"),
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tanist_model::id::StorageName;
-use tanist_storage::{BlockDevices, DeviceSelector, ImageDirectory, SelectorError, StorageSystem};
+use tanist_storage::{
+    BlockDevices, CommandSnapshots, DeviceSelector, ImageDirectory, OnHost, SelectorError, SnapshotCommand,
+    StorageSystem,
+};
 
 use super::ConfigError;
 
@@ -18,9 +22,64 @@ pub enum StorageConfig {
         name: StorageName,
         /// Where it is mounted.
         directory: PathBuf,
+        /// Who makes snapshots, instead of reflinks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshots: Option<SnapshotConfig>,
     },
     /// Block devices, each of them named; never all there are.
-    Block { name: StorageName, devices: Vec<DeviceConfig> },
+    Block {
+        name: StorageName,
+        devices: Vec<DeviceConfig>,
+        /// Who makes snapshots; without, there are none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshots: Option<SnapshotConfig>,
+    },
+}
+
+/// A program of the operator's that makes snapshots (docs/operations/snapshot-command.md).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotConfig {
+    /// Absolute; called with one argument.
+    pub command: PathBuf,
+    /// How long each call may take: `30s`, `2m`.
+    #[serde(default)]
+    pub timeout: CallLimit,
+}
+
+/// How long a program may take, written with its unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CallLimit(Duration);
+
+/// A limit that cannot be one.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("\"{0}\" is no time limit: 1s to 60m, a number with s or m")]
+pub struct CallLimitError(String);
+
+impl Default for CallLimit {
+    fn default() -> Self {
+        Self(Duration::from_secs(30))
+    }
+}
+
+impl TryFrom<String> for CallLimit {
+    type Error = CallLimitError;
+
+    fn try_from(text: String) -> Result<Self, CallLimitError> {
+        let seconds = match text.strip_suffix('m') {
+            Some(minutes) => minutes.parse::<u64>().ok().and_then(|minutes| minutes.checked_mul(60)),
+            None => text.strip_suffix('s').and_then(|seconds| seconds.parse().ok()),
+        };
+        let seconds = seconds.filter(|seconds| (1..=3600).contains(seconds));
+        seconds.map(|seconds| Self(Duration::from_secs(seconds))).ok_or(CallLimitError(text))
+    }
+}
+
+impl From<CallLimit> for String {
+    fn from(limit: CallLimit) -> Self {
+        format!("{}s", limit.0.as_secs())
+    }
 }
 
 /// The devices that may be touched: one by its persistent path, or all whose identity matches.
@@ -62,10 +121,28 @@ impl StorageConfig {
     /// [`ConfigError`] if an entry cannot be used.
     pub(crate) fn open(&self) -> Result<Arc<dyn StorageSystem>, ConfigError> {
         match self {
-            Self::Image { name, directory } => Ok(Arc::new(ImageDirectory::new(name.clone(), directory))),
-            Self::Block { name, devices } => Ok(Arc::new(BlockDevices::new(name.clone(), selectors(name, devices)?))),
+            Self::Image { name, directory, snapshots } => {
+                with_snapshots(name, ImageDirectory::new(name.clone(), directory), snapshots.as_ref())
+            }
+            Self::Block { name, devices, snapshots } => {
+                let devices = BlockDevices::new(name.clone(), selectors(name, devices)?);
+                with_snapshots(name, devices, snapshots.as_ref())
+            }
         }
     }
+}
+
+fn with_snapshots<S: OnHost + 'static>(
+    name: &StorageName,
+    storage: S,
+    snapshots: Option<&SnapshotConfig>,
+) -> Result<Arc<dyn StorageSystem>, ConfigError> {
+    let Some(config) = snapshots else { return Ok(Arc::new(storage)) };
+    if !config.command.is_absolute() {
+        return Err(ConfigError::SnapshotCommand { system: name.clone(), command: config.command.clone() });
+    }
+    let command = SnapshotCommand { program: config.command.clone(), limit: config.timeout.0 };
+    Ok(Arc::new(CommandSnapshots::new(storage, command)))
 }
 
 fn selectors(system: &StorageName, devices: &[DeviceConfig]) -> Result<Vec<DeviceSelector>, ConfigError> {

@@ -11,11 +11,15 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tanist_datapath::BlockDevice;
 use tanist_datapath::io::memory::MemoryDevice;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
-use tanist_storage::{BlockDevices, DeviceSelector, ImageDirectory, MemoryStorage, SourceHandle, StorageSystem};
+use tanist_storage::{
+    BlockDevices, CommandSnapshots, DeviceSelector, ImageDirectory, MemoryStorage, SnapshotCommand, SourceHandle,
+    StorageSystem,
+};
 
 pub use self::loop_device::LoopDevice;
 pub use self::mounted::{BTRFS, Mounted, XFS, run};
@@ -196,6 +200,80 @@ impl Fixture for Blocks {
     fn replace(&self, volume: &str) {
         let bytes = std::fs::read(self.link(volume)).unwrap();
         self.put(volume, &bytes);
+    }
+}
+
+/// A storage system whose snapshots the sample command of `config/snapshots` makes.
+pub struct ByCommand<F> {
+    pub storage: F,
+    pub directory: tempfile::TempDir,
+    program: PathBuf,
+    wrap: fn(&F, SnapshotCommand) -> Arc<dyn StorageSystem>,
+}
+
+impl<F> ByCommand<F> {
+    pub fn new(storage: F, wrap: fn(&F, SnapshotCommand) -> Arc<dyn StorageSystem>) -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/snapshots/copy");
+        let copies = directory.path().join("copies");
+        let text = format!("SNAPSHOT_DIRECTORY={} exec {} \"$@\"", copies.display(), sample.display());
+        let program = program_in(directory.path(), "sample", &text);
+        Self { storage, directory, program, wrap }
+    }
+
+    /// The same storage with another program, of this text.
+    pub fn with(&self, text: &str, limit: Duration) -> Arc<dyn StorageSystem> {
+        let program = program_in(self.directory.path(), "other", text);
+        (self.wrap)(&self.storage, SnapshotCommand { program, limit })
+    }
+
+    /// How to call the sample from a program of another text.
+    pub fn sample(&self) -> String {
+        self.program.display().to_string()
+    }
+}
+
+fn program_in(directory: &Path, name: &str, text: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = directory.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+pub fn images_by_command(directory: &Path) -> ByCommand<Images> {
+    ByCommand::new(Images::in_directory(directory), |images, command| {
+        Arc::new(CommandSnapshots::new(ImageDirectory::new(system_name(), &images.path), command))
+    })
+}
+
+pub fn blocks_by_command(blocks: Blocks) -> ByCommand<Blocks> {
+    ByCommand::new(blocks, |blocks, command| {
+        let names: Vec<String> = blocks.state.lock().unwrap().attached.keys().cloned().collect();
+        Arc::new(CommandSnapshots::new(BlockDevices::new(system_name(), blocks.selectors(names.iter())), command))
+    })
+}
+
+impl<F: Fixture> Fixture for ByCommand<F> {
+    fn system(&self) -> Arc<dyn StorageSystem> {
+        let limit = Duration::from_secs(60);
+        (self.wrap)(&self.storage, SnapshotCommand { program: self.program.clone(), limit })
+    }
+
+    fn sector_bytes(&self) -> usize {
+        self.storage.sector_bytes()
+    }
+
+    fn put(&self, volume: &str, bytes: &[u8]) {
+        self.storage.put(volume, bytes);
+    }
+
+    fn scribble(&self, volume: &str, offset: u64, bytes: &[u8]) {
+        self.storage.scribble(volume, offset, bytes);
+    }
+
+    fn replace(&self, volume: &str) {
+        self.storage.replace(volume);
     }
 }
 

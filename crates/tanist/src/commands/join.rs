@@ -146,7 +146,11 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 fn configuration(args: &AgentJoinArgs) -> AgentConfig {
-    let image = |s: &StorageDirectory| StorageConfig::Image { name: s.name.clone(), directory: absolute(&s.directory) };
+    let image = |s: &StorageDirectory| StorageConfig::Image {
+        name: s.name.clone(),
+        directory: absolute(&s.directory),
+        snapshots: None,
+    };
     let storage = args.storage.iter().map(image);
     AgentConfig { server: args.server.clone(), listen: args.listen, advertise: None, storage: storage.collect() }
 }

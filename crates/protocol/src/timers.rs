@@ -64,6 +64,8 @@ pub struct Timers {
     pub direct_retry_longest: Duration,
     /// An attempt on the direct way that takes longer is given up, if the agent is relayed.
     pub direct_attempt: Duration,
+    /// For so long a reader's pings of the holder fail, while both reach the server, before another agent reads in its place.
+    pub reader_cut_off: Duration,
     /// The direct way holds when it has stood for so long.
     pub direct_holds: Duration,
 }
@@ -100,6 +102,7 @@ impl Timers {
         direct_retry: Duration::from_secs(1),
         direct_retry_longest: Duration::from_secs(30),
         direct_attempt: Duration::from_secs(2),
+        reader_cut_off: Duration::from_secs(3),
         direct_holds: Duration::from_secs(60),
     };
 

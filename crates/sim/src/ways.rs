@@ -14,6 +14,11 @@ use crate::world::{Event, World};
 const DIAL_LIMIT_US: u64 = 5_000_000;
 const RELAY_DIAL_LIMIT_US: u64 = 2_000_000;
 
+/// How an attempt fails, and after how many microseconds.
+type Unreached = (DialFailure, u64);
+/// The server's process, and the agent that carries with its process.
+type Carried = (Pid, Option<(usize, Pid)>);
+
 impl World {
     /// Lets the way finder of a process decide on something, and carries it out.
     pub fn find_way(&mut self, pid: Pid, decide: impl FnOnce(&mut WayFinder, Monotonic) -> Vec<WayStep>) {
@@ -82,7 +87,7 @@ impl World {
     }
 
     /// The server's process, or how and when it shows that it is not reached.
-    fn reach_server(&self, from: Place, limit_us: u64) -> Result<Pid, (DialFailure, u64)> {
+    fn reach_server(&self, from: Place, limit_us: u64) -> Result<Pid, Unreached> {
         if !self.links.joins(from, Place::Server) {
             return Err((DialFailure::Silent, limit_us));
         }
@@ -93,11 +98,7 @@ impl World {
         }
     }
 
-    fn reach_through(
-        &self,
-        agent: usize,
-        relay: &AgentName,
-    ) -> Result<(Pid, Option<(usize, Pid)>), (DialFailure, u64)> {
+    fn reach_through(&self, agent: usize, relay: &AgentName) -> Result<Carried, Unreached> {
         let silent = |after| (DialFailure::Silent, after);
         let place = self.index_of(relay).ok_or(silent(500))?;
         if !self.hosts[self.agents[place].host].up || !self.links.joins(Place::Agent(agent), Place::Agent(place)) {

@@ -9,7 +9,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::replication::{Holder, Reader, ReplicationRecord, Side};
 use tanist_model::run::{RunRecord, RunState};
-use tanist_model::takeover::{Candidate, Evidence};
+use tanist_model::takeover::{Candidate, Evidence, PeerVerdict};
 use tanist_model::time::Timestamp;
 
 use super::eligibility::passed_over_in_words;
@@ -31,9 +31,10 @@ impl ServerMachine {
             Standing::Well => {
                 self.supervision_mut(record.id).source_exhausted = false;
                 self.clear_suspicion(record, Side::Source, &reader.agent);
-                match self.why_reader_goes(record, &reader) {
+                self.note_cut_off(record, &reader, holder);
+                match self.why_reader_goes(record, &reader, holder) {
                     None => return Some(remote(record, &reader)),
-                    Some(by) => (Evidence::Handover { by }, self.now.wall),
+                    Some(evidence) => (evidence, self.now.wall),
                 }
             }
             Standing::Gone(evidence) => (evidence, self.now.wall),
@@ -69,13 +70,35 @@ impl ServerMachine {
     }
 
     /// It is well and should not read any more, and somebody else could.
-    fn why_reader_goes(&self, record: &ReplicationRecord, reader: &Reader) -> Option<String> {
+    fn why_reader_goes(&self, record: &ReplicationRecord, reader: &Reader, holder: &Holder) -> Option<Evidence> {
         let drained = self.state.agents.get(&reader.agent).is_some_and(|a| a.drained);
         let outside = !record.source.hierarchy.contains(&reader.agent);
         let stops = self.sessions.get(&reader.agent).is_some_and(|s| s.leaving);
         let by = if stops { "the agent's stop" } else { "maintenance" };
-        let others = || self.pick(&self.candidates_of(record, Side::Source)).is_some();
-        ((drained || outside || stops) && others()).then(|| by.to_owned())
+        let evidence = if drained || outside || stops {
+            Evidence::Handover { by: by.to_owned() }
+        } else if self.is_reader_cut_off(record) {
+            Evidence::ReportedUnfit { reason: format!("it does not reach {}, which writes the target", holder.agent) }
+        } else {
+            return None;
+        };
+        self.pick(&self.candidates_of(record, Side::Source)).map(|_| evidence)
+    }
+
+    /// Whether the reader's pings of the holder have failed for so long that its stream is not merely slow. The candidates in its
+    /// place are those that reach the holder.
+    #[must_use]
+    pub fn is_reader_cut_off(&self, record: &ReplicationRecord) -> bool {
+        let since = self.supervisions.get(&record.id).and_then(|supervision| supervision.reader_cut_off);
+        since.is_some_and(|since| self.now.monotonic.since(since) >= self.timers.reader_cut_off)
+    }
+
+    fn note_cut_off(&mut self, record: &ReplicationRecord, reader: &Reader, holder: &Holder) {
+        let now = self.now.monotonic;
+        let ping = self.sessions.get(&reader.agent).and_then(|session| session.peers.get(&holder.agent));
+        let fails = ping.is_some_and(|seen| !matches!(seen.value.verdict, PeerVerdict::Reached { .. }));
+        let supervision = self.supervision_mut(record.id);
+        supervision.reader_cut_off = if fails { supervision.reader_cut_off.or(Some(now)) } else { None };
     }
 
     /// Commits a new source epoch for the first eligible agent; for the holder itself it is the direct form again.
@@ -120,7 +143,7 @@ impl ServerMachine {
         let supervision = self.supervision_mut(id);
         supervision.suspicions.remove(&Side::Source);
         (supervision.order_sent, supervision.read_order_sent, supervision.run_retry_at) = (None, None, None);
-        supervision.source_exhausted = false;
+        (supervision.source_exhausted, supervision.reader_cut_off) = (false, None);
         self.touched.insert(id);
     }
 

@@ -89,6 +89,8 @@ pub struct Supervision {
     /// The run for which the holder of the networked form has kept the last recovery point, and its place.
     pub(super) kept: Option<(RunId, Option<String>)>,
     pub(super) source_exhausted: bool,
+    /// Since when the reader does not reach the holder.
+    pub(super) reader_cut_off: Option<Monotonic>,
     /// The run that was let start.
     pub(super) admitted: Option<RunId>,
     pub(super) pace: Pace,

@@ -4,4 +4,5 @@ mod agenda;
 mod care;
 mod moments;
 mod overlap;
+mod ways;
 mod world;

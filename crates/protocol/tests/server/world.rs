@@ -148,6 +148,27 @@ pub fn connect_at(
     connection: u64,
     term: u64,
 ) -> Seen {
+    arrive(machine, now, (agent, incarnation), connection, (term, 0, None))
+}
+
+/// The connection that the process counts as this one, carried by a peer or not.
+pub fn connect_on(
+    machine: &mut ServerMachine,
+    who: (&str, Incarnation),
+    connection: u64,
+    count: u64,
+    through: Option<&str>,
+) -> Seen {
+    arrive(machine, at(10), who, connection, (0, count, through))
+}
+
+fn arrive(
+    machine: &mut ServerMachine,
+    now: Now,
+    (agent, incarnation): (&str, Incarnation),
+    connection: u64,
+    (term, count, through): (u64, u64, Option<&str>),
+) -> Seen {
     let hello = Hello {
         incarnation,
         host: host("boot"),
@@ -158,8 +179,8 @@ pub fn connect_at(
         volumes: Vec::new(),
         roles: Vec::new(),
         granted: Vec::new(),
-        through: None,
-        connection: 0,
+        through: through.map(name),
+        connection: count,
     };
     let certificate = ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) };
     let connection = ConnectionId(connection);

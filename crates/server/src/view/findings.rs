@@ -119,9 +119,18 @@ fn transition(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
     }
 }
 
-/// The agent that reads the source for another one is suspected.
+/// The agent that reads the source for another one is suspected, or does not reach that one.
 fn reading(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
     let reader = &record.reader.as_ref()?.agent;
+    if machine.is_reader_cut_off(record) {
+        let holder = &record.holder.as_ref()?.agent;
+        let what = format!("agent {reader}, which reads the source, does not reach {holder}, which writes the target");
+        let next = format!("tanist replication check {}", record.name);
+        return Some(Finding::stopped(
+            format!("{what}, and no other reader does; look at the network between them"),
+            next,
+        ));
+    }
     let suspicion = machine.supervision(record.id)?.reader_suspicion()?;
     let who = format!("agent {reader}, which reads the source, is suspected");
     Some(if suspicion.lasts() {

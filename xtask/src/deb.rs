@@ -42,6 +42,7 @@ fn fill(workspace: &Workspace, stage: &Stage, order: &Order, version: &str) -> a
     said_by(Command::new("strip").args(["--strip-unneeded", "--remove-section=.comment"]).arg(&program))?;
     stage.tree(&workspace.directory("packaging/root"), "")?;
     stage.tree(&workspace.directory("config/valid"), "etc/tanist/samples")?;
+    stage.tree(&workspace.directory("config/snapshots"), "usr/share/doc/tanist/snapshots")?;
     stage.tree(&workspace.directory("docs/operations"), "usr/share/doc/tanist/operations")?;
     stage.text("usr/share/doc/tanist/README.md", &workspace.page("README.md")?)?;
     stage.text("usr/share/doc/tanist/copyright", &workspace.page("packaging/debian/copyright")?)?;

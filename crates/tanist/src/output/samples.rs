@@ -19,7 +19,9 @@ use tanist_model::replication::{FencingTier, Intent, ProofKind, Side};
 use tanist_model::run::{ChainDigest, RunState};
 use tanist_model::takeover::{Candidate, Evidence, PeerVerdict, ProbeVerdict, ProvenEpoch, TakeoverRecord};
 use tanist_model::time::Timestamp;
-use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
+use tanist_model::volume::{
+    DeviceReport, StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport,
+};
 
 use super::Style;
 
@@ -357,6 +359,19 @@ pub fn volumes() -> Vec<VolumeView> {
         content: VolumeContent::Blank,
         ..report.clone()
     };
+    let disk = VolumeReport {
+        address: volume("san-c/naa.6001405aaaabbbb-part1"),
+        identity: "naa.6001405aaaabbbb-part1".into(),
+        content: VolumeContent::Data,
+        device: Some(DeviceReport {
+            path: "/dev/sdb1".into(),
+            logical_sector_bytes: 512,
+            physical_sector_bytes: 4096,
+            backed_by: vec!["naa.6001405aaaabbbb".into()],
+            unfit_as_target: Some("it is partition 1 of a disk; a target is a whole device or a logical volume".into()),
+        }),
+        ..report.clone()
+    };
     vec![
         VolumeView {
             report,
@@ -364,6 +379,7 @@ pub fn volumes() -> Vec<VolumeView> {
             used_by: Some(VolumeUse { replication: name(), side: Side::Source }),
         },
         VolumeView { report: busy, agents: vec![agent("h1")], used_by: None },
+        VolumeView { report: disk, agents: vec![agent("h1")], used_by: None },
     ]
 }
 

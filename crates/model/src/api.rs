@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::event::Event;
 use crate::hierarchy::Rank;
 use crate::id::{
-    AgentName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationName, RunId, StorageName,
-    Term, VolumeAddress,
+    AgentName, AlarmName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationName, RunId,
+    StorageName, Term, VolumeAddress,
 };
 use crate::policy::Policy;
 use crate::recovery_point::RecoveryPointPlace;
@@ -413,6 +413,24 @@ pub struct Concern {
     pub health: Health,
     pub summary: String,
     pub next: Option<String>,
+}
+
+/// An entry of `GET /alarms`: a configured way to tell somebody, and how its deliveries get on. Numbers are since the server started.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AlarmView {
+    pub name: AlarmName,
+    /// `webhook`, `mail` or `script`.
+    pub way: String,
+    /// Since when it cannot be delivered, told after several failures in a row.
+    pub failing_since: Option<Timestamp>,
+    /// Why the last attempt failed.
+    pub reason: Option<String>,
+    /// When that happened which is tried to be delivered now; what happened later waits behind it.
+    pub waiting_since: Option<Timestamp>,
+    pub delivered_at: Option<Timestamp>,
+    pub delivered: u64,
+    pub failed_attempts: u64,
 }
 
 /// `POST /tokens`.

@@ -53,6 +53,9 @@ event_codes! {
     StoreFailing "T104" Alarm "the store cannot be written; no grants are given";
     StoreRecovered "T105" Info "the store can be written again";
     BackupMade "T106" Info "a backup of the store was made";
+    AlarmFailing "T107" Alarm "alarms cannot be delivered";
+    AlarmDelivered "T108" Info "alarms are delivered again";
+    AlarmTested "T109" Info "an alarm was tested";
     // 2xx: agents and identities
     TokenCreated "T201" Info "a join token was created";
     AgentJoined "T202" Info "an agent joined";
@@ -115,6 +118,43 @@ event_codes! {
     RunStalled "T512" Alarm "a run stands still";
     RpoMissed "T513" Alarm "the last recovery point is older than the RPO allows";
     RpoMet "T514" Info "the last recovery point is young enough again";
+}
+
+impl EventCode {
+    /// What is over once this has happened to the same replication (or agent, or the server): an alarm of one of these codes is cleared.
+    #[must_use]
+    pub fn clears(self) -> &'static [Self] {
+        match self {
+            Self::StoreRecovered => &[Self::StoreFailing],
+            Self::StoreRestoreComplete => &[Self::StoreRestored],
+            Self::AlarmDelivered => &[Self::AlarmFailing],
+            Self::SuspicionCleared => &[Self::AgentSuspected, Self::PartitionSuspected],
+            Self::TakeoverComplete => &[Self::AgentSuspected, Self::PartitionSuspected, Self::TakeoverCommitted],
+            Self::ExhaustedEnded => &[Self::Exhausted],
+            Self::ReaderGranted => &[Self::SourceExhausted, Self::ReaderSuspected],
+            Self::ProvenQuiet => &[Self::AwaitingProof],
+            Self::AgentDirect => &[Self::AgentRelayed],
+            Self::RpoMet => &[Self::RpoMissed],
+            Self::RunPublished => &[Self::RunAbandoned, Self::SourceChanged, Self::RunRepaired, Self::RunStalled],
+            Self::ReplicationDeleted => &[
+                Self::DeleteWaitsForProof,
+                Self::Exhausted,
+                Self::SourceExhausted,
+                Self::RunAbandoned,
+                Self::SourceChanged,
+                Self::RunStalled,
+                Self::RpoMissed,
+                Self::ReplicationQuarantined,
+            ],
+            _ => &[],
+        }
+    }
+
+    /// True if some event clears this one.
+    #[must_use]
+    pub fn has_an_end(self) -> bool {
+        Self::ALL.iter().any(|code| code.clears().contains(&self))
+    }
 }
 
 impl std::fmt::Display for EventCode {

@@ -244,6 +244,10 @@ name!(
     ReplicationName
 );
 name!(
+    /// The name of a way to tell somebody of alarms, as the server's configuration has it.
+    AlarmName
+);
+name!(
     /// A storage system's name, the same on every agent that reaches it.
     StorageName
 );

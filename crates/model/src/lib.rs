@@ -20,6 +20,7 @@ pub mod replication;
 pub mod retention;
 pub mod run;
 pub mod schedule;
+pub mod spelling;
 pub mod state;
 pub mod takeover;
 pub mod time;

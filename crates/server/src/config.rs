@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tanist_alarm::AlarmConfig;
 use tanist_model::id::ClusterId;
+use tanist_model::spelling::nearest;
 use tanist_protocol::limits::Limits;
 use tanist_wire::file::{self, Readers};
 
@@ -48,6 +50,12 @@ impl Layout {
         self.dir.join("store.db")
     }
 
+    /// How far each alarm's sink has come in the log of events.
+    #[must_use]
+    pub fn alarms(&self) -> PathBuf {
+        self.dir.join("alarms")
+    }
+
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.dir.join("server.toml")
@@ -68,6 +76,9 @@ pub struct ServerConfig {
     /// How much runs at once.
     #[serde(default, skip_serializing_if = "LimitsConfig::is_default")]
     pub limits: LimitsConfig,
+    /// Who is told of what happens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarm: Vec<AlarmConfig>,
 }
 
 fn default_listen() -> SocketAddr {
@@ -115,10 +126,11 @@ impl ServerConfig {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let config: Self = toml::from_str(text).map_err(|error| in_words(text, &error))?;
         if config.advertise.is_empty() {
             return Err("advertise must name at least one HOST:PORT".to_owned());
         }
+        AlarmConfig::check_all(&config.alarm).map_err(|error| error.to_string())?;
         match config.advertise.iter().find(|address| host_of(address).is_none()) {
             Some(bad) => Err(format!("advertise: '{bad}' is not HOST:PORT")),
             None => Ok(config),
@@ -156,6 +168,16 @@ impl ServerConfig {
     }
 }
 
+/// What is wrong in which line, and which word was perhaps meant.
+fn in_words(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count());
+    let place = line.and_then(|line| Some((line + 1, text.lines().nth(line)?.trim())));
+    let place = place.map_or_else(String::new, |(number, line)| format!("line {number}, {line}: "));
+    let meant = nearest(message).map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
+    format!("{place}{message}{meant}")
+}
+
 /// The host of `HOST:PORT`; an IPv6 address stands in brackets.
 #[must_use]
 pub fn host_of(address: &str) -> Option<&str> {
@@ -186,14 +208,40 @@ mod tests {
 
     fn config(advertise: &[&str]) -> ServerConfig {
         let advertise = advertise.iter().map(|a| (*a).to_owned()).collect();
-        ServerConfig { cluster: ClusterId(7), listen: default_listen(), advertise, limits: LimitsConfig::default() }
+        ServerConfig {
+            cluster: ClusterId(7),
+            listen: default_listen(),
+            advertise,
+            limits: LimitsConfig::default(),
+            alarm: Vec::new(),
+        }
+    }
+
+    /// The samples whose name begins with `server`.
+    fn samples(kind: &str) -> Vec<(String, String)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(kind);
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let read = |path: PathBuf| (path.display().to_string(), std::fs::read_to_string(&path).unwrap());
+        let is_ours = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("server");
+        files.filter(is_ours).map(read).collect()
     }
 
     #[test]
-    fn the_commented_sample_is_valid() {
-        let sample = ServerConfig::parse(include_str!("../../../config/valid/server.toml")).unwrap();
-        assert_eq!(sample.advertise, ["tanist.example:7420"]);
-        assert_eq!(sample.limits.limits().runs_per_agent, 4);
+    fn the_commented_samples_are_valid() {
+        let parsed = |text: &str| ServerConfig::parse(text).map(|config| config.alarm.len());
+        let alarms: usize = samples("valid").iter().map(|(name, text)| parsed(text).expect(name)).sum();
+        assert_eq!(alarms, 3);
+    }
+
+    /// Its first line says how an invalid sample is refused.
+    #[test]
+    fn the_invalid_samples_are_refused_in_these_words() {
+        let samples = samples("invalid");
+        assert!(samples.len() >= 3);
+        for (name, text) in samples {
+            let expected = text.lines().next().unwrap().strip_prefix("#! ").expect(&name);
+            assert_eq!(ServerConfig::parse(&text).unwrap_err(), expected, "{name}");
+        }
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl ServerError {
             }
             Self::NotInitialised { dir } => format!("make one first: tanist server init --dir {}", dir.display()),
             Self::Config { .. } => {
-                "correct what is named there; the settings are cluster, listen and advertise".to_owned()
+                "correct what is named there; the settings are cluster, listen, advertise and [[alarm]]; a commented sample is config/valid/server.toml (of the \
+                 package: /etc/tanist/samples)".to_owned()
             }
             Self::Advertise(_) => "give --advertise HOST:PORT".to_owned(),
             Self::Io { .. } => "check owner, mode and free space there".to_owned(),

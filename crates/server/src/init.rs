@@ -85,6 +85,7 @@ fn configuration(options: &InitOptions) -> Result<ServerConfig, ServerError> {
         listen: options.listen,
         advertise,
         limits: LimitsConfig::default(),
+        alarm: Vec::new(),
     })
 }
 

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alarms;
 mod api;
 mod authority;
 mod clock;

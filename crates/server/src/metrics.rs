@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tanist_model::api::AlarmView;
 use tanist_model::event::EventCode;
 use tanist_model::takeover::Evidence;
 
@@ -75,11 +76,12 @@ impl Metrics {
 
     /// The page for Prometheus: the counters, and the present values.
     #[must_use]
-    pub fn page(&self, gauges: &Gauges) -> String {
+    pub fn page(&self, gauges: &Gauges, alarms: &[AlarmView]) -> String {
         self.with(|| set(gauges));
         let mut page = self.handle.render();
         // Written here and not registered: what is deleted must vanish from the page.
         page.push_str(&replication_lines(&gauges.replications));
+        page.push_str(&alarm_lines(alarms));
         page
     }
 }
@@ -143,6 +145,28 @@ fn replication_lines(replications: &[ReplicationGauges]) -> String {
     page
 }
 
+/// How the deliveries of alarms get on, in Prometheus' text format.
+fn alarm_lines(alarms: &[AlarmView]) -> String {
+    type Family = (&'static str, &'static str, &'static str, fn(&AlarmView) -> u64);
+    const FAMILIES: [Family; 3] = [
+        ("tanist_alarm_failing", "gauge", "1 while an alarm cannot be delivered.", |a| {
+            u64::from(a.failing_since.is_some())
+        }),
+        ("tanist_alarm_delivered_total", "counter", "Notices delivered.", |a| a.delivered),
+        ("tanist_alarm_failed_attempts_total", "counter", "Deliveries that failed and are tried again.", |a| {
+            a.failed_attempts
+        }),
+    ];
+    let mut page = String::new();
+    for (family, kind, help, value) in FAMILIES {
+        page.push_str(&format!("# HELP {family} {help}\n# TYPE {family} {kind}\n"));
+        for alarm in alarms {
+            page.push_str(&format!("{family}{{alarm=\"{}\"}} {}\n", alarm.name, value(alarm)));
+        }
+    }
+    page
+}
+
 fn evidence_kind(evidence: &Evidence) -> &'static str {
     match evidence {
         Evidence::FirstActivation => "first-activation",
@@ -182,12 +206,12 @@ mod tests {
     #[test]
     fn the_page_shows_counters_and_present_values() {
         let metrics = Metrics::new().unwrap();
-        assert!(metrics.page(&gauges()).contains("\ntanist_readers_granted_total 0\n"));
+        assert!(metrics.page(&gauges(), &[]).contains("\ntanist_readers_granted_total 0\n"));
         metrics.event(EventCode::Exhausted);
         metrics.event(EventCode::ReaderGranted);
         metrics.takeover(&Evidence::Restarted);
         metrics.committed(Duration::from_millis(3));
-        let page = metrics.page(&gauges());
+        let page = metrics.page(&gauges(), &[]);
         for line in [
             "tanist_events_total{code=\"T409\"} 1",
             "tanist_readers_granted_total 1",
@@ -210,8 +234,8 @@ mod tests {
     #[test]
     fn what_is_deleted_vanishes() {
         let metrics = Metrics::new().unwrap();
-        let _ = metrics.page(&gauges());
-        let page = metrics.page(&Gauges { replications: Vec::new(), ..gauges() });
+        let _ = metrics.page(&gauges(), &[]);
+        let page = metrics.page(&Gauges { replications: Vec::new(), ..gauges() }, &[]);
         assert!(!page.contains("\"db\""));
     }
 }

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::alarms::Alarms;
 use crate::api::{Api, Installation};
 use crate::authority::Authority;
 use crate::config::{Layout, ServerConfig};
@@ -50,6 +51,7 @@ pub struct Server {
     address: SocketAddr,
     config: ServerConfig,
     authority: Arc<Authority>,
+    layout: Layout,
     store: Arc<dyn Store>,
     /// The same, if it is one that should be closed in order.
     durable: Option<Arc<SqliteStore>>,
@@ -85,7 +87,17 @@ impl Server {
         let failed = |source| ServerError::Listen { address: config.listen, source };
         let listener = socket::listen(config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, config, authority, store, durable: None, manager: ServiceManager::default() })
+        let layout = layout.clone();
+        Ok(Self {
+            listener,
+            address,
+            config,
+            authority,
+            layout,
+            store,
+            durable: None,
+            manager: ServiceManager::default(),
+        })
     }
 
     /// Who is told that the server is ready, and that its loop lives.
@@ -109,14 +121,17 @@ impl Server {
         let (core, handle) = self.core(metrics.clone()).await?;
         let refusals = Arc::new(Refusals::default());
         let installation = Installation::new(&self.config, self.address, &self.authority);
+        let alarms = Alarms::new(self.config.cluster, &self.config.alarm);
         let api = Api::new(
             handle.clone(),
             Arc::clone(&self.store),
             Arc::clone(&self.authority),
             metrics.clone(),
+            alarms.clone(),
             installation,
             Arc::clone(&refusals),
         )?;
+        let core_handle = handle.clone();
         let door = Arc::new(Door {
             core: handle,
             tls: self.authority.tls()?,
@@ -127,6 +142,7 @@ impl Server {
             next_connection: AtomicU64::new(1),
         });
         let (mut accepting, mut deciding, mut housekeeping) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        alarms.start(&mut housekeeping, &self.layout.alarms(), &core_handle, &self.store)?;
         let (stop, stopped) = oneshot::channel();
         deciding.spawn(core.run());
         accepting.spawn(connections::accept(self.listener, door, stopped));

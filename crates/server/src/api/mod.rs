@@ -4,6 +4,7 @@
 //! `/metrics`, `/api/v1/openapi.json`, `/api/v1/ca` and `/api/v1/join` need no credential; everything else does.
 
 mod agents;
+mod alarms;
 mod commands;
 mod events;
 mod extract;
@@ -33,6 +34,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::alarms::Alarms;
 use crate::authority::Authority;
 use crate::config::ServerConfig;
 use crate::connections::Refusals;
@@ -73,6 +75,7 @@ pub struct Inner {
     store: Arc<dyn Store>,
     authority: Arc<Authority>,
     metrics: Metrics,
+    alarms: Alarms,
     installation: Installation,
     refusals: Arc<Refusals>,
     tokens: TokenMaker,
@@ -93,12 +96,13 @@ impl Api {
         store: Arc<dyn Store>,
         authority: Arc<Authority>,
         metrics: Metrics,
+        alarms: Alarms,
         installation: Installation,
         refusals: Arc<Refusals>,
     ) -> Result<Self, getrandom::Error> {
         let tokens = TokenMaker::new()?;
         let (places, backups) = (Places::default(), Finished::default());
-        let inner = Inner { core, store, authority, metrics, installation, refusals, tokens, places, backups };
+        let inner = Inner { core, store, authority, metrics, alarms, installation, refusals, tokens, places, backups };
         Ok(Self(Arc::new(inner)))
     }
 }
@@ -128,6 +132,8 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(service::status))
         .routes(routes!(service::backup))
         .routes(routes!(service::ca))
+        .routes(routes!(alarms::list))
+        .routes(routes!(alarms::test))
         .routes(routes!(agents::list))
         .routes(routes!(agents::drain))
         .routes(routes!(agents::undrain))
@@ -207,7 +213,9 @@ mod tests {
             assert!(operation["responses"]["default"].is_object(), "{method} {path}: {operation}");
             assert!(operation["description"].is_string() || operation["summary"].is_string(), "{method} {path}");
         };
-        for path in ["/whoami", "/status", "/agents", "/storage", "/volumes", "/events", "/ca", "/replications"] {
+        for path in
+            ["/whoami", "/status", "/agents", "/alarms", "/storage", "/volumes", "/events", "/ca", "/replications"]
+        {
             documented("get", &format!("/api/v1{path}"));
         }
         for path in ["/tokens", "/join", "/backup", "/replications", "/replications/check"] {
@@ -232,7 +240,7 @@ mod tests {
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 34, "a route was added or removed without this test");
+        assert_eq!(count, 36, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

@@ -32,7 +32,10 @@ pub async fn whoami(State(api): State<Api>, operator: Operator) -> Reply<WhoAmI>
 #[utoipa::path(get, path = "/status", tag = "server",
     responses((status = 200, body = StatusView), (status = "default", description = "refused", body = Refusal)))]
 pub async fn status(State(api): State<Api>, _: Operator) -> Reply<StatusView> {
-    Ok(Json(api.core.query(view::status::status).await?))
+    let mut status = api.core.query(view::status::status).await?;
+    status.concerns.extend(api.alarms.concerns());
+    status.concerns.sort_by_key(|concern| std::cmp::Reverse(concern.health));
+    Ok(Json(status))
 }
 
 /// Writes a consistent copy of the store to a new file on the server's host.
@@ -106,5 +109,5 @@ pub async fn healthz(State(api): State<Api>) -> Result<&'static str, Refused> {
         (status = "default", description = "refused", body = Refusal)))]
 pub async fn metrics(State(api): State<Api>) -> Result<impl IntoResponse, Refused> {
     let gauges = api.core.query(|moment| view::gauges::gauges(moment.machine)).await?;
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], api.metrics.page(&gauges)))
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], api.metrics.page(&gauges, &api.alarms.views())))
 }

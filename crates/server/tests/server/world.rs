@@ -114,6 +114,13 @@ impl World {
         Self { folder, made, server: None, http }
     }
 
+    /// Adds to the server's configuration; it counts from the next start.
+    pub fn configure(&self, text: &str) {
+        let path = self.dir().join("server.toml");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{before}\n{text}")).unwrap();
+    }
+
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join("server")
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use tanist_model::api::{Refusal, RefusalCode};
+use tanist_model::id::AlarmName;
 
 use super::values;
 use super::values::Bandwidth;
@@ -23,10 +24,24 @@ pub enum ServerCommand {
         #[arg(value_parser = values::absolute_path)]
         file: String,
     },
+    /// Who is told of what happens, as server.toml has it.
+    #[command(subcommand)]
+    Alarm(AlarmCommand),
     /// Put a backup in place of a stopped server's store.
     ///
     /// No agent is granted anything until every known agent has shown its highest epochs.
     Restore(ServerRestoreArgs),
+}
+
+#[derive(Subcommand, Debug)]
+pub enum AlarmCommand {
+    /// List the configured alarms, and how their deliveries get on.
+    List,
+    /// Deliver a test now, and say whether it arrived.
+    Test {
+        /// The alarm.
+        name: AlarmName,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use reqwest::Method;
 use tanist_model::api::{
-    AgentView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan, RecoveryPointView,
-    ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VolumeView, WhoAmI, WhyView,
+    AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan,
+    RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VolumeView,
+    WhoAmI, WhyView,
 };
-use tanist_model::id::{AgentName, EventSeq, ReplicationName, RunId};
+use tanist_model::id::{AgentName, AlarmName, EventSeq, ReplicationName, RunId};
 use tanist_model::time::Timestamp;
 
 use super::{ANSWER_TIMEOUT, Client, ClientError, to_value};
@@ -39,6 +40,9 @@ impl EventQuery {
     }
 }
 
+/// Longer than the server tries to deliver a test.
+const ALARM_TEST_TIMEOUT: Duration = Duration::from_secs(75);
+
 type Answer<T> = Result<T, ClientError>;
 
 impl Client {
@@ -48,6 +52,15 @@ impl Client {
 
     pub async fn status(&self) -> Answer<StatusView> {
         self.get("/status").await
+    }
+
+    pub async fn alarms(&self) -> Answer<Vec<AlarmView>> {
+        self.get("/alarms").await
+    }
+
+    /// Waits as long as the server tries.
+    pub async fn test_alarm(&self, name: &AlarmName) -> Answer<Done> {
+        self.change_within(Method::POST, format!("/alarms/{name}/test"), None, ALARM_TEST_TIMEOUT).await
     }
 
     pub async fn agents(&self) -> Answer<Vec<AgentView>> {

@@ -92,8 +92,18 @@ impl Client {
         path: impl Into<String>,
         body: Option<serde_json::Value>,
     ) -> Result<T, ClientError> {
+        self.change_within(method, path, body, ANSWER_TIMEOUT).await
+    }
+
+    async fn change_within<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: impl Into<String>,
+        body: Option<serde_json::Value>,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
         let key = Some(random_command_id()?);
-        let request = Request { method, path: path.into(), body, key, timeout: ANSWER_TIMEOUT };
+        let request = Request { method, path: path.into(), body, key, timeout };
         for wait in RETRY_AFTER {
             match self.send(&request).await {
                 Err(ClientError::Unreachable { .. }) => tokio::time::sleep(wait).await,

@@ -9,13 +9,15 @@ use tanist_server::{InitOptions, Initialised, ServerError};
 
 use super::session::Session;
 use super::{Outcome, ask, service};
-use crate::cli::server::{ServerCommand, ServerInitArgs, ServerRestoreArgs, ServerRunArgs};
+use crate::cli::server::{AlarmCommand, ServerCommand, ServerInitArgs, ServerRestoreArgs, ServerRunArgs};
 use crate::client::context::Context;
+use crate::output::lists::render_alarms;
 use crate::output::{Style, Tone};
 
 pub fn run(command: ServerCommand, session: &Session<'_>) -> Outcome {
     match command {
         ServerCommand::Backup { file } => ask(backup(file, session)),
+        ServerCommand::Alarm(command) => ask(alarm(command, session)),
         ServerCommand::Init(args) => ask(init(args, session)),
         ServerCommand::Run(args) => run_here(&args),
         ServerCommand::Restore(args) => ask(restore(args, session)),
@@ -24,6 +26,17 @@ pub fn run(command: ServerCommand, session: &Session<'_>) -> Outcome {
 
 async fn backup(path: String, session: &Session<'_>) -> Outcome {
     session.done(&session.client()?.backup(&BackupTo { path }).await?)
+}
+
+async fn alarm(command: AlarmCommand, session: &Session<'_>) -> Outcome {
+    match command {
+        AlarmCommand::List => {
+            let alarms = session.client()?.alarms().await?;
+            session.screen.answer(&alarms, |alarms, style| render_alarms(alarms, style))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        AlarmCommand::Test { name } => session.done(&session.client()?.test_alarm(&name).await?),
+    }
 }
 
 /// What `server init` made, for people and programs. The credential is in the context file and nowhere else.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tanist_model::agent::Penalty;
-use tanist_model::api::{AgentView, RecoveryPointView, ReplicationView, StorageAgentView, StorageView, VolumeView};
+use tanist_model::api::{
+    AgentView, AlarmView, RecoveryPointView, ReplicationView, StorageAgentView, StorageView, VolumeView,
+};
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::Intent;
 use tanist_model::volume::DeviceReport;
@@ -32,6 +34,33 @@ pub fn render_agents(agents: &[AgentView], style: Style) -> String {
             joined(&agent.failover_for),
             agent.address.clone().unwrap_or_else(dash),
             certificate(agent, style),
+        ]);
+    }
+    rows.render(0)
+}
+
+#[must_use]
+pub fn render_alarms(alarms: &[AlarmView], style: Style) -> String {
+    if alarms.is_empty() {
+        return "nobody is told of alarms\n\nnext: add an [[alarm]] to server.toml, and start the server again\n"
+            .to_owned();
+    }
+    let mut rows =
+        Rows::with_heading(&["ALARM", "BY", "STATE", "DELIVERED", "LAST", "FAILED ATTEMPTS", "REASON"], style);
+    for alarm in alarms {
+        let (word, tone) = match (alarm.failing_since, alarm.waiting_since) {
+            (Some(since), _) => (format!("failing since {since}"), Tone::Bad),
+            (None, Some(since)) => (format!("tries what happened at {since}"), Tone::Warning),
+            (None, None) => ("ready".to_owned(), Tone::Good),
+        };
+        rows.push([
+            alarm.name.to_string(),
+            alarm.way.clone(),
+            style.paint(tone, &word),
+            alarm.delivered.to_string(),
+            alarm.delivered_at.map_or_else(dash, |at| at.to_string()),
+            alarm.failed_attempts.to_string(),
+            alarm.reason.clone().unwrap_or_else(dash),
         ]);
     }
     rows.render(0)

@@ -1,5 +1,5 @@
 //! The operator's side of tanist: what can be typed ([`cli`]), how the server is asked ([`client`]), what each command does
-//! ([`commands`]) and how its answer looks ([`output`]).
+//! ([`commands`]), what can be declared in a file ([`declared`]) and how its answer looks ([`output`]).
 //!
 //! Rendering is pure: a view and a style go in, text comes out. Only [`commands`] and [`client`] do I/O.
 
@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod declared;
 mod demo;
 pub mod failure;
 pub mod output;

@@ -79,6 +79,11 @@ pub enum Command {
     /// Replications: what is copied where, and who may act for it.
     #[command(subcommand)]
     Replication(ReplicationCommand),
+    /// Bring about what a file declares: replications with their policies, on storage that is expected to be reached.
+    ///
+    /// Shows first what differs, asks, and does it; applied again, it does nothing. What is there and not declared is left alone
+    /// without --prune. Exits 1 if with --check something differs, or if something declared is impossible.
+    Apply(ApplyArgs),
     /// Copy a volume once: one run of the same protocol, without a replication that stays.
     Transfer(TransferArgs),
     /// Bring a recovery point back, to any volume: one run in the other direction, by the same protocol.
@@ -107,6 +112,22 @@ pub enum TokenCommand {
         /// The name that the agent will have.
         agent: AgentName,
     },
+}
+
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    /// The declaration, TOML; config/valid/replications.toml is a commented sample (of the package: /etc/tanist/samples).
+    #[arg(long, short, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only show what differs.
+    #[arg(long, conflicts_with = "yes")]
+    pub check: bool,
+    /// Remove what is there and not declared.
+    #[arg(long)]
+    pub prune: bool,
+    /// Do not ask. Needed where there is no terminal to ask on.
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 #[derive(Args, Debug)]

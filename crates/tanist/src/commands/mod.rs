@@ -2,6 +2,7 @@
 //! in [`output`](crate::output).
 
 mod agent;
+mod apply;
 mod confirm;
 mod events;
 mod explain;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
         Command::Storage(command) => ask(storage::run(command, &session)),
         Command::Volume(command) => ask(volume::run(command, &session)),
         Command::Replication(command) => ask(replication::run(command, &session)),
+        Command::Apply(args) => ask(apply::run(args, &session)),
         Command::Transfer(args) => ask(transfer::run(args, &session)),
         Command::Restore(args) => ask(restore::run(args, &session)),
         Command::RecoveryPoint(command) => ask(recovery_point::run(command, &session)),

@@ -42,6 +42,7 @@ pub struct Builder {
     reach: Vec<&'static [&'static str]>,
     more_storage: String,
     network: Option<Network>,
+    agent_config: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -57,6 +58,13 @@ impl Builder {
     pub fn on(mut self, network: Network) -> Self {
         self.network = Some(network);
         self.own_hosts()
+    }
+
+    /// What stands in this agent's agent.toml besides what joining wrote there.
+    #[must_use]
+    pub fn agent_config(mut self, agent: &str, text: &str) -> Self {
+        self.agent_config.push((agent.to_owned(), text.to_owned()));
+        self
     }
 
     /// The storage systems that each agent reaches, instead of both for all; as many agents as there are entries.
@@ -151,6 +159,9 @@ impl Builder {
             cluster.join_reaching(&name, environment, systems);
             cluster.configure(&name, &self.more_storage);
         }
+        for (agent, text) in &self.agent_config {
+            cluster.configure(agent, text);
+        }
         let names: Vec<String> = cluster.seats.keys().cloned().collect();
         names.iter().for_each(|name| cluster.start_agent(name));
         names.iter().for_each(|name| cluster.wait_connected(name));
@@ -196,6 +207,7 @@ impl Cluster {
             reach: Vec::new(),
             more_storage: String::new(),
             network: None,
+            agent_config: Vec::new(),
         }
     }
 

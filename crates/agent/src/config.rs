@@ -11,6 +11,7 @@ use tanist_storage::SelectorError;
 use tanist_wire::file::{self, Readers};
 
 pub use self::storage::StorageConfig;
+use crate::application::{ApplicationConfig, ApplicationError};
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,8 @@ pub enum ConfigError {
         #[source]
         cause: SelectorError,
     },
+    #[error(transparent)]
+    Application(#[from] ApplicationError),
 }
 
 impl ConfigError {
@@ -58,6 +61,7 @@ impl ConfigError {
             | Self::NoDevices(_)
             | Self::PathOrMatch(_)
             | Self::SnapshotCommand { .. }
+            | Self::Application(_)
             | Self::Device { .. } => {
                 "correct the file; config/valid/agent.toml is a commented sample (of the package: /etc/tanist/samples)"
             }
@@ -81,6 +85,9 @@ pub struct AgentConfig {
     /// The storage systems that this host reaches.
     #[serde(default)]
     pub storage: Vec<StorageConfig>,
+    /// The host applications that this host can quiesce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub application: Vec<ApplicationConfig>,
 }
 
 fn default_listen() -> SocketAddr {
@@ -116,7 +123,7 @@ impl AgentConfig {
             }
             storage.open()?;
         }
-        Ok(())
+        Ok(ApplicationConfig::check(&self.application)?)
     }
 }
 
@@ -153,6 +160,7 @@ mod tests {
                     }),
                 },
             ],
+            application: Vec::new(),
         }
     }
 
@@ -166,7 +174,7 @@ mod tests {
     #[test]
     fn the_commented_sample_is_valid() {
         let config: AgentConfig = toml::from_str(include_str!("../../../config/valid/agent.toml")).unwrap();
-        assert_eq!(config.storage.len(), 3);
+        assert_eq!((config.storage.len(), config.application.len()), (3, 1));
         assert!(config.check().is_ok());
     }
 

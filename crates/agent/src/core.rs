@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use tanist_model::application::{ApplicationReport, ThawReport};
 use tanist_model::id::{Epochs, ReplicationId};
 use tanist_model::volume::{StorageReport, VolumeReport};
 use tanist_protocol::agent::{
@@ -13,6 +14,7 @@ use tanist_protocol::mutation::Mutations;
 use tanist_wire::service_manager::ServiceManager;
 use tokio::sync::{mpsc, watch};
 
+use crate::application::{Applications, MarkOrder};
 use crate::clock;
 use crate::engine::{EngineHandle, Report};
 use crate::ledger::Ledger;
@@ -32,6 +34,7 @@ pub(crate) struct Inlets {
     pub(crate) reports: mpsc::UnboundedReceiver<Report>,
     pub(crate) readings: mpsc::UnboundedReceiver<ReaderReport>,
     pub(crate) seen: mpsc::Receiver<Seen>,
+    pub(crate) thaws: mpsc::UnboundedReceiver<ThawReport>,
 }
 
 /// Where effects go.
@@ -44,6 +47,7 @@ pub(crate) struct Outlets {
     pub(crate) targets: watch::Sender<Targets>,
     pub(crate) watcher: Watcher,
     pub(crate) storages: Storages,
+    pub(crate) applications: Applications,
     pub(crate) ledger: Ledger,
     pub(crate) renewal: Renewal,
     pub(crate) manager: ServiceManager,
@@ -59,7 +63,7 @@ pub(crate) struct Core {
     link: Option<mpsc::Sender<AgentMessage>>,
     engines: HashMap<(ReplicationId, Epochs), EngineHandle>,
     readers: HashMap<(ReplicationId, Epochs), ReaderHandle>,
-    inventory: (Vec<StorageReport>, Vec<VolumeReport>),
+    inventory: (Vec<StorageReport>, Vec<VolumeReport>, Vec<ApplicationReport>),
     ticks: u32,
     done: bool,
 }
@@ -73,7 +77,7 @@ impl Core {
             link: None,
             engines: HashMap::new(),
             readers: HashMap::new(),
-            inventory: (Vec::new(), Vec::new()),
+            inventory: (Vec::new(), Vec::new(), Vec::new()),
             ticks: 0,
             done: false,
         }
@@ -99,6 +103,7 @@ impl Core {
                 }
                 Some(report) = inlets.reports.recv() => self.on_report(report),
                 Some(report) = inlets.readings.recv() => self.on_reading(report),
+                Some(report) = inlets.thaws.recv() => self.feed(Input::Thawed(report)),
                 Some(event) = inlets.link.recv() => self.on_link(event),
                 Some(seen) = inlets.seen.recv() => self.on_seen(seen),
                 _ = pace.tick() => self.on_tick(),
@@ -128,8 +133,8 @@ impl Core {
                 self.link = Some(outbox);
                 self.outlets.renewal.linked(shown);
                 self.outlets.manager.status("connected to the server");
-                let (storage, volumes) = self.inventory.clone();
-                self.feed(Input::Connected { storage, volumes, connection, through });
+                let (storage, volumes, applications) = self.inventory.clone();
+                self.feed(Input::Connected { storage, volumes, applications, connection, through });
             }
             LinkEvent::Message(message) => self.hear(message),
             LinkEvent::Removed => self.feed(Input::Removed),
@@ -161,12 +166,13 @@ impl Core {
             Seen::Survey { survey, canaries, peers } => {
                 self.say(AgentMessage::Surveyed { survey, canaries, peers });
             }
-            Seen::Inventory { storage, volumes } => {
-                if self.inventory == (storage.clone(), volumes.clone()) {
+            Seen::Inventory { storage, volumes, applications } => {
+                let inventory = (storage.clone(), volumes.clone(), applications.clone());
+                if self.inventory == inventory {
                     return;
                 }
-                self.inventory = (storage.clone(), volumes.clone());
-                self.say(AgentMessage::Inventory { storage, volumes });
+                self.inventory = inventory;
+                self.say(AgentMessage::Inventory { storage, volumes, applications });
             }
         }
     }
@@ -213,6 +219,10 @@ impl Core {
             }
             Effect::Remember { replication, epochs } => self.outlets.ledger.remember(replication, epochs),
             Effect::InstallCertificate { pem } => self.outlets.renewal.install(pem, clock::wall()),
+            Effect::ForgetMark { attempt } => self.outlets.applications.tell_keeper(MarkOrder::Forget(attempt)),
+            Effect::LookForMark { replication, attempt, application } => {
+                self.outlets.applications.tell_keeper(MarkOrder::Ask { replication, attempt, application });
+            }
             Effect::Refused { reason } => tracing::error!(reason, "the server refuses this agent; trying again"),
             Effect::Exit => self.done = true,
         }
@@ -228,8 +238,9 @@ impl Core {
 
     fn command_engine(&mut self, replication: ReplicationId, epochs: Epochs, command: EngineCommand) {
         if matches!(command, EngineCommand::Open { .. }) {
-            let (storages, reports) = (self.outlets.storages.clone(), self.outlets.reports.clone());
-            match EngineHandle::start(replication, epochs, storages, reports) {
+            let Outlets { storages, applications, reports, .. } = &self.outlets;
+            let (storages, applications) = (storages.clone(), applications.clone());
+            match EngineHandle::start(replication, epochs, storages, applications, reports.clone()) {
                 Ok(engine) => {
                     self.engines.insert((replication, epochs), engine);
                 }
@@ -265,8 +276,9 @@ impl Core {
     }
 
     fn start_reader(&self, replication: ReplicationId, epochs: Epochs) -> std::io::Result<ReaderHandle> {
-        let Outlets { storages, dialler, readings, .. } = &self.outlets;
-        ReaderHandle::start(replication, epochs, storages.clone(), dialler.clone(), readings.clone())
+        let Outlets { storages, applications, dialler, readings, .. } = &self.outlets;
+        let (storages, applications) = (storages.clone(), applications.clone());
+        ReaderHandle::start(replication, epochs, storages, applications, dialler.clone(), readings.clone())
     }
 
     fn reader_failed(

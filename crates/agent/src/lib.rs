@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod application;
 mod clock;
 mod config;
 mod core;
@@ -25,5 +26,6 @@ mod storages;
 mod streams;
 mod watch;
 
+pub use application::{ApplicationConfig, GUARD_COMMAND, QuiesceLimit, guard};
 pub use config::{AgentConfig, ConfigError, StorageConfig};
 pub use run::{AgentError, run};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::{Link, Progress, Sender, SenderConfig, SenderEvent, TransferError};
-use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
+use tanist_model::id::{ApplicationName, Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::BoundSnapshot;
 use tanist_protocol::agent::{ReaderCommand, ReaderEvent};
@@ -17,7 +17,8 @@ use tanist_wire::certificate::TrustAnchor;
 use tanist_wire::tls::{self, LiveCertificate};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::source::{freeze, kind_of_opening, release, same_volume, view_of};
+use crate::application::{Applications, Attempt, Moment};
+use crate::source::{Frozen, freeze, kind_of_opening, release, same_volume, view_of};
 use crate::storages::Storages;
 use crate::streams::{key_of, link_of};
 
@@ -64,6 +65,12 @@ enum Message {
     Command(ReaderCommand),
     /// From the sending with this number; an earlier one's words are ignored.
     Ended(u64, SenderEvent),
+    /// The attempt with this number at a snapshot of a quiesced source is over.
+    Frozen {
+        number: u64,
+        run: RunId,
+        made: Result<BoundSnapshot, (RunFailureKind, String)>,
+    },
 }
 
 /// The handle that the agent's loop keeps.
@@ -86,10 +93,13 @@ struct ReaderEngine {
     replication: ReplicationId,
     epochs: Epochs,
     storages: Storages,
+    applications: Applications,
     dialler: Dialler,
     reports: UnboundedSender<ReaderReport>,
     own: Queue<Message>,
     sending: Option<Sending>,
+    /// A host application is being quiesced, by number. Dropped, it is given up.
+    quiescing: Option<(u64, Attempt)>,
     attempts: u64,
 }
 
@@ -99,14 +109,26 @@ impl ReaderHandle {
         replication: ReplicationId,
         epochs: Epochs,
         storages: Storages,
+        applications: Applications,
         dialler: Dialler,
         reports: UnboundedSender<ReaderReport>,
     ) -> std::io::Result<Self> {
         let (commands, queue) = channel();
         let own = commands.clone();
         let body = move || {
-            let engine =
-                ReaderEngine { replication, epochs, storages, dialler, reports, own, sending: None, attempts: 0 };
+            let (sending, quiescing, attempts) = (None, None, 0);
+            let engine = ReaderEngine {
+                replication,
+                epochs,
+                storages,
+                applications,
+                dialler,
+                reports,
+                own,
+                sending,
+                quiescing,
+                attempts,
+            };
             engine.run(&queue);
         };
         thread::Builder::new().name(format!("reader-{replication}")).spawn(body)?;
@@ -124,11 +146,16 @@ impl ReaderEngine {
         loop {
             match queue.recv_timeout(PROGRESS_INTERVAL) {
                 Ok(Message::Command(ReaderCommand::Close)) => {
-                    self.sending = None;
+                    (self.sending, self.quiescing) = (None, None);
                     return self.report(ReaderEvent::Closed);
                 }
                 Ok(Message::Command(command)) => self.obey(command),
                 Ok(Message::Ended(number, event)) => self.on_ended(number, event),
+                Ok(Message::Frozen { number, run, made }) => {
+                    if self.quiescing.take_if(|(own, _)| *own == number).is_some() {
+                        self.prepared(run, made);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -143,27 +170,57 @@ impl ReaderEngine {
 
     fn obey(&mut self, command: ReaderCommand) {
         match command {
-            ReaderCommand::Prepare { assignment, run, attempt, mode } => self.prepare(&assignment, run, attempt, mode),
+            ReaderCommand::Prepare { assignment, run, attempt, mode, application } => {
+                self.prepare(&assignment, run, attempt, mode, application);
+            }
             ReaderCommand::Send { assignment, run, snapshot, holder, stream, grant } => {
                 // The one before ends first: its I/O and its streams with it.
-                self.sending = None;
+                (self.sending, self.quiescing) = (None, None);
                 let begun = self.send(assignment, run, snapshot, &holder, &stream, &grant);
                 if let Err((kind, reason)) = begun {
                     self.report(ReaderEvent::Failed { run, kind, reason });
                 }
             }
-            ReaderCommand::Rest => self.sending = None,
+            ReaderCommand::Rest => (self.sending, self.quiescing) = (None, None),
             ReaderCommand::Release { assignment, snapshots } => release(&self.storages, &assignment.source, &snapshots),
             ReaderCommand::Close => {}
         }
     }
 
-    fn prepare(&self, assignment: &ReadAssignment, run: RunId, attempt: SnapshotId, mode: SourceMode) {
-        let made =
-            self.check_volume(assignment).and_then(|()| freeze(&self.storages, &assignment.source, attempt, mode));
+    fn prepare(
+        &mut self,
+        assignment: &ReadAssignment,
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+        application: Option<ApplicationName>,
+    ) {
+        self.quiescing = None;
+        if let Err(reason) = self.check_volume(assignment) {
+            return self.prepared(run, Err((RunFailureKind::Snapshot, reason)));
+        }
+        let (storages, volume) = (self.storages.clone(), assignment.source.clone());
+        let freeze = move || freeze(&storages, &volume, attempt, mode);
+        let Some(application) = application else {
+            let made = freeze().map(Frozen::keep).map_err(|reason| (RunFailureKind::Snapshot, reason));
+            return self.prepared(run, made);
+        };
+        let (replication, epochs) = (self.replication, self.epochs);
+        let (name, source) = (assignment.name.clone(), assignment.source.clone());
+        let moment = Moment { replication, name, run, attempt, epochs, source };
+        self.attempts += 1;
+        let (number, own) = (self.attempts, self.own.clone());
+        let done = move |made| drop(own.send(Message::Frozen { number, run, made }));
+        match self.applications.begin(&application, &moment, freeze, done) {
+            Ok(attempt) => self.quiescing = Some((number, attempt)),
+            Err(reason) => self.prepared(run, Err((RunFailureKind::Quiesce, reason))),
+        }
+    }
+
+    fn prepared(&self, run: RunId, made: Result<BoundSnapshot, (RunFailureKind, String)>) {
         self.report(match made {
             Ok(snapshot) => ReaderEvent::SnapshotMade { run, snapshot },
-            Err(reason) => ReaderEvent::Failed { run, kind: RunFailureKind::Snapshot, reason },
+            Err((kind, reason)) => ReaderEvent::Failed { run, kind, reason },
         });
     }
 

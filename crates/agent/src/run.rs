@@ -15,6 +15,7 @@ use tanist_wire::socket;
 use tanist_wire::tls::{self, ConfigError as TlsConfigError, LiveCertificate};
 use tokio::sync::{mpsc, watch};
 
+use crate::application::{Applications, Keeper};
 use crate::clock;
 use crate::config::{AgentConfig, ConfigError};
 use crate::core::{Core, Inlets, Outlets};
@@ -63,6 +64,8 @@ pub enum AgentError {
     Host(#[source] std::io::Error),
     #[error("read granted.json, the epochs that this agent was granted: {0}")]
     Ledger(#[source] std::io::Error),
+    #[error("keep the marks of host applications: {0}")]
+    Marks(#[source] std::io::Error),
     #[error("get entropy from the operating system: {0}")]
     Entropy(getrandom::Error),
     /// An agent that its peers cannot reach must not look alive.
@@ -134,7 +137,13 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
     let (anchor, cluster) = (identity.anchor().clone(), identity.holder().cluster);
     let client = tls::agent_client_config(live.clone(), &anchor)?;
     let storages = Storages::open(&config.storage)?;
-    let watcher = Watcher::new(storages.clone(), Pinger::new(live.clone(), anchor.clone()), timers.probe);
+    let (mark_orders, orders) = std::sync::mpsc::channel();
+    let applications =
+        Applications::open(name.clone(), folder, config.application, mark_orders).map_err(AgentError::Marks)?;
+    let (thaw_reports, thaws) = mpsc::unbounded_channel();
+    Keeper::start(applications.clone(), orders, thaw_reports).map_err(AgentError::Marks)?;
+    let watcher =
+        Watcher::new(storages.clone(), applications.clone(), Pinger::new(live.clone(), anchor.clone()), timers.probe);
     let (link_events, link) = mpsc::channel(256);
     let (reports, engine_reports) = mpsc::unbounded_channel();
     let (readings, reader_reports) = mpsc::unbounded_channel();
@@ -153,6 +162,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
         targets,
         watcher: watcher.clone(),
         storages,
+        applications,
         ledger,
         renewal,
         manager,
@@ -164,7 +174,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
     let mut keeper = tokio::spawn(Link::new(dialler, serial, timers, link_events).keep());
     let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
     let ended = tokio::select! {
-        () = core.run(Inlets { link, reports: engine_reports, readings: reader_reports, seen }, leave) => Ok(()),
+        () = core.run(Inlets { link, reports: engine_reports, readings: reader_reports, seen, thaws }, leave) => Ok(()),
         cause = peers::listen(listener, live, &anchor, cluster, Welcoming { incarnation, desk, relay }) => Err(AgentError::ListenerDied(cause)),
     };
     routine.abort();
@@ -250,6 +260,7 @@ mod tests {
             listen: "0.0.0.0:7421".parse().unwrap(),
             advertise: advertise.map(ToOwned::to_owned),
             storage: Vec::new(),
+            application: Vec::new(),
         };
         let listening = "0.0.0.0:7421".parse().unwrap();
         assert_eq!(advertised(&config(None), listening), "127.0.0.1:7421");

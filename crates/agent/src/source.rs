@@ -8,13 +8,31 @@ use tanist_storage::{SourceView, StorageError};
 
 use crate::storages::Storages;
 
+/// A snapshot that was made and that nobody knows of yet.
+pub(crate) struct Frozen {
+    snapshot: BoundSnapshot,
+    storages: Storages,
+    volume: VolumeAddress,
+}
+
+impl Frozen {
+    pub(crate) fn keep(self) -> BoundSnapshot {
+        self.snapshot
+    }
+
+    /// It is not what it was to be: it is removed at once.
+    pub(crate) fn discard(self) {
+        release(&self.storages, &self.volume, &[self.snapshot.id]);
+    }
+}
+
 /// The snapshot of a run, by its mode.
 pub(crate) fn freeze(
     storages: &Storages,
     volume: &VolumeAddress,
     id: SnapshotId,
     mode: SourceMode,
-) -> Result<BoundSnapshot, String> {
+) -> Result<Frozen, String> {
     let system = storages.of(volume)?;
     let (uid, size_bytes) = match mode {
         SourceMode::Snapshot => system.create_snapshot(volume, id).map(|made| (made.uid, made.size_bytes)),
@@ -27,7 +45,8 @@ pub(crate) fn freeze(
         SourceMode::Live => system.inspect(volume).map(|seen| (seen.identity, seen.size_bytes)),
     }
     .map_err(|error| error.to_string())?;
-    Ok(BoundSnapshot { id, uid, mode, size_bytes })
+    let snapshot = BoundSnapshot { id, uid, mode, size_bytes, application: None };
+    Ok(Frozen { snapshot, storages: storages.clone(), volume: volume.clone() })
 }
 
 /// What cannot be removed now is named again with the next release.

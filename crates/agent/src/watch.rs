@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tanist_model::application::ApplicationReport;
 use tanist_model::id::VolumeAddress;
 use tanist_model::volume::{StorageReport, VolumeReport};
 use tanist_protocol::message::{CanaryReport, PeerAddress, PeerReport};
 use tokio::sync::{mpsc, watch};
 
+use crate::application::Applications;
 use crate::peers::Pinger;
 use crate::reads::Reads;
 use crate::storages::Storages;
@@ -25,13 +27,14 @@ pub(crate) struct Targets {
 pub(crate) enum Seen {
     Routine { canaries: Vec<CanaryReport>, peers: Vec<PeerReport> },
     Survey { survey: u64, canaries: Vec<CanaryReport>, peers: Vec<PeerReport> },
-    Inventory { storage: Vec<StorageReport>, volumes: Vec<VolumeReport> },
+    Inventory { storage: Vec<StorageReport>, volumes: Vec<VolumeReport>, applications: Vec<ApplicationReport> },
 }
 
 /// Looks at volumes and peers.
 #[derive(Clone, Debug)]
 pub(crate) struct Watcher {
     storages: Storages,
+    applications: Applications,
     pinger: Pinger,
     reads: Reads,
     /// A listing of all storage is out.
@@ -40,8 +43,15 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(storages: Storages, pinger: Pinger, ping_limit: Duration) -> Self {
-        Self { reads: Reads::new(storages.clone()), storages, pinger, listing: Arc::default(), ping_limit }
+    pub(crate) fn new(storages: Storages, applications: Applications, pinger: Pinger, ping_limit: Duration) -> Self {
+        Self {
+            reads: Reads::new(storages.clone()),
+            storages,
+            applications,
+            pinger,
+            listing: Arc::default(),
+            ping_limit,
+        }
     }
 
     /// Looks at what is assigned, again and again, and at once when the assignment changes.
@@ -81,14 +91,15 @@ impl Watcher {
         if self.listing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (storages, listing) = (self.storages.clone(), Arc::clone(&self.listing));
+        let (storages, applications) = (self.storages.clone(), self.applications.clone());
+        let listing = Arc::clone(&self.listing);
         let listed = tokio::task::spawn_blocking(move || {
-            let inventory = storages.inventory();
+            let inventory = (storages.inventory(), applications.reports());
             listing.store(false, Ordering::Release);
             inventory
         });
-        if let Ok((storage, volumes)) = listed.await {
-            let _ = seen.send(Seen::Inventory { storage, volumes }).await;
+        if let Ok(((storage, volumes), applications)) = listed.await {
+            let _ = seen.send(Seen::Inventory { storage, volumes, applications }).await;
         }
     }
 

@@ -4,11 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::application::Quiescence;
 use crate::event::Event;
 use crate::hierarchy::Rank;
 use crate::id::{
-    AgentName, AlarmName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationName, RunId,
-    StorageName, Term, VolumeAddress,
+    AgentName, AlarmName, ApplicationName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation,
+    ReplicationName, RunId, StorageName, Term, VolumeAddress,
 };
 use crate::policy::Policy;
 use crate::recovery_point::RecoveryPointPlace;
@@ -265,6 +266,9 @@ pub struct RecoveryPointView {
     /// The retention keeps it no longer; it is being removed.
     #[serde(default)]
     pub expired: bool,
+    /// The host application that was quiesced for it.
+    #[serde(default)]
+    pub application: Option<ApplicationName>,
 }
 
 /// How a replication is, in one word.
@@ -326,6 +330,9 @@ pub struct ReplicationView {
     pub waits_for: Option<String>,
     pub awaited: Vec<AwaitedProof>,
     pub last_takeover: Option<TakeoverRecord>,
+    /// Host applications that may be quiesced for it now.
+    #[serde(default)]
+    pub quiesced: Vec<Quiescence>,
     /// The command to type next.
     pub next: Option<String>,
 }

@@ -118,6 +118,11 @@ event_codes! {
     RunStalled "T512" Alarm "a run stands still";
     RpoMissed "T513" Alarm "the last recovery point is older than the RPO allows";
     RpoMet "T514" Info "the last recovery point is young enough again";
+    // 6xx: host applications
+    QuiesceFailed "T601" Warning "a host application could not be quiesced";
+    ApplicationThawed "T602" Info "a host application was thawed";
+    ThawedByGuard "T603" Warning "a host application was thawed without its agent's word";
+    MayBeQuiesced "T604" Alarm "a host application may still be quiesced";
 }
 
 impl EventCode {

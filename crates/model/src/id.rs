@@ -251,6 +251,10 @@ name!(
     /// A storage system's name, the same on every agent that reaches it.
     StorageName
 );
+name!(
+    /// A host application's name, the same on every agent that can quiesce it.
+    ApplicationName
+);
 
 fn is_valid_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');

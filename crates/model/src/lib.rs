@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod application;
 pub mod change;
 pub mod enrolment;
 pub mod event;

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::ApplicationName;
 use crate::retention::Retention;
 use crate::schedule::{Schedule, TimeZone};
 
@@ -63,6 +64,8 @@ pub struct Policy {
     pub retention: Retention,
     /// Work goes back by itself to the agent of the smallest rank, between two runs, once it has been well for a quarter of an hour.
     pub automatic_handback: bool,
+    /// The host application that is quiesced while the source snapshot is made.
+    pub application: Option<ApplicationName>,
 }
 
 /// Why a policy cannot be had.
@@ -72,6 +75,8 @@ pub enum PolicyError {
     NoBandwidth,
     #[error("an RPO of zero cannot be met: every copy is older than its source")]
     NoRpo,
+    #[error("a host application is quiesced for the moment of a snapshot, not for a whole run")]
+    NotFrozen,
 }
 
 impl PolicyError {
@@ -81,6 +86,7 @@ impl PolicyError {
         match self {
             Self::NoBandwidth => "to stop a replication: tanist replication pause NAME",
             Self::NoRpo => "give a time span such as 15m, or none",
+            Self::NotFrozen => "--application needs --source-mode snapshot; around a sealed run, quiesce it yourself",
         }
     }
 }
@@ -96,6 +102,7 @@ impl Default for Policy {
             schedule: None,
             retention: Retention { keep_last: KEPT_BY_DEFAULT, ..Retention::default() },
             automatic_handback: false,
+            application: None,
         }
     }
 }
@@ -110,6 +117,7 @@ impl Policy {
         match (self.bandwidth_bytes_per_second, self.rpo_seconds) {
             (Some(0), _) => Err(PolicyError::NoBandwidth),
             (_, Some(0)) => Err(PolicyError::NoRpo),
+            _ if self.application.is_some() && self.source_mode != SourceMode::Snapshot => Err(PolicyError::NotFrozen),
             _ => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Epochs, ReplicationId, RunId};
+use crate::id::{ApplicationName, Epochs, ReplicationId, RunId};
 use crate::run::ChainDigest;
 use crate::time::Timestamp;
 
@@ -43,4 +43,7 @@ pub struct RecoveryPoint {
     /// The retention keeps it no longer: its target snapshot is being removed. Final.
     #[serde(default)]
     pub expired: bool,
+    /// The host application that was quiesced for it.
+    #[serde(default)]
+    pub application: Option<ApplicationName>,
 }

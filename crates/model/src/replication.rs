@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::application::Quiescence;
 use crate::hierarchy::Hierarchy;
 use crate::id::{
     AgentName, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
@@ -188,6 +189,9 @@ pub struct ReplicationRecord {
     /// Its last recovery point is older than the RPO allows, and that has been said.
     #[serde(default)]
     pub rpo_missed: bool,
+    /// Host applications that may be quiesced for it now.
+    #[serde(default)]
+    pub quiesced: Vec<Quiescence>,
 }
 
 /// Which recovery point a restore brings back.

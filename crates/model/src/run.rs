@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
+use crate::id::{AgentName, ApplicationName, Epochs, ReplicationId, RunId, SnapshotId};
 use crate::policy::{SourceMode, VerifyMode};
 use crate::time::Timestamp;
 
@@ -56,6 +56,9 @@ pub struct BoundSnapshot {
     pub uid: String,
     pub mode: SourceMode,
     pub size_bytes: u64,
+    /// The host application that was quiesced while it was made.
+    #[serde(default)]
+    pub application: Option<ApplicationName>,
 }
 
 /// Durable progress, not restorable: everything below `seq` equals the snapshot, flushed and verified.

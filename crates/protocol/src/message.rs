@@ -3,9 +3,10 @@
 //! Every command carries its term, replication, epochs and incarnation, so that a stale one shows.
 
 use serde::{Deserialize, Serialize};
+use tanist_model::application::{ApplicationReport, ThawReport};
 use tanist_model::id::{
-    AgentName, ClusterId, CommandId, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId, ReplicationName, RunId,
-    SnapshotId, Term, VolumeAddress,
+    AgentName, ApplicationName, ClusterId, CommandId, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId,
+    ReplicationName, RunId, SnapshotId, Term, VolumeAddress,
 };
 use tanist_model::policy::{SourceMode, VerifyMode};
 use tanist_model::replication::Side;
@@ -105,6 +106,9 @@ pub struct Hello {
     pub storage: Vec<StorageReport>,
     pub volumes: Vec<VolumeReport>,
     pub roles: Vec<RoleReport>,
+    /// The host applications that it has scripts for.
+    #[serde(default)]
+    pub applications: Vec<ApplicationReport>,
     /// The epochs it remembers having been granted, over its restarts; they count after a restore of the store.
     pub granted: Vec<(ReplicationId, Epochs)>,
     /// The peer that carries this connection, if the agent did not come directly. For people: nothing is decided by it.
@@ -147,6 +151,8 @@ pub enum RunFailureKind {
     SourceChanged,
     /// The snapshot could not be made.
     Snapshot,
+    /// The host application could not be quiesced, or did not stay so until the snapshot was made.
+    Quiesce,
     /// The bound snapshot is gone or is another one.
     SnapshotGone,
     /// The streams between reader and holder broke.
@@ -173,7 +179,11 @@ pub enum AgentMessage {
     Inventory {
         storage: Vec<StorageReport>,
         volumes: Vec<VolumeReport>,
+        #[serde(default)]
+        applications: Vec<ApplicationReport>,
     },
+    /// A host application that was to be quiesced is thawed, or could not be. Said again until [`ServerMessage::ThawNoted`].
+    Thawed(Box<ThawReport>),
     /// The answer to a [`ServerMessage::Survey`].
     Surveyed {
         survey: u64,
@@ -311,6 +321,8 @@ impl AgentMessage {
             Self::Hello(_)
             | Self::Heartbeat(_)
             | Self::Inventory { .. }
+            // It may be about a replication that the agent has nothing to do with any more.
+            | Self::Thawed(_)
             | Self::Surveyed { .. }
             | Self::RenewCertificate { .. } => None,
         }
@@ -352,8 +364,15 @@ pub struct Assignment {
 #[serde(rename_all = "kebab-case")]
 pub enum RunOrder {
     /// Make a source snapshot under this id (and first a target snapshot of the last recovery point where the target can), and have
-    /// it bound before a byte is copied.
-    Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
+    /// it bound before a byte is copied. A host application is quiesced while the source snapshot is made.
+    Prepare {
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+        keep: Option<SnapshotId>,
+        #[serde(default)]
+        application: Option<ApplicationName>,
+    },
     /// Copy the bound snapshot. It is the word that the snapshot is bound, too.
     Copy { copy: Box<CopyOrder>, source: SourceAccess },
     /// Only make the target snapshot of the last recovery point: a reader makes the source's.
@@ -397,8 +416,14 @@ pub struct ReadAssignment {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadOrder {
-    /// Make the source snapshot under this id, and have it bound.
-    Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode },
+    /// Make the source snapshot under this id, and have it bound. A host application is quiesced while it is made.
+    Prepare {
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+        #[serde(default)]
+        application: Option<ApplicationName>,
+    },
     /// Send the bound snapshot to the holder.
     ///
     /// `grant`: the server's signed permission, for the holder; put in by the shell, opaque here.
@@ -540,5 +565,18 @@ pub enum ServerMessage {
     },
     CertificateIssued {
         certificate_pem: String,
+    },
+    /// What the agent said of this attempt is on record. `thawed`: and need not be said again.
+    ThawNoted {
+        term: Term,
+        attempt: SnapshotId,
+        thawed: bool,
+    },
+    /// Say what became of the host application that was to be quiesced for this attempt.
+    AskThawed {
+        term: Term,
+        replication: ReplicationId,
+        attempt: SnapshotId,
+        application: ApplicationName,
     },
 }

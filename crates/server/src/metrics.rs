@@ -109,7 +109,7 @@ fn set(gauges: &Gauges) {
 /// A family of gauges: its name, its help text, and its value for one replication, if it has one.
 type Family = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<u64>);
 
-const FAMILIES: [Family; 8] = [
+const FAMILIES: [Family; 9] = [
     ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
     ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
     ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
@@ -124,6 +124,7 @@ const FAMILIES: [Family; 8] = [
         Some(u64::from(r.has_reader))
     }),
     ("tanist_replication_unproven_epochs", "Epochs that are not proven quiet.", |r| Some(r.unproven)),
+    ("tanist_replication_quiesced_applications", "Host applications that may be quiesced now.", |r| Some(r.quiesced)),
 ];
 
 /// The present values of replications in Prometheus' text format. Names need no escaping: their letters are checked.
@@ -199,6 +200,7 @@ mod tests {
             source_epoch: 4,
             has_reader: true,
             unproven: 1,
+            quiesced: 0,
         };
         Gauges { term: 4, connected_agents: 2, relayed_agents: 1, replications: vec![replication] }
     }
@@ -216,6 +218,7 @@ mod tests {
             "tanist_events_total{code=\"T409\"} 1",
             "tanist_readers_granted_total 1",
             "tanist_replication_source_epoch{replication=\"db\"} 4",
+            "tanist_replication_quiesced_applications{replication=\"db\"} 0",
             "tanist_replication_has_reader{replication=\"db\"} 1",
             "tanist_takeovers_total{evidence=\"restarted\"} 1",
             "tanist_store_commit_seconds_bucket{le=\"0.005\"} 1",

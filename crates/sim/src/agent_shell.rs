@@ -129,13 +129,12 @@ impl World {
                 if self.agents[agent].process.as_ref().is_none_or(|p| p.pending != Some(id)) {
                     return;
                 }
-                {
-                    let (storage, volumes) = (self.storage_reports(agent), self.volume_reports(agent));
-                    let Some(connection) = self.connections.get(&id) else { return };
-                    let through = connection.relay.map(|(relay, _)| self.names[relay].clone());
-                    self.coverage.relayed += u64::from(through.is_some());
-                    Input::Connected { storage, volumes, connection: connection.attempt.0, through }
-                }
+                let (storage, volumes) = (self.storage_reports(agent), self.volume_reports(agent));
+                let Some(connection) = self.connections.get(&id) else { return };
+                let through = connection.relay.map(|(relay, _)| self.names[relay].clone());
+                self.coverage.relayed += u64::from(through.is_some());
+                let (applications, connection) = (Vec::new(), connection.attempt.0);
+                Input::Connected { storage, volumes, applications, connection, through }
             }
             Item::Disconnected(id) => {
                 let Some(process) = self.agents[agent].process.as_mut() else { return };
@@ -183,7 +182,7 @@ impl World {
             }
             Effect::Survey { survey, peers, volumes, .. } => self.look(agent, Some((survey, peers, volumes))),
             Effect::Remember { replication, epochs } => self.agents[agent].remembered.push((replication, epochs)),
-            Effect::InstallCertificate { .. } => {}
+            Effect::InstallCertificate { .. } | Effect::ForgetMark { .. } | Effect::LookForMark { .. } => {}
             Effect::Refused { .. } => self.note("refused", pid, || format!("h{} is refused", agent + 1)),
             Effect::Exit => {
                 self.kill_agent(agent, false);

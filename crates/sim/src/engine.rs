@@ -117,7 +117,7 @@ impl World {
                 self.open_engine(agent, key, volume);
             }
             EngineCommand::TryLock => self.try_lock(agent, key),
-            EngineCommand::Prepare { run, attempt, mode, keep } => {
+            EngineCommand::Prepare { run, attempt, mode, keep, .. } => {
                 let generation = self.rng.draw();
                 if let Some(engine) = self.engine_mut(agent, key) {
                     engine.preparing = Some((run, generation));

@@ -104,7 +104,7 @@ impl World {
     pub fn command_reader(&mut self, agent: usize, key: ReaderKey, command: ReaderCommand) {
         self.note("order", agent as u64, || format!("h{} reads {}: {command:?}", agent + 1, key.1));
         match command {
-            ReaderCommand::Prepare { assignment, run, attempt, mode } => {
+            ReaderCommand::Prepare { assignment, run, attempt, mode, .. } => {
                 self.open_reader(agent, key, &assignment.name);
                 let generation = self.rng.draw();
                 if let Some(reader) = self.reader_mut(agent, key) {

@@ -23,7 +23,7 @@ impl World {
             SourceMode::Live => format!("live-{attempt}"),
         };
         let size_bytes = source.blocks.len() as u64 * BLOCK_BYTES;
-        BoundSnapshot { id: attempt, uid, mode, size_bytes }
+        BoundSnapshot { id: attempt, uid, mode, size_bytes, application: None }
     }
 
     pub fn keep_target(&mut self, volume: usize, id: SnapshotId) -> String {

@@ -21,6 +21,10 @@ use clap::Parser as _;
 /// Parses the command line, does what it says and returns the exit status that `tanist --help` documents.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Not a command: an agent starts its own program as the guard of an application that it quiesces.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == tanist_agent::GUARD_COMMAND) {
+        return tanist_agent::guard();
+    }
     let cli = cli::Cli::parse();
     let screen = output::Screen::new(cli.global.output);
     match commands::run(cli, &screen) {

@@ -54,7 +54,7 @@ enum Stage {
 
 impl Engine {
     pub(super) fn copy(&mut self, order: CopyOrder, source: &EngineSource) {
-        self.finished = None;
+        (self.finished, self.quiescing) = (None, None);
         let run = order.run;
         let begun = match source {
             EngineSource::Local => self.start_copy(order),
@@ -275,6 +275,7 @@ impl Engine {
     }
 
     pub(super) fn halt(&mut self, run: RunId) {
+        self.quiescing = None;
         let Some(copying) = self.copying.as_mut().filter(|c| c.order.run == run) else {
             return self.report(EngineEvent::Halted { run });
         };

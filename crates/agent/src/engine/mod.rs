@@ -13,12 +13,14 @@ use std::time::Duration;
 
 use tanist_datapath::{Arrival, TransferEvent};
 use tanist_model::id::{Epochs, ReplicationId, RunId};
+use tanist_model::run::BoundSnapshot;
 use tanist_protocol::agent::{EngineCommand, EngineEvent};
-use tanist_protocol::message::Assignment;
+use tanist_protocol::message::{Assignment, RunFailureKind};
 use tanist_storage::TargetHandle;
 use tokio::sync::mpsc::UnboundedSender;
 
 use self::copying::{Copying, VerifyOutcome};
+use crate::application::{Applications, Attempt};
 use crate::storages::Storages;
 
 /// How often the progress of a copy is reported.
@@ -43,6 +45,13 @@ pub(crate) enum Message {
     /// From the transfer with this number; an earlier one's words are ignored.
     Transfer(u64, TransferEvent),
     Verified(u64, VerifyOutcome),
+    /// The attempt with this number at a snapshot of a quiesced source is over.
+    Frozen {
+        number: u64,
+        run: RunId,
+        kept: Option<String>,
+        made: Result<BoundSnapshot, (RunFailureKind, String)>,
+    },
 }
 
 /// The handle that the agent's loop keeps.
@@ -58,6 +67,7 @@ impl std::fmt::Debug for Message {
             Self::Arrival(arrival) => arrival.fmt(f),
             Self::Transfer(number, event) => write!(f, "transfer {number}: {event:?}"),
             Self::Verified(number, _) => write!(f, "verification {number}"),
+            Self::Frozen { number, made, .. } => write!(f, "attempt {number}: {made:?}"),
         }
     }
 }
@@ -68,6 +78,7 @@ impl EngineHandle {
         replication: ReplicationId,
         epochs: Epochs,
         storages: Storages,
+        applications: Applications,
         reports: UnboundedSender<Report>,
     ) -> std::io::Result<Self> {
         let (commands, queue) = channel();
@@ -77,6 +88,7 @@ impl EngineHandle {
                 replication,
                 epochs,
                 storages,
+                applications,
                 reports,
                 own,
                 open: None,
@@ -84,6 +96,7 @@ impl EngineHandle {
                 finished: None,
                 attempts: 0,
                 prepared: None,
+                quiescing: None,
             };
             engine.run(&queue);
         };
@@ -115,6 +128,7 @@ struct Engine {
     replication: ReplicationId,
     epochs: Epochs,
     storages: Storages,
+    applications: Applications,
     reports: UnboundedSender<Report>,
     own: Sender<Message>,
     open: Option<Open>,
@@ -124,6 +138,8 @@ struct Engine {
     attempts: u64,
     /// The run whose snapshot this very engine made: nothing else has written for it yet.
     prepared: Option<RunId>,
+    /// A host application is being quiesced, by number. Dropped, it is given up.
+    quiescing: Option<(u64, Attempt)>,
 }
 
 /// Whether the engine goes on.
@@ -174,6 +190,7 @@ impl Engine {
             Message::Transfer(number, event) => self.on_transfer(number, event),
             Message::Verified(number, outcome) => self.on_verified(number, outcome),
             Message::Arrival(arrival) => self.on_arrival(arrival),
+            Message::Frozen { number, run, kept, made } => self.on_frozen(number, run, kept, made),
             Message::Command(command) => return self.command(command, queue),
         }
         Next::Go
@@ -183,7 +200,9 @@ impl Engine {
         match command {
             EngineCommand::Open { assignment } => return self.open(*assignment),
             EngineCommand::TryLock => self.try_lock_again(),
-            EngineCommand::Prepare { run, attempt, mode, keep } => self.prepare(run, attempt, mode, keep),
+            EngineCommand::Prepare { run, attempt, mode, keep, application } => {
+                self.prepare(run, attempt, mode, keep, application);
+            }
             EngineCommand::Copy { copy, source } => self.copy(*copy, &source),
             EngineCommand::Keep { run, keep } => self.keep(run, keep),
             EngineCommand::Committed { run, seq } => self.committed(run, seq),
@@ -191,7 +210,7 @@ impl Engine {
             EngineCommand::Release { snapshots } => self.release_source(&snapshots),
             EngineCommand::Expire { snapshots, keep } => self.expire(snapshots, &keep),
             EngineCommand::Close { graceful, release } => {
-                self.finished = None;
+                (self.finished, self.quiescing) = (None, None);
                 self.end_copy(graceful, queue);
                 if let Some(release) = release {
                     self.release_source(&release.source_snapshots);

@@ -1,27 +1,84 @@
 //! Snapshots: the source's for a run, the target's to keep its recovery point while the run overwrites it.
 
-use tanist_model::id::{RunId, SnapshotId, VolumeAddress};
+use tanist_model::id::{ApplicationName, RunId, SnapshotId, VolumeAddress};
 use tanist_model::policy::SourceMode;
+use tanist_model::run::BoundSnapshot;
 use tanist_protocol::agent::EngineEvent;
 use tanist_protocol::message::{Assignment, RunFailureKind};
 use tanist_storage::{StorageError, StorageSystem};
 
-use super::Engine;
-use crate::source::{freeze, release, released};
+use super::{Engine, Message};
+use crate::application::Moment;
+use crate::source::{Frozen, freeze, release, released};
 
 impl Engine {
-    pub(super) fn prepare(&mut self, run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId>) {
+    /// The target's snapshot comes first: a host application is quiesced for the source's alone.
+    pub(super) fn prepare(
+        &mut self,
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+        keep: Option<SnapshotId>,
+        application: Option<ApplicationName>,
+    ) {
+        self.quiescing = None;
         let Some(assignment) = self.open.as_ref().map(|open| open.assignment.clone()) else { return };
-        let made = self.keep_target(&assignment, keep).and_then(|kept| {
-            let snapshot = freeze(&self.storages, &assignment.source, attempt, mode)?;
-            Ok((snapshot, kept))
-        });
+        let kept = match self.keep_target(&assignment, keep) {
+            Ok(kept) => kept,
+            Err(reason) => return self.prepared(run, None, Err((RunFailureKind::Snapshot, reason))),
+        };
+        let (storages, source) = (self.storages.clone(), assignment.source.clone());
+        let freeze = move || freeze(&storages, &source, attempt, mode);
+        match application {
+            None => {
+                let made = freeze().map(Frozen::keep).map_err(|reason| (RunFailureKind::Snapshot, reason));
+                self.prepared(run, kept, made);
+            }
+            Some(application) => {
+                let (replication, epochs) = (self.replication, self.epochs);
+                let Assignment { name, source, .. } = assignment;
+                let moment = Moment { replication, name, run, attempt, epochs, source };
+                self.quiesce(&application, &moment, kept, freeze);
+            }
+        }
+    }
+
+    fn quiesce(
+        &mut self,
+        application: &ApplicationName,
+        moment: &Moment,
+        kept: Option<String>,
+        freeze: impl FnOnce() -> Result<Frozen, String> + Send + 'static,
+    ) {
+        self.attempts += 1;
+        let (number, run, own) = (self.attempts, moment.run, self.own.clone());
+        let done = move |made| drop(own.send(Message::Frozen { number, run, kept, made }));
+        match self.applications.begin(application, moment, freeze, done) {
+            Ok(attempt) => self.quiescing = Some((number, attempt)),
+            Err(reason) => self.prepared(run, None, Err((RunFailureKind::Quiesce, reason))),
+        }
+    }
+
+    /// What an attempt that was given up says is not heard.
+    pub(super) fn on_frozen(
+        &mut self,
+        number: u64,
+        run: RunId,
+        kept: Option<String>,
+        made: Result<BoundSnapshot, (RunFailureKind, String)>,
+    ) {
+        if self.quiescing.take_if(|(own, _)| *own == number).is_some() {
+            self.prepared(run, kept, made);
+        }
+    }
+
+    fn prepared(&mut self, run: RunId, kept: Option<String>, made: Result<BoundSnapshot, (RunFailureKind, String)>) {
         match made {
-            Ok((snapshot, kept)) => {
+            Ok(snapshot) => {
                 self.prepared = Some(run);
                 self.report(EngineEvent::SnapshotMade { run, snapshot, kept });
             }
-            Err(reason) => self.report(EngineEvent::RunFailed { run, kind: RunFailureKind::Snapshot, reason }),
+            Err((kind, reason)) => self.report(EngineEvent::RunFailed { run, kind, reason }),
         }
     }
 
@@ -81,6 +138,7 @@ impl Engine {
 
     /// For a run whose source snapshot a reader makes.
     pub(super) fn keep(&mut self, run: RunId, keep: Option<SnapshotId>) {
+        self.quiescing = None;
         let Some(assignment) = self.open.as_ref().map(|open| open.assignment.clone()) else { return };
         match self.keep_target(&assignment, keep) {
             Ok(uid) => self.report(EngineEvent::Kept { run, uid }),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tanist_model::application::ApplicationReport;
 use tanist_model::id::{AgentName, VolumeAddress};
 use tanist_model::time::Monotonic;
 use tanist_model::volume::{StorageReport, VolumeReport};
@@ -62,6 +63,7 @@ impl AgentMachine {
         &mut self,
         storage: Vec<StorageReport>,
         volumes: Vec<VolumeReport>,
+        applications: Vec<ApplicationReport>,
         connection: u64,
         through: Option<AgentName>,
     ) {
@@ -75,6 +77,7 @@ impl AgentMachine {
             storage,
             volumes,
             roles: self.role_reports(),
+            applications,
             granted: self.identity.granted.clone(),
             through,
             connection,

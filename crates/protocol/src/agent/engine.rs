@@ -1,6 +1,6 @@
 //! What the agent's machine asks of the block engine, and what the engine answers. One engine a replication and epochs.
 
-use tanist_model::id::{AgentName, RunId, SnapshotId};
+use tanist_model::id::{AgentName, ApplicationName, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::time::Timestamp;
@@ -16,8 +16,14 @@ pub enum EngineCommand {
     Open { assignment: Box<Assignment> },
     /// Try the kernel lock once more.
     TryLock,
-    /// Make the target snapshot that keeps the last recovery point, then the source snapshot.
-    Prepare { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
+    /// Make the target snapshot that keeps the last recovery point, then the source snapshot, a host application being quiesced.
+    Prepare {
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+        keep: Option<SnapshotId>,
+        application: Option<ApplicationName>,
+    },
     /// Copy from a checkpoint; everything after it is written again, whatever the target holds.
     Copy { copy: Box<CopyOrder>, source: EngineSource },
     /// Make the target snapshot that keeps the last recovery point, and nothing else.
@@ -62,6 +68,7 @@ pub enum ReaderCommand {
         run: RunId,
         attempt: SnapshotId,
         mode: SourceMode,
+        application: Option<ApplicationName>,
     },
     /// Send; an earlier sending is ended first.
     Send {

@@ -8,11 +8,15 @@ mod engine;
 mod order;
 mod read;
 mod role;
+mod thaw;
 pub mod way;
 
 use std::collections::BTreeMap;
 
-use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, Term, VolumeAddress};
+use tanist_model::application::{ApplicationReport, ThawReport};
+use tanist_model::id::{
+    AgentName, ApplicationName, Epochs, HostIdentity, Incarnation, ReplicationId, SnapshotId, Term, VolumeAddress,
+};
 use tanist_model::time::Now;
 use tanist_model::volume::{StorageReport, VolumeReport};
 
@@ -35,9 +39,12 @@ pub enum Input {
     Connected {
         storage: Vec<StorageReport>,
         volumes: Vec<VolumeReport>,
+        applications: Vec<ApplicationReport>,
         connection: u64,
         through: Option<AgentName>,
     },
+    /// What became of a host application that was to be quiesced, by this process or an earlier one.
+    Thawed(ThawReport),
     Disconnected,
     Message(ServerMessage),
     /// The block engine of a replication reports.
@@ -98,6 +105,16 @@ pub enum Effect {
     InstallCertificate {
         pem: String,
     },
+    /// The server has it on record that the application of this attempt is thawed: the mark of it may go.
+    ForgetMark {
+        attempt: SnapshotId,
+    },
+    /// Look whether there is a mark of this attempt; if there is none, say so ([`Input::Thawed`]).
+    LookForMark {
+        replication: ReplicationId,
+        attempt: SnapshotId,
+        application: ApplicationName,
+    },
     /// The server does not want this agent; the process stays, and tries again later.
     Refused {
         reason: String,
@@ -156,6 +173,8 @@ pub struct AgentMachine {
     /// Canary reads that failed in a row, by volume.
     failed_reads: BTreeMap<VolumeAddress, u32>,
     leaving: Option<tanist_model::time::Monotonic>,
+    /// What the server has not on record yet, and when it was last said.
+    thaws: BTreeMap<SnapshotId, (ThawReport, tanist_model::time::Monotonic)>,
 }
 
 /// One failed read may be a busy disk; so many in a row are a lost path.
@@ -181,6 +200,7 @@ impl AgentMachine {
             beat: beat::Beat::default(),
             failed_reads: BTreeMap::new(),
             leaving: None,
+            thaws: BTreeMap::new(),
         }
     }
 
@@ -188,9 +208,10 @@ impl AgentMachine {
     pub fn handle(&mut self, now: Now, input: Input) -> Output<Effect> {
         self.now = now;
         match input {
-            Input::Connected { storage, volumes, connection, through } => {
-                self.on_connected(storage, volumes, connection, through);
+            Input::Connected { storage, volumes, applications, connection, through } => {
+                self.on_connected(storage, volumes, applications, connection, through);
             }
+            Input::Thawed(report) => self.on_thawed(report),
             Input::Disconnected => self.connected = false,
             Input::Message(message) => self.handle_message(message),
             Input::Engine { replication, epochs, event } => self.handle_engine(replication, epochs, event),
@@ -268,13 +289,20 @@ impl AgentMachine {
             ServerMessage::CertificateIssued { certificate_pem } => {
                 self.out.perform(Effect::InstallCertificate { pem: certificate_pem });
             }
+            ServerMessage::ThawNoted { attempt, thawed, .. } => self.handle_thaw_noted(attempt, thawed),
+            ServerMessage::AskThawed { replication, attempt, application, .. } => {
+                self.out.perform(Effect::LookForMark { replication, attempt, application });
+            }
             command => self.handle_command(command),
         }
     }
 
     fn term_of(&self, message: &ServerMessage) -> Option<Term> {
         Some(match message {
-            ServerMessage::Welcome { term, .. } | ServerMessage::Survey { term, .. } => *term,
+            ServerMessage::Welcome { term, .. }
+            | ServerMessage::Survey { term, .. }
+            | ServerMessage::ThawNoted { term, .. }
+            | ServerMessage::AskThawed { term, .. } => *term,
             ServerMessage::Watch { number, .. } => number.term,
             ServerMessage::Refused { .. } | ServerMessage::Heard { .. } | ServerMessage::CertificateIssued { .. } => {
                 self.highest_term
@@ -326,6 +354,7 @@ impl AgentMachine {
     fn on_tick(&mut self) {
         self.resend();
         self.resend_readings();
+        self.resend_thaws();
         self.expire_local_drain();
         self.retry_locks();
         self.beat_if_due();

@@ -50,9 +50,9 @@ impl AgentMachine {
         let Some(work) = self.active(stamp) else { return };
         let idle = *work == Work::Idle;
         match order {
-            RunOrder::Prepare { run, attempt, mode, keep } if idle => {
+            RunOrder::Prepare { run, attempt, mode, keep, application } if idle => {
                 *work = Work::Preparing { run };
-                self.engine(id, epochs, EngineCommand::Prepare { run, attempt, mode, keep });
+                self.engine(id, epochs, EngineCommand::Prepare { run, attempt, mode, keep, application });
             }
             // A snapshot that it has made itself, before there was a reader, is nobody's any more.
             RunOrder::Keep { run, keep } if idle || matches!(work, Work::AwaitBound { .. }) => {

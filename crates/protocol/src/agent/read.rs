@@ -112,10 +112,10 @@ impl AgentMachine {
         let Some(reading) = self.readings.get_mut(&id).filter(|r| r.work != ReadWork::Ending) else { return };
         let (epochs, assignment) = (reading.epochs, Box::new(reading.assignment.clone()));
         match order {
-            ReadOrder::Prepare { run, attempt, mode } => {
+            ReadOrder::Prepare { run, attempt, mode, application } => {
                 if reading.run() != Some(run) {
                     reading.work = ReadWork::Preparing { run };
-                    self.reader(id, epochs, ReaderCommand::Prepare { assignment, run, attempt, mode });
+                    self.reader(id, epochs, ReaderCommand::Prepare { assignment, run, attempt, mode, application });
                 }
             }
             ReadOrder::Send { run, snapshot, holder, stream, grant } => {

@@ -458,7 +458,9 @@ impl ServerMessage {
             | Self::Watch { .. }
             | Self::Survey { .. }
             | Self::Heard { .. }
-            | Self::CertificateIssued { .. } => None,
+            | Self::CertificateIssued { .. }
+            | Self::ThawNoted { .. }
+            | Self::AskThawed { .. } => None,
         }
     }
 

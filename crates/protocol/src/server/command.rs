@@ -511,6 +511,7 @@ impl ServerMachine {
         }
         let reached: Vec<Incarnation> = living.iter().map(|(incarnation, _)| *incarnation).collect();
         let proven = self.prove_by_operator(agent, &reached) as u64;
+        self.forget_quiescences_of(agent, &reached);
         if living.is_empty() {
             // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
             self.settle(agent);

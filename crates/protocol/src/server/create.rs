@@ -62,6 +62,7 @@ impl ServerMachine {
             agenda: Agenda::starting(self.now.wall, true),
             rpo_missed: false,
             origin: None,
+            quiesced: Vec::new(),
         })
     }
 

@@ -70,6 +70,7 @@ impl ServerMachine {
         };
         self.why_declined(replication, session, side)
             .or_else(|| self.why_unreadable(session, side, replication.side(side)))
+            .or_else(|| self.why_not_quiescing(replication, session).filter(|_| side == Side::Source))
             .or_else(|| self.why_isolated(replication, agent, session))
     }
 

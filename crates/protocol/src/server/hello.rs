@@ -244,7 +244,10 @@ impl ServerMachine {
         session.note_alive(at, wall);
         match message {
             AgentMessage::Heartbeat(beat) => self.handle_heartbeat(agent, &beat),
-            AgentMessage::Inventory { storage, volumes } => session.note_inventory(storage, volumes),
+            AgentMessage::Inventory { storage, volumes, applications } => {
+                session.note_inventory(storage, volumes, applications);
+            }
+            AgentMessage::Thawed(report) => self.handle_thawed(agent, &report),
             AgentMessage::Surveyed { survey, canaries, peers } => {
                 self.handle_surveyed(agent, survey, &canaries, &peers);
             }

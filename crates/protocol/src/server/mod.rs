@@ -5,6 +5,7 @@
 //! is, so a lost message costs a repetition and never a stuck replication.
 
 mod agenda;
+mod application;
 mod checkpoint;
 pub mod command;
 mod create;

@@ -3,7 +3,7 @@
 
 use tanist_model::api::{CheckCell, CheckRow, CreateReplication, Ineligibility, Plan, Refusal, RefusalCode};
 use tanist_model::hierarchy::{Hierarchy, Rank};
-use tanist_model::id::{AgentName, VolumeAddress};
+use tanist_model::id::{AgentName, ApplicationName, VolumeAddress};
 use tanist_model::policy::SourceMode;
 use tanist_model::quantity::count;
 use tanist_model::replication::{FencingTier, Intent, Origin, ReplicationRecord, Side};
@@ -11,6 +11,7 @@ use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageReport, VolumeContent, VolumeReport};
 
 use super::ServerMachine;
+use super::application::why_not_quiescing;
 use super::overlap::guard_pair;
 
 impl ServerMachine {
@@ -47,8 +48,9 @@ impl ServerMachine {
         };
         plan.tier = self.reachable_tier(&plan.target_hierarchy, &create.target);
         plan.tier.promise().clone_into(&mut plan.promise);
-        plan.matrix =
-            self.matrix(&plan.source_hierarchy, &plan.target_hierarchy, (&create.source, &create.target), None);
+        let application = create.policy.application.as_ref();
+        let volumes = (&create.source, &create.target);
+        plan.matrix = self.matrix(&plan.source_hierarchy, &plan.target_hierarchy, volumes, application, None);
         Ok(plan)
     }
 
@@ -72,7 +74,13 @@ impl ServerMachine {
             promise: tier.promise().to_owned(),
             overwrites: "the target belongs to this replication".to_owned(),
             remarks: Vec::new(),
-            matrix: self.matrix(&source_hierarchy, &target_hierarchy, volumes, Some(record)),
+            matrix: self.matrix(
+                &source_hierarchy,
+                &target_hierarchy,
+                volumes,
+                record.policy.application.as_ref(),
+                Some(record),
+            ),
             source_hierarchy,
             target_hierarchy,
         }
@@ -157,7 +165,30 @@ impl ServerMachine {
         self.guard_name_and_policy(create)?;
         self.guard_other_replications(create, source, target)?;
         guard_volumes(create, source, target)?;
-        self.guard_source_mode(create)
+        self.guard_source_mode(create)?;
+        self.guard_application(create.policy.application.as_ref(), &create.agents, &create.source)
+    }
+
+    /// Somebody of those that see the source has to be able to quiesce it.
+    pub(super) fn guard_application<'a>(
+        &self,
+        application: Option<&ApplicationName>,
+        agents: impl IntoIterator<Item = &'a AgentName>,
+        source: &VolumeAddress,
+    ) -> Result<(), Refusal> {
+        let Some(application) = application else { return Ok(()) };
+        let sources = agents.into_iter().filter_map(|a| Some((a, self.sessions.get(a)?)));
+        let sources = sources.filter(|(a, _)| self.report(a, source).is_some());
+        let unable: Vec<_> = sources.map(|(a, session)| (a, why_not_quiescing(session, application))).collect();
+        if unable.iter().any(|(_, why)| why.is_none()) {
+            return Ok(());
+        }
+        let why: Vec<String> =
+            unable.into_iter().filter_map(|(agent, why)| Some(format!("{agent}: {}", why?))).collect();
+        let what = format!("no agent that reads {source} can quiesce the host application {application}");
+        Err(Refusal::new(RefusalCode::NotFound, what).cause(why.join("; ")).hint(
+            "add [[application]] to agent.toml on those hosts and start their agents anew: docs/operations/host-applications.md",
+        ))
     }
 
     fn guard_name_and_policy(&self, create: &CreateReplication) -> Result<(), Refusal> {
@@ -292,6 +323,7 @@ impl ServerMachine {
         sources: &[AgentName],
         targets: &[AgentName],
         (source, target): (&VolumeAddress, &VolumeAddress),
+        application: Option<&ApplicationName>,
         record: Option<&ReplicationRecord>,
     ) -> Vec<CheckRow> {
         let mut agents: Vec<AgentName> = targets.to_vec();
@@ -303,6 +335,7 @@ impl ServerMachine {
             // What it is not to act for, it need not reach.
             cells.extend(reads.then(|| self.volume_cell(agent, "source", source)));
             cells.extend(writes.then(|| self.volume_cell(agent, "target", target)));
+            cells.extend(application.filter(|_| reads).map(|name| self.application_cell(agent, name)));
             let ineligible_for = self.ineligible_for(agent, (reads, writes), &cells, record);
             let first =
                 ineligible_for.first().filter(|_| ineligible_for.len() == usize::from(reads) + usize::from(writes));
@@ -361,6 +394,14 @@ impl ServerMachine {
         CheckCell { to, ok: reason.is_none(), age_ms: self.age_ms(seen.at), took_us: Some(seen.value.took_us), reason }
     }
 
+    fn application_cell(&self, agent: &AgentName, application: &ApplicationName) -> CheckCell {
+        let reason = match self.sessions.get(agent).filter(|s| s.is_connected()) {
+            None => Some("not connected".to_owned()),
+            Some(session) => why_not_quiescing(session, application),
+        };
+        CheckCell { to: "application".to_owned(), ok: reason.is_none(), age_ms: None, took_us: None, reason }
+    }
+
     fn volume_cell(&self, agent: &AgentName, to: &str, volume: &VolumeAddress) -> CheckCell {
         let to = to.to_owned();
         let session = self.sessions.get(agent).filter(|s| s.is_connected());
@@ -374,8 +415,8 @@ impl ServerMachine {
 
 /// The first cell that is missing and that this side needs.
 fn first_gap(cells: &[CheckCell], side: Side) -> Option<String> {
-    let other = if side == Side::Source { "target" } else { "source" };
-    let gap = cells.iter().find(|cell| !cell.ok && cell.to != other)?;
+    let others: &[&str] = if side == Side::Source { &["target"] } else { &["source", "application"] };
+    let gap = cells.iter().find(|cell| !cell.ok && !others.contains(&cell.to.as_str()))?;
     Some(format!("{}: {}", gap.to, gap.reason.as_deref().unwrap_or("not shown")))
 }
 

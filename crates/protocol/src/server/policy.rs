@@ -18,6 +18,12 @@ impl ServerMachine {
             return self.refuse_command(id, refusal);
         }
         let policy = change.policy;
+        if policy.application != record.policy.application
+            && let Err(refusal) =
+                self.guard_application(policy.application.as_ref(), &record.source.hierarchy, &record.source.volume)
+        {
+            return self.refuse_command(id, refusal);
+        }
         let differences = differences(&record.policy, &policy);
         if differences.is_empty() {
             let answer = Answer::done(id, format!("the policy of {name} is that already"));
@@ -95,6 +101,11 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
             "schedule",
             or_none(old.schedule.as_ref().map(ToString::to_string)),
             or_none(new.schedule.as_ref().map(ToString::to_string)),
+        ),
+        (
+            "host application",
+            or_none(old.application.as_ref().map(ToString::to_string)),
+            or_none(new.application.as_ref().map(ToString::to_string)),
         ),
         ("retention", old.retention.to_string(), new.retention.to_string()),
         ("automatic handback", old.automatic_handback.to_string(), new.automatic_handback.to_string()),

@@ -75,7 +75,9 @@ impl ServerMachine {
         let outside = !record.source.hierarchy.contains(&reader.agent);
         let stops = self.sessions.get(&reader.agent).is_some_and(|s| s.leaving);
         let by = if stops { "the agent's stop" } else { "maintenance" };
-        let evidence = if drained || outside || stops {
+        let mute = self.sessions.get(&reader.agent).is_some_and(|s| self.why_not_quiescing(record, s).is_some());
+        let by = if mute { "the host application that it cannot quiesce" } else { by };
+        let evidence = if drained || outside || stops || mute {
             Evidence::Handover { by: by.to_owned() }
         } else if self.is_reader_cut_off(record) {
             Evidence::ReportedUnfit { reason: format!("it does not reach {}, which writes the target", holder.agent) }
@@ -188,8 +190,8 @@ impl ServerMachine {
             self.open_run(record, holder, RunOrder::Keep { run: run.id, keep });
         } else if self.reading(record).is_none_or(|r| r.run != Some(run.id)) {
             let (attempt, mode) = (wanted_snapshot(record, run), record.policy.source_mode);
-            let run = run.id;
-            self.order_reader(record, ReadOrder::Prepare { run, attempt, mode });
+            let (run, application) = (run.id, record.policy.application.clone());
+            self.order_reader(record, ReadOrder::Prepare { run, attempt, mode, application });
         }
     }
 
@@ -234,6 +236,11 @@ impl ServerMachine {
             return;
         }
         supervision.read_order_sent = Some(now);
+        if let (ReadOrder::Prepare { run, attempt, application: Some(application), .. }, Some(reader)) =
+            (&order, &record.reader)
+        {
+            self.note_quiescence(record, &reader.agent, (*run, *attempt), application);
+        }
         self.tell_reader(record, order);
     }
 

@@ -44,7 +44,9 @@ impl ServerMachine {
         if run.state == RunState::SnapshotPending && self.restore_reading(record).is_some() {
             return;
         }
-        if self.watch_pace(record, holder, &run, working && !waits) == Verdict::Acted
+        // An application takes the time that it is given; its guard watches over that.
+        let moves = working && !waits && !self.is_quiescing(record, &run);
+        if self.watch_pace(record, holder, &run, moves) == Verdict::Acted
             || waits
             || self.hold_for_proof(record, &run)
             || !self.may_start(record)
@@ -61,6 +63,9 @@ impl ServerMachine {
 
     pub(super) fn open_run(&mut self, record: &ReplicationRecord, holder: &Holder, order: RunOrder) {
         let Some(number) = self.next_order(record) else { return };
+        if let RunOrder::Prepare { run, attempt, application: Some(application), .. } = &order {
+            self.note_quiescence(record, &holder.agent, (*run, *attempt), application);
+        }
         let stamp = self.stamp(record, holder);
         self.send(&holder.agent, ServerMessage::OpenRun { stamp, number, order: Box::new(order) });
     }
@@ -92,6 +97,7 @@ impl ServerMachine {
                 attempt: wanted_snapshot(record, run),
                 mode: record.policy.source_mode,
                 keep: self.recovery_point_on_target(record).map(|point| target_snapshot_id(point.run)),
+                application: record.policy.application.clone(),
             },
             Some(snapshot) => {
                 RunOrder::Copy { copy: Box::new(copy_order(record, run, snapshot)), source: SourceAccess::Local }
@@ -211,6 +217,11 @@ impl ServerMachine {
             self.out.perform_all(reply);
             return;
         }
+        if run.state == RunState::SnapshotPending && snapshot.application != record.policy.application {
+            // The policy was changed meanwhile, or the agent does not know of applications.
+            self.renew_attempt(&mut run);
+            self.commit_current(record, vec![Change::PutRun(Box::new(run.clone()))], Vec::new());
+        }
         if run.state == RunState::SnapshotPending && wanted_snapshot(record, &run) != snapshot.id {
             return self.refuse_attempt(record, &holder, run.id);
         }
@@ -227,7 +238,10 @@ impl ServerMachine {
             return;
         }
         let message = match snapshot.mode {
-            SourceMode::Snapshot => format!("run {}: source snapshot {} bound", run.id, snapshot.uid),
+            SourceMode::Snapshot => {
+                let quiesced = snapshot.application.as_ref().map(|a| format!(", made while {a} was quiesced"));
+                format!("run {}: source snapshot {} bound{}", run.id, snapshot.uid, quiesced.unwrap_or_default())
+            }
             SourceMode::RecoveryPoint => format!("run {}: recovery point {} bound", run.id, snapshot.uid),
             SourceMode::Sealed => format!("run {}: the source as it is sealed now is bound", run.id),
             SourceMode::Live => format!("run {}: the live source is bound", run.id),
@@ -309,6 +323,7 @@ impl ServerMachine {
             published_at: self.now.wall,
             fuzzy: !snapshot.mode.is_immutable(),
             verified,
+            application: snapshot.application.clone(),
         };
         run.state = RunState::Published;
         run.failure = None;
@@ -407,7 +422,7 @@ impl ServerMachine {
         match kind {
             RunFailureKind::SourceChanged => return self.abandon(record, run, EventCode::SourceChanged, reason),
             RunFailureKind::SnapshotGone => return self.abandon(record, run, EventCode::RunAbandoned, reason),
-            RunFailureKind::Snapshot if run.repairs + 1 >= SNAPSHOT_ATTEMPTS => {
+            RunFailureKind::Snapshot | RunFailureKind::Quiesce if run.repairs + 1 >= SNAPSHOT_ATTEMPTS => {
                 return self.abandon(record, run, EventCode::RunAbandoned, reason);
             }
             RunFailureKind::Mismatch | RunFailureKind::FullMismatch if run.mismatches > 0 => {
@@ -415,7 +430,7 @@ impl ServerMachine {
                 return self.quarantine(record, message);
             }
             RunFailureKind::Mismatch | RunFailureKind::FullMismatch => run.mismatches += 1,
-            RunFailureKind::Snapshot => self.renew_attempt(&mut run),
+            RunFailureKind::Snapshot | RunFailureKind::Quiesce => self.renew_attempt(&mut run),
             RunFailureKind::Flush | RunFailureKind::Io | RunFailureKind::Link => {}
         }
         run.repairs += 1;
@@ -429,7 +444,8 @@ impl ServerMachine {
         supervision.order_sent = None;
         let try_another = kind == RunFailureKind::Io && run.repairs.is_multiple_of(REPAIRS_BEFORE_ANOTHER_AGENT);
         let message = format!("run {} is tried again from byte {} after: {reason}", run.id, run.checkpoint.seq);
-        let event = self.event_of(record, Some(agent), EventCode::RunRepaired, message);
+        let code = if kind == RunFailureKind::Quiesce { EventCode::QuiesceFailed } else { EventCode::RunRepaired };
+        let event = self.event_of(record, Some(agent), code, message);
         self.commit_current(record, vec![event, Change::PutRun(Box::new(run))], Vec::new());
         let elsewhere = record.holder.as_ref().is_some_and(|h| self.successor_of(record, h).is_some());
         if try_another && elsewhere {

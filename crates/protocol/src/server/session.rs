@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tanist_model::application::ApplicationReport;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, VolumeAddress};
 use tanist_model::replication::Side;
 use tanist_model::time::{Monotonic, Timestamp};
@@ -60,6 +61,7 @@ pub struct Session {
     pub(super) watch_sent: Option<(OrderNumber, Monotonic)>,
     pub storage: Vec<StorageReport>,
     pub inventory: BTreeMap<VolumeAddress, VolumeReport>,
+    pub applications: Vec<ApplicationReport>,
     pub canaries: BTreeMap<VolumeAddress, Seen<CanaryReport>>,
     pub peers: BTreeMap<AgentName, Seen<PeerReport>>,
     pub roles: BTreeMap<ReplicationId, RoleReport>,
@@ -87,6 +89,7 @@ impl Session {
             watch_sent: None,
             storage: hello.storage.clone(),
             inventory: hello.volumes.iter().map(|v| (v.address.clone(), v.clone())).collect(),
+            applications: hello.applications.clone(),
             canaries: BTreeMap::new(),
             peers: BTreeMap::new(),
             roles: of_side(&hello.roles, Side::Target),
@@ -139,8 +142,14 @@ impl Session {
         }
     }
 
-    pub(super) fn note_inventory(&mut self, storage: Vec<StorageReport>, volumes: Vec<VolumeReport>) {
+    pub(super) fn note_inventory(
+        &mut self,
+        storage: Vec<StorageReport>,
+        volumes: Vec<VolumeReport>,
+        applications: Vec<ApplicationReport>,
+    ) {
         self.storage = storage;
+        self.applications = applications;
         self.inventory = volumes.into_iter().map(|v| (v.address.clone(), v)).collect();
     }
 }

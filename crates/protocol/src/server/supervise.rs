@@ -14,6 +14,7 @@ use tanist_model::takeover::{Evidence, PeerVerdict, ProbeVerdict};
 use tanist_model::time::{Monotonic, Timestamp};
 
 use super::ServerMachine;
+use super::application::is_thawed_or_told;
 use super::pace::Pace;
 use super::session::Declined;
 use super::watchdog::Watched;
@@ -102,6 +103,8 @@ pub struct Supervision {
     pub(super) points_counted: Option<(Epoch, Monotonic)>,
     /// The schedule was looked at: until then nothing comes due. Reckoning it anew at every tick would cost more than all the rest.
     pub(super) nothing_due_until: Option<Timestamp>,
+    /// When agents were last asked what became of an application that they had quiesced.
+    pub(super) thaw_asked: Option<Monotonic>,
 }
 
 impl Suspicion {
@@ -171,6 +174,7 @@ impl ServerMachine {
     }
 
     pub(super) fn supervise(&mut self, id: ReplicationId) {
+        self.watch_quiescences(id);
         let Some(record) = self.state.replications.get(&id).cloned() else {
             self.supervisions.remove(&id);
             return;
@@ -214,7 +218,8 @@ impl ServerMachine {
     }
 
     fn supervise_vacancy(&mut self, record: &ReplicationRecord) {
-        if record.intent == Intent::Deleting && record.unproven.is_empty() && self.is_released(record) {
+        let is_over = record.unproven.is_empty() && is_thawed_or_told(record);
+        if record.intent == Intent::Deleting && is_over && self.is_released(record) {
             self.finish_delete(record);
             return;
         }

@@ -23,7 +23,8 @@ fn second(seconds: u64) -> Now {
 }
 
 fn copying() -> RunRecord {
-    let snapshot = BoundSnapshot { id: SnapshotId(9), uid: "s9".into(), mode: SourceMode::Snapshot, size_bytes: SIZE };
+    let (id, uid, mode) = (SnapshotId(9), "s9".into(), SourceMode::Snapshot);
+    let snapshot = BoundSnapshot { id, uid, mode, size_bytes: SIZE, application: None };
     RunRecord {
         id: RUN,
         replication: DB,

@@ -63,6 +63,7 @@ fn server(records: Vec<ReplicationRecord>, volumes: Vec<VolumeReport>) -> Server
         storage: Vec::new(),
         volumes,
         roles: Vec::new(),
+        applications: Vec::new(),
         granted: Vec::new(),
         through: None,
         connection: 0,

@@ -100,6 +100,7 @@ pub fn db() -> ReplicationRecord {
         published: Some(RunId(4)),
         quarantine: None,
         once: false,
+        quiesced: Vec::new(),
         agenda: Agenda::default(),
         rpo_missed: false,
         origin: None,
@@ -120,6 +121,7 @@ pub fn state(record: ReplicationRecord) -> State {
         published_at: at(0).wall,
         fuzzy: false,
         verified: true,
+        application: None,
         pinned: false,
         expired: false,
     };
@@ -178,6 +180,7 @@ fn arrive(
         storage: Vec::new(),
         volumes: Vec::new(),
         roles: Vec::new(),
+        applications: Vec::new(),
         granted: Vec::new(),
         through: through.map(name),
         connection: count,

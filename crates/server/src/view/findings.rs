@@ -1,6 +1,7 @@
 //! What is wrong with a replication, worst first. Its health, its summary and the command to type follow from the first one.
 
 use tanist_model::api::Health;
+use tanist_model::application::Quiescence;
 use tanist_model::id::AgentName;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
@@ -41,6 +42,7 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
             .into_iter()
             .flatten()
             .collect();
+    findings.extend(quiesced(machine, record));
     findings.extend(held_up(machine, record));
     if record.intent != Intent::Deleting {
         findings.extend(missed_rpo(machine, record));
@@ -139,6 +141,29 @@ fn reading(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Findin
     } else {
         Finding::passing(format!("{who}; its peers are asked"))
     })
+}
+
+/// A host application of which nobody says that it is thawed, but for one whose snapshot is just being made.
+fn quiesced(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let attempt = machine.state().current_run(record).map(|run| run.attempt);
+    let now = machine.now().wall;
+    let reached =
+        |agent: &AgentName| machine.session(agent).is_some_and(tanist_protocol::server::Session::is_connected);
+    let is_usual = |q: &Quiescence| {
+        q.failure.is_none() && now < q.since.plus(q.limit()) && (attempt == Some(q.attempt) || reached(&q.agent))
+    };
+    let open = record.quiesced.iter().filter(|q| !is_usual(q)).max_by_key(|q| q.alarmed)?;
+    let what = format!(
+        "host application {} on agent {} may still be quiesced since {}",
+        open.application, open.agent, open.since
+    );
+    let known = match &open.failure {
+        Some(failure) => failure.clone(),
+        None if open.alarmed => "nothing was heard of its guard; look at the application there".to_owned(),
+        None => format!("its guard thaws it within {} s", open.limit().as_secs()),
+    };
+    let next = if open.alarmed { "tanist explain T604".to_owned() } else { "tanist agent list".to_owned() };
+    Some(Finding::degraded(format!("{what}: {known}"), next))
 }
 
 /// Tier F3 is in force: only the same snapshot goes on.

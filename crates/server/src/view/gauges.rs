@@ -33,6 +33,8 @@ pub struct ReplicationGauges {
     /// One agent reads for another.
     pub has_reader: bool,
     pub unproven: u64,
+    /// Host applications that may be quiesced.
+    pub quiesced: u64,
 }
 
 #[must_use]
@@ -62,5 +64,6 @@ fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Replicati
         source_epoch: record.epochs.source.0,
         has_reader: record.reader.is_some(),
         unproven: record.unproven.len() as u64,
+        quiesced: record.quiesced.len() as u64,
     }
 }

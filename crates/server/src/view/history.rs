@@ -32,6 +32,7 @@ pub fn recovery_point(point: &RecoveryPoint) -> RecoveryPointView {
         verified: point.verified,
         pinned: point.pinned,
         expired: point.expired,
+        application: point.application.clone(),
     }
 }
 

@@ -39,6 +39,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         waits_for: waiting::waits_for(machine, record),
         awaited: waiting::awaited(machine, record),
         last_takeover: history::last_takeover(machine, record),
+        quiesced: record.quiesced.clone(),
         next: verdict.next,
     }
 }

@@ -101,6 +101,7 @@ fn record() -> ReplicationRecord {
         agenda: tanist_model::replication::Agenda::default(),
         rpo_missed: false,
         origin: None,
+        quiesced: Vec::new(),
     }
 }
 
@@ -130,11 +131,13 @@ fn point() -> RecoveryPoint {
         verified: true,
         pinned: false,
         expired: false,
+        application: None,
     }
 }
 
 fn run(state: RunState) -> RunRecord {
-    let snapshot = BoundSnapshot { id: SnapshotId(1), uid: "s".into(), mode: SourceMode::Sealed, size_bytes: SIZE };
+    let (id, uid, mode) = (SnapshotId(1), "s".into(), SourceMode::Sealed);
+    let snapshot = BoundSnapshot { id, uid, mode, size_bytes: SIZE, application: None };
     RunRecord {
         id: RUN,
         replication: ID,
@@ -179,6 +182,7 @@ fn machine(state: State) -> ServerMachine {
             storage: Vec::new(),
             volumes: Vec::new(),
             roles: Vec::new(),
+            applications: Vec::new(),
             granted: Vec::new(),
             through: None,
             connection: 0,

@@ -160,6 +160,7 @@ impl Mind {
             storage: ["san-a", "san-b"].map(storage).to_vec(),
             volumes: volumes(),
             roles: self.roles(),
+            applications: Vec::new(),
             granted: Vec::new(),
             through: None,
             connection: 0,
@@ -237,7 +238,8 @@ impl Mind {
         self.work_on(stamp, Some(order.run()));
         match order {
             RunOrder::Prepare { run, attempt, mode, .. } => {
-                let snapshot = BoundSnapshot { id: attempt, uid: "s1".into(), mode, size_bytes: SIZE };
+                let snapshot =
+                    BoundSnapshot { id: attempt, uid: "s1".into(), mode, size_bytes: SIZE, application: None };
                 self.say(AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept: None }).await;
             }
             // What it has just made, it first copies to the half.

@@ -30,6 +30,7 @@ fn hello() -> AgentMessage {
         storage: Vec::new(),
         volumes: Vec::new(),
         roles: Vec::new(),
+        applications: Vec::new(),
         granted: Vec::new(),
         through: None,
         connection: 0,

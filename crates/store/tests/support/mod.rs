@@ -88,6 +88,7 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         agenda: tanist_model::replication::Agenda::default(),
         rpo_missed: false,
         origin: None,
+        quiesced: Vec::new(),
     }
 }
 
@@ -124,6 +125,7 @@ pub fn recovery_point(replication: u64, run: u64, gone: bool, at: i64) -> Recove
         verified: true,
         pinned: false,
         expired: false,
+        application: None,
     }
 }
 

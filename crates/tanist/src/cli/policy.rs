@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use tanist_model::id::ApplicationName;
 use tanist_model::policy::{Policy, VerifyMode};
 use tanist_model::retention::Retention;
 use tanist_model::schedule::Schedule;
@@ -58,6 +59,9 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", require_equals = true,
           value_parser = PossibleValuesParser::new(["yes", "no"]).map(|text| text == "yes"))]
     pub automatic_handback: Option<bool>,
+    /// Quiesce this host application while the source snapshot is made, by the scripts in agent.toml of whoever makes it; or none.
+    #[arg(long, value_name = "NAME|none")]
+    pub application: Option<OrNone<ApplicationName>>,
 }
 
 impl PolicyArgs {
@@ -74,6 +78,7 @@ impl PolicyArgs {
             schedule: given.schedule.map_or(policy.schedule, OrNone::into_option),
             retention: given.keep.unwrap_or(policy.retention),
             automatic_handback: given.automatic_handback.unwrap_or(policy.automatic_handback),
+            application: given.application.map_or(policy.application, OrNone::into_option),
             source_mode: policy.source_mode,
         }
     }

@@ -151,8 +151,9 @@ fn configuration(args: &AgentJoinArgs) -> AgentConfig {
         directory: absolute(&s.directory),
         snapshots: None,
     };
-    let storage = args.storage.iter().map(image);
-    AgentConfig { server: args.server.clone(), listen: args.listen, advertise: None, storage: storage.collect() }
+    let storage = args.storage.iter().map(image).collect();
+    let (server, application) = (args.server.clone(), Vec::new());
+    AgentConfig { server, listen: args.listen, advertise: None, storage, application }
 }
 
 /// The configuration, written before the token is spent; unless it is kept, what was there before is put back.
@@ -234,6 +235,7 @@ mod tests {
             listen: "127.0.0.1:7421".parse().unwrap(),
             advertise: None,
             storage: Vec::new(),
+            application: Vec::new(),
         }
     }
 

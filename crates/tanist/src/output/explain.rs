@@ -24,6 +24,7 @@ pages! {
     "T420" "T421" "T422"
     "T501" "T502" "T503" "T504" "T505" "T506" "T507" "T508" "T509"
     "T510" "T511" "T512" "T513" "T514"
+    "T601" "T602" "T603" "T604"
 }
 
 /// The page of a code, as Markdown; `None` only if a code was added without one, which a test refuses.

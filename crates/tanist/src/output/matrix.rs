@@ -82,7 +82,7 @@ fn columns(matrix: &[CheckRow]) -> Vec<String> {
 
 /// Names of agents stay as they are; the rest are headings.
 fn heading(to: &str) -> String {
-    if matches!(to, "server" | "source" | "target") { to.to_uppercase() } else { to.to_owned() }
+    if matches!(to, "server" | "source" | "target" | "application") { to.to_uppercase() } else { to.to_owned() }
 }
 
 fn cell(row: &CheckRow, to: &str, style: Style) -> String {

@@ -57,6 +57,7 @@ fn policy() -> Policy {
         schedule: "every 10m".parse().ok(),
         retention: "last=3,daily=7".parse().unwrap(),
         automatic_handback: false,
+        application: None,
     }
 }
 
@@ -110,6 +111,7 @@ pub fn recovery_point() -> RecoveryPointView {
         verified: true,
         pinned: false,
         expired: false,
+        application: None,
     }
 }
 
@@ -183,6 +185,7 @@ pub fn replication() -> ReplicationView {
             since: at(50_009),
         }],
         last_takeover: Some(takeover()),
+        quiesced: Vec::new(),
         next: Some("tanist agent confirm-dead h1    # only if its host is off".into()),
     }
 }
@@ -224,6 +227,7 @@ pub fn quiet_replication() -> ReplicationView {
         waits_for: None,
         awaited: vec![],
         last_takeover: None,
+        quiesced: Vec::new(),
         next: None,
         ..replication()
     }

@@ -1,6 +1,7 @@
 //! `replication show`: is my data safe, what happened, what do I do. The verdict comes first, the next command last.
 
 use tanist_model::api::{AwaitedProof, Health, RankedAgent, RecoveryPointView, ReplicationView, RunView, SideView};
+use tanist_model::application::Quiescence;
 use tanist_model::quantity::count;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{Intent, Side};
@@ -18,6 +19,7 @@ pub fn render_show(view: &ReplicationView, style: Style) -> String {
     blocks.extend(view.sides.iter().map(|side| render_side(side, style)));
     blocks.extend(view.run.as_ref().map(|run| current_run(run, style)));
     blocks.extend(last_run(view, style));
+    blocks.extend(view.quiesced.iter().map(|quiescence| quiesced(quiescence, style)));
     blocks.extend(view.last_takeover.as_ref().map(|takeover| last_takeover(takeover, style)));
     blocks.extend(waits(view, style));
     blocks.push(next(view, style));
@@ -66,8 +68,9 @@ fn stands(point: &RecoveryPointView, target_dirty: bool) -> bool {
 
 fn restorable(point: &RecoveryPointView, style: Style) -> String {
     let proof = if point.verified { "read back and verified" } else { "not read back" };
+    let application = point.application.as_ref().map(|name| format!(", {name} quiesced for it")).unwrap_or_default();
     let fuzzy = if point.fuzzy { ", FUZZY: the source may have changed while it was read" } else { "" };
-    format!("safe as of {}, on {}, {proof}{fuzzy}", when(point, style), words::place(&point.place))
+    format!("safe as of {}, on {}, {proof}{application}{fuzzy}", when(point, style), words::place(&point.place))
 }
 
 fn when(point: &RecoveryPointView, style: Style) -> String {
@@ -188,6 +191,16 @@ fn last_takeover(takeover: &TakeoverRecord, style: Style) -> String {
     let ago = units::ago(takeover.suspected_at, style.now);
     let title = style.paint(Tone::Strong, &format!("last change of the acting agent, {ago}"));
     format!("{title}\n  {}\n", summary_of_takeover(takeover))
+}
+
+fn quiesced(quiescence: &Quiescence, style: Style) -> String {
+    let (tone, what) =
+        if quiescence.alarmed { (Tone::Bad, "MAY STILL BE QUIESCED") } else { (Tone::Strong, "quiesced") };
+    let title = style.paint(tone, &format!("{what}: {} on {}", quiescence.application, quiescence.agent));
+    let since = units::ago(quiescence.since, style.now);
+    let limit = units::duration(quiescence.limit());
+    let why = quiescence.failure.as_ref().map(|why| format!("\n  {}", style.paint(Tone::Bad, why))).unwrap_or_default();
+    format!("{title}\n  for run {}, {since}; its guard thaws it after {limit}{why}\n", units::short(&quiescence.run))
 }
 
 fn waits(view: &ReplicationView, style: Style) -> Option<String> {

@@ -69,7 +69,8 @@ pub fn verify(mode: VerifyMode) -> &'static str {
 pub fn limits(policy: &Policy) -> String {
     let rpo = policy.rpo_seconds.map(|s| format!("RPO {}", units::seconds(s)));
     let rate = policy.bandwidth_bytes_per_second.map(|b| format!("at most {}", units::rate(b)));
-    let parts: Vec<String> = [rpo, rate].into_iter().flatten().collect();
+    let application = policy.application.as_ref().map(|name| format!("{name} quiesced for each snapshot"));
+    let parts: Vec<String> = [rpo, rate, application].into_iter().flatten().collect();
     if parts.is_empty() { "no RPO, no rate limit".to_owned() } else { parts.join(", ") }
 }
 

@@ -293,7 +293,7 @@ impl Core {
             ReaderCommand::Prepare { run, .. } | ReaderCommand::Send { run, .. } => {
                 ReaderEvent::Failed { run: *run, kind: RunFailureKind::Io, reason }
             }
-            ReaderCommand::Rest | ReaderCommand::Release { .. } => return,
+            ReaderCommand::Rest | ReaderCommand::Published { .. } | ReaderCommand::Release { .. } => return,
             ReaderCommand::Close => ReaderEvent::Closed,
         };
         // The loop itself is the receiver: the queue is open.

@@ -9,7 +9,7 @@ use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::{Link, Progress, Sender, SenderConfig, SenderEvent, TransferError};
 use tanist_model::id::{ApplicationName, Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
-use tanist_model::run::BoundSnapshot;
+use tanist_model::run::{BoundSnapshot, RunMethod};
 use tanist_protocol::agent::{ReaderCommand, ReaderEvent};
 use tanist_protocol::message::{PeerAddress, ReadAssignment, RunFailureKind, RunProgress, StreamKey};
 use tanist_storage::StorageError;
@@ -173,15 +173,16 @@ impl ReaderEngine {
             ReaderCommand::Prepare { assignment, run, attempt, mode, application } => {
                 self.prepare(&assignment, run, attempt, mode, application);
             }
-            ReaderCommand::Send { assignment, run, snapshot, holder, stream, grant } => {
+            ReaderCommand::Send { assignment, run, snapshot, method, holder, stream, grant } => {
                 // The one before ends first: its I/O and its streams with it.
                 (self.sending, self.quiescing) = (None, None);
-                let begun = self.send(assignment, run, snapshot, &holder, &stream, &grant);
+                let begun = self.send(assignment, (run, method), snapshot, &holder, &stream, &grant);
                 if let Err((kind, reason)) = begun {
                     self.report(ReaderEvent::Failed { run, kind, reason });
                 }
             }
             ReaderCommand::Rest => (self.sending, self.quiescing) = (None, None),
+            ReaderCommand::Published { .. } => {}
             ReaderCommand::Release { assignment, snapshots } => release(&self.storages, &assignment.source, &snapshots),
             ReaderCommand::Close => {}
         }
@@ -232,7 +233,7 @@ impl ReaderEngine {
     fn send(
         &mut self,
         assignment: Box<ReadAssignment>,
-        run: RunId,
+        (run, method): (RunId, RunMethod),
         snapshot: BoundSnapshot,
         holder: &PeerAddress,
         stream: &StreamKey,
@@ -250,6 +251,7 @@ impl ReaderEngine {
             key: key_of(run, stream),
             grant,
             from_seq: stream.from,
+            compare: method.compares(),
             size_bytes: snapshot.size_bytes,
             limit: assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new),
         };

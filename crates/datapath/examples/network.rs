@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (ours, theirs): (Vec<_>, Vec<_>) =
         (0..streams).map(|_| pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     let (said, sent) = channel();
-    let config = SenderConfig { key, grant: Vec::new(), from_seq: 0, size_bytes, limit: None };
+    let config = SenderConfig { key, grant: Vec::new(), from_seq: 0, size_bytes, compare: false, limit: None };
     let sender = Sender::start(source, config, ours, move |event| drop(said.send(event)));
     let arrivals = theirs.into_iter().map(Arrival::accept).collect::<Result<_, _>>()?;
     let transfer = TransferConfig::new(Checkpoint::START, size_bytes);

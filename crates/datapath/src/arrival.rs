@@ -83,7 +83,9 @@ impl Arrival {
     /// # Errors
     /// Why it does not; to be told by [`refuse`](Self::refuse), and counted.
     pub fn check(&self, key: FrameKey, size_bytes: u64, from_seq: u64, rules: GateRules) -> Result<(), Refusal> {
-        let run = OpenRun::new(key, self.streams, size_bytes, from_seq, rules);
+        let compare = matches!(self.header.kind, Kind::Open { compare: true, .. });
+        // Whether it may compare, the receiver knows.
+        let run = OpenRun { compare, ..OpenRun::new(key, self.streams, size_bytes, from_seq, rules) };
         gate::admit_open(&run, &self.header, self.stream)
     }
 

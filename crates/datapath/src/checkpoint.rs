@@ -61,9 +61,13 @@ impl Checkpointer<'_> {
             match part {
                 Part::Data { length, digest } => read_back.expect_digest(offset, length, &digest)?,
                 Part::Zeros { length } => read_back.expect_zeros(offset, length)?,
+                Part::Pages { length, pages, written, .. } => {
+                    read_back.expect_pages(offset, length, pages, &written)?;
+                }
+                Part::Same { .. } | Part::SameZeros { .. } => {}
             }
             offset += part.length();
-            self.control.counters.verified_bytes.add(part.length());
+            self.control.counters.verified_bytes.add(part.written_bytes());
         }
         Ok(true)
     }
@@ -73,15 +77,18 @@ impl Checkpointer<'_> {
 fn short_parts(part: &Part) -> impl Iterator<Item = Part> {
     const STRETCH_BYTES: u64 = 1 << 30;
     let part = *part;
-    (0..part.length().div_ceil(STRETCH_BYTES)).map(move |i| match part {
-        Part::Data { .. } => part,
+    let pieces = if matches!(part, Part::Zeros { .. }) { part.length().div_ceil(STRETCH_BYTES) } else { 1 };
+    (0..pieces).map(move |i| match part {
+        Part::Data { .. } | Part::Pages { .. } | Part::Same { .. } | Part::SameZeros { .. } => part,
         Part::Zeros { length } => Part::Zeros { length: (length - i * STRETCH_BYTES).min(STRETCH_BYTES) },
     })
 }
 
 fn chain(from: Checkpoint, window: &Window) -> Checkpoint {
     window.parts.iter().fold(from, |at, part| match part {
-        Part::Data { length, digest } => advance(at, *length, digest),
-        Part::Zeros { length } => advance_zeros(at, at.seq + length),
+        Part::Data { length, digest } | Part::Same { length, digest } | Part::Pages { length, digest, .. } => {
+            advance(at, *length, digest)
+        }
+        Part::Zeros { length } | Part::SameZeros { length } => advance_zeros(at, at.seq + length),
     })
 }

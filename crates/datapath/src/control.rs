@@ -49,6 +49,17 @@ struct State {
     uncommitted: VecDeque<Pending>,
 }
 
+/// What a writer wants room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Work that is done and not yet in any offered window.
+    pub(crate) open_work: u64,
+    /// Work that is to be done.
+    pub(crate) work: u64,
+    /// The byte of the volume up to which it writes, if it may not pass the stall window; otherwise zero.
+    pub(crate) end: u64,
+}
+
 #[derive(Debug)]
 struct Pending {
     end: u64,
@@ -204,21 +215,27 @@ impl Control {
         }
     }
 
-    /// True if `work` more bytes may be written now, where `open_work` are written and not yet in any offered window.
-    pub(crate) fn has_room(&self, open_work: u64, work: u64) -> bool {
-        self.lock().has_room(self.stall_bytes, open_work + work)
+    /// True if this may be written now.
+    pub(crate) fn has_room(&self, room: &Room) -> bool {
+        self.is_room(&self.lock(), room)
     }
 
-    /// Waits until there is room for `work` more bytes, or for a window to be offered; false if the transfer is to end.
-    pub(crate) fn wait_for_room(&self, open_work: u64, work: u64) -> bool {
+    fn is_room(&self, state: &State, room: &Room) -> bool {
+        let committed = self.counters.committed_seq.get();
+        let within = room.end <= committed.saturating_add(self.stall_bytes);
+        within && state.has_room(self.stall_bytes, room.open_work + room.work)
+    }
+
+    /// Waits until there is room, or for a window to be offered; false if the transfer is to end.
+    pub(crate) fn wait_for_room(&self, room: &Room) -> bool {
         self.counters.timed(Stage::Commit, || {
             let mut state = self.lock();
             loop {
                 if state.halt != Halt::No {
                     return false;
                 }
-                let may_offer = open_work > 0 && state.window.is_none();
-                if may_offer || state.has_room(self.stall_bytes, open_work + work) {
+                let may_offer = room.open_work > 0 && state.window.is_none();
+                if may_offer || self.is_room(&state, room) {
                     return true;
                 }
                 state = self.wait(state);

@@ -33,6 +33,20 @@ impl BlockDigest {
     }
 }
 
+/// The digest of the written pages of a block, one run of neighbours after the other.
+#[derive(Default)]
+pub(crate) struct PagesDigest(blake3::Hasher);
+
+impl PagesDigest {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(&self) -> BlockDigest {
+        BlockDigest(*self.0.finalize().as_bytes())
+    }
+}
+
 fn hash_zeros(length: u64) -> BlockDigest {
     let mut hasher = blake3::Hasher::new();
     for piece in zero_pieces(length) {

@@ -5,8 +5,10 @@
 //! checked against its bounds, a field that a kind does not use must be zero, and there is exactly one encoding of a frame.
 //!
 //! ```text
-//! source -> target   Open (first on each stream; payload: the signed grant), Data, Zeros, End, Abort (payload: why)
-//! target -> source   Admitted, Refused (payload: why), Durable, Stop, Abort (payload: why)
+//! source -> target   Open (first on each stream; payload: the signed grant), Data, Zeros, End, Abort (payload: why);
+//!                    of what the target has: Same, SameZeros, Pages, Ask
+//! target -> source   Admitted, Refused (payload: why), Durable, Stop, Abort (payload: why);
+//!                    of what it has: Digests, PageDigests, TargetZeros
 //! ```
 
 mod fields;
@@ -27,6 +29,12 @@ pub const GRANT_LIMIT: u32 = 4 << 10;
 /// The longest reason.
 pub const REASON_LIMIT: u32 = 1 << 10;
 const BLOCK_LIMIT: u32 = 1 << 20;
+/// The most blocks that one frame says to be the same.
+pub const SAME_BLOCKS: u64 = 16;
+const SAME_LIMIT: u32 = 32 * SAME_BLOCKS as u32;
+/// Digests of 16 bytes: of the chunks of 16 blocks, or of the pages of one.
+const DIGESTS_LIMIT: u32 = 16 * 256;
+const PAGE_SET_LEN: u32 = (crate::pages::PAGES / 8) as u32;
 
 /// Counts how often the streams of a run were opened anew; only grows within a run.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -54,11 +62,19 @@ impl fmt::Display for FrameKey {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The first frame of each stream. Payload: the grant that the server signed, opaque here.
-    Open { stream: u16, streams: u16, size_bytes: u64, from_seq: u64 },
+    Open { stream: u16, streams: u16, size_bytes: u64, from_seq: u64, compare: bool },
     /// One block. Payload: its bytes.
     Data { number: FrameNumber, offset: u64, digest: BlockDigest },
     /// Any number of blocks of zeros.
     Zeros { number: FrameNumber, offset: u64, length: u64 },
+    /// Blocks that the target has already. Payload: the digest of each.
+    Same { number: FrameNumber, offset: u64, length: u64 },
+    /// Any number of blocks of zeros that the target has already.
+    SameZeros { number: FrameNumber, offset: u64, length: u64 },
+    /// One block of which the target has some pages already. Payload: the other pages, one after the other, and which they are.
+    Pages { number: FrameNumber, offset: u64, length: u64, digest: BlockDigest },
+    /// Which pages has the target in these chunks of 64 KiB of a block? It stands for no part of the volume.
+    Ask { number: FrameNumber, offset: u64, chunks: u16 },
     /// The whole was sent, in as many frames as this one's number says.
     End { number: FrameNumber, offset: u64 },
     /// The side that sends it gives up. Payload: why.
@@ -71,6 +87,12 @@ pub enum Kind {
     Durable { seq: u64 },
     /// The target asks for no more.
     Stop,
+    /// What the target has. Payload: the digests of its chunks of 64 KiB; nothing, where reading it proves nothing.
+    Digests { offset: u64, length: u64 },
+    /// The answer to [`Kind::Ask`]. Payload: the digests of the pages.
+    PageDigests { offset: u64 },
+    /// Zeros that the target has.
+    TargetZeros { offset: u64, length: u64 },
 }
 
 /// The header of a frame: everything but the bytes of its payload.
@@ -117,10 +139,17 @@ impl Kind {
             Self::Zeros { .. } => 3,
             Self::End { .. } => 4,
             Self::Abort { .. } => 5,
+            Self::Same { .. } => 6,
+            Self::SameZeros { .. } => 7,
+            Self::Pages { .. } => 8,
+            Self::Ask { .. } => 9,
             Self::Admitted => 16,
             Self::Refused => 17,
             Self::Durable { .. } => 18,
             Self::Stop => 19,
+            Self::Digests { .. } => 20,
+            Self::PageDigests { .. } => 21,
+            Self::TargetZeros { .. } => 22,
         }
     }
 
@@ -128,20 +157,33 @@ impl Kind {
     fn payload_limit(&self) -> u32 {
         match self {
             Self::Open { .. } => GRANT_LIMIT,
-            Self::Data { .. } => BLOCK_LIMIT,
+            Self::Data { .. } | Self::Pages { .. } => BLOCK_LIMIT,
+            Self::Same { .. } => SAME_LIMIT,
+            Self::Digests { .. } | Self::PageDigests { .. } => DIGESTS_LIMIT,
             Self::Abort { .. } | Self::Refused => REASON_LIMIT,
-            Self::Zeros { .. } | Self::End { .. } | Self::Admitted | Self::Durable { .. } | Self::Stop => 0,
+            _ => 0,
         }
     }
 
     /// Whether its fields agree with each other. Whether they agree with the run is the gate's question.
     fn is_sound(&self, payload_length: u32) -> bool {
         match *self {
-            Self::Open { stream, streams, size_bytes, from_seq } => {
+            Self::Open { stream, streams, size_bytes, from_seq, .. } => {
                 stream < streams && streams <= MAX_STREAMS && from_seq <= size_bytes
             }
             Self::Data { offset, .. } => payload_length > 0 && ends_in_range(offset, payload_length.into()),
-            Self::Zeros { offset, length, .. } => length > 0 && ends_in_range(offset, length),
+            Self::Zeros { offset, length, .. }
+            | Self::SameZeros { offset, length, .. }
+            | Self::Digests { offset, length }
+            | Self::TargetZeros { offset, length } => length > 0 && ends_in_range(offset, length),
+            Self::Same { offset, length, .. } => {
+                let digests = length.div_ceil(BLOCK_BYTES).checked_mul(32);
+                length > 0 && ends_in_range(offset, length) && digests == Some(payload_length.into())
+            }
+            Self::Pages { offset, length, .. } => {
+                length > 0 && length <= BLOCK_BYTES && payload_length > PAGE_SET_LEN && ends_in_range(offset, length)
+            }
+            Self::Ask { chunks, .. } => chunks > 0,
             _ => true,
         }
     }
@@ -149,7 +191,8 @@ impl Kind {
     fn from_fields(fields: &Fields) -> Result<Self, FrameError> {
         let (number, offset) = (FrameNumber(fields.number), fields.offset);
         Ok(match fields.kind {
-            1 => Self::Open {
+            1 if fields.flags <= 1 => Self::Open {
+                compare: fields.flags == 1,
                 stream: fields.stream,
                 streams: fields.streams,
                 size_bytes: fields.raw_length,
@@ -159,10 +202,21 @@ impl Kind {
             3 => Self::Zeros { number, offset, length: fields.raw_length },
             4 => Self::End { number, offset },
             5 => Self::Abort { number },
+            6 => Self::Same { number, offset, length: fields.raw_length },
+            7 => Self::SameZeros { number, offset, length: fields.raw_length },
+            8 => Self::Pages { number, offset, length: fields.raw_length, digest: BlockDigest(fields.digest) },
+            9 => {
+                let chunks = u16::try_from(fields.raw_length).map_err(|_| FrameError::Field(fields.kind))?;
+                Self::Ask { number, offset, chunks }
+            }
             16 => Self::Admitted,
             17 => Self::Refused,
             18 => Self::Durable { seq: offset },
             19 => Self::Stop,
+            20 => Self::Digests { offset, length: fields.raw_length },
+            21 => Self::PageDigests { offset },
+            22 => Self::TargetZeros { offset, length: fields.raw_length },
+            1 => return Err(FrameError::Field(fields.kind)),
             unknown => return Err(FrameError::Kind(unknown)),
         })
     }
@@ -171,7 +225,8 @@ impl Kind {
     fn fill(&self, fields: &mut Fields) {
         fields.kind = self.code();
         match *self {
-            Self::Open { stream, streams, size_bytes, from_seq } => {
+            Self::Open { stream, streams, size_bytes, from_seq, compare } => {
+                fields.flags = compare.into();
                 (fields.stream, fields.streams) = (stream, streams);
                 (fields.raw_length, fields.offset) = (size_bytes, from_seq);
             }
@@ -179,7 +234,20 @@ impl Kind {
                 (fields.number, fields.offset) = (number.0, offset);
                 (fields.raw_length, fields.digest) = (fields.payload_length.into(), digest.0);
             }
-            Self::Zeros { number, offset, length } => {
+            Self::Pages { number, offset, length, digest } => {
+                (fields.number, fields.offset) = (number.0, offset);
+                (fields.raw_length, fields.digest) = (length, digest.0);
+            }
+            Self::Ask { number, offset, chunks } => {
+                (fields.number, fields.offset, fields.raw_length) = (number.0, offset, chunks.into());
+            }
+            Self::Digests { offset, length } | Self::TargetZeros { offset, length } => {
+                (fields.offset, fields.raw_length) = (offset, length);
+            }
+            Self::PageDigests { offset } => fields.offset = offset,
+            Self::Zeros { number, offset, length }
+            | Self::Same { number, offset, length }
+            | Self::SameZeros { number, offset, length } => {
                 (fields.number, fields.offset, fields.raw_length) = (number.0, offset, length);
             }
             Self::End { number, offset } => (fields.number, fields.offset) = (number.0, offset),
@@ -234,7 +302,10 @@ impl Header {
     pub fn volume_bytes(&self) -> u64 {
         match self.kind {
             Kind::Data { .. } => self.payload_length.into(),
-            Kind::Zeros { length, .. } => length,
+            Kind::Zeros { length, .. }
+            | Kind::Same { length, .. }
+            | Kind::SameZeros { length, .. }
+            | Kind::Pages { length, .. } => length,
             _ => 0,
         }
     }

@@ -49,7 +49,7 @@ impl FrameReader {
     /// the source back.
     pub(crate) fn next(&mut self, pool: &Arc<Pool>) -> Result<Option<Received>, LinkError> {
         let header = self.header()?;
-        if !matches!(header.kind, Kind::Data { .. }) {
+        if !matches!(header.kind, Kind::Data { .. } | Kind::Pages { .. }) {
             return self.with_small(header).map(Some);
         }
         let Some(mut buffer) = pool.take() else { return Ok(None) };
@@ -62,7 +62,7 @@ impl FrameReader {
     /// The next frame where no blocks are expected.
     pub(crate) fn next_small(&mut self) -> Result<Received, LinkError> {
         let header = self.header()?;
-        if matches!(header.kind, Kind::Data { .. }) {
+        if matches!(header.kind, Kind::Data { .. } | Kind::Pages { .. }) {
             return Err(LinkError::Unexpected { kind: header.kind.code() });
         }
         self.with_small(header)

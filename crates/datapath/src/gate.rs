@@ -20,6 +20,8 @@ pub struct OpenRun {
     pub next: FrameNumber,
     /// Where the last frame ended.
     pub position: u64,
+    /// Whether the source may leave out what the target has.
+    pub compare: bool,
     pub rules: GateRules,
 }
 
@@ -27,7 +29,7 @@ impl OpenRun {
     /// A run of which nothing has come yet.
     #[must_use]
     pub fn new(key: FrameKey, streams: u16, size_bytes: u64, from_seq: u64, rules: GateRules) -> Self {
-        Self { key, size_bytes, streams, next: FrameNumber(0), position: from_seq, rules }
+        Self { key, size_bytes, streams, next: FrameNumber(0), position: from_seq, compare: false, rules }
     }
 }
 
@@ -107,6 +109,10 @@ pub enum Refusal {
         "the stream is for a snapshot of {found} bytes from {from_seq} on; {size_bytes} bytes from {position} on are expected"
     )]
     OtherExtent { size_bytes: u64, position: u64, found: u64, from_seq: u64 },
+    #[error("the stream {} what the target has, and it should {}", if *compare { "leaves out" } else { "sends" }, if *compare { "send it" } else { "leave it out" })]
+    OtherMethod { compare: bool },
+    #[error("pages are asked for at {offset}, which is no block that is to come")]
+    NotToCome { offset: u64 },
     #[error("stream {stream} of {streams} opened; stream {expected} of {expected_streams} is expected")]
     OtherStream { stream: u16, streams: u16, expected: u16, expected_streams: u16 },
 }
@@ -117,9 +123,12 @@ pub enum Refusal {
 /// Why it stays outside.
 pub fn admit_open(run: &OpenRun, frame: &Header, index: u16) -> Result<(), Refusal> {
     check_key(run, &frame.key)?;
-    let Kind::Open { stream, streams, size_bytes, from_seq } = frame.kind else {
+    let Kind::Open { stream, streams, size_bytes, from_seq, compare } = frame.kind else {
         return Err(Refusal::OutOfPlace { kind: frame.kind.code() });
     };
+    if compare != run.compare {
+        return Err(Refusal::OtherMethod { compare });
+    }
     if (stream, streams) != (index, run.streams) {
         return Err(Refusal::OtherStream { stream, streams, expected: index, expected_streams: run.streams });
     }
@@ -140,8 +149,19 @@ pub fn admit(run: &OpenRun, frame: &Header) -> Result<OpenRun, Refusal> {
         Kind::Data { number, offset, .. } | Kind::Zeros { number, offset, .. } | Kind::End { number, offset } => {
             (number, offset)
         }
+        Kind::Same { number, offset, .. }
+        | Kind::SameZeros { number, offset, .. }
+        | Kind::Pages { number, offset, .. }
+            if run.compare =>
+        {
+            (number, offset)
+        }
+        Kind::Ask { number, offset, .. } if run.compare => {
+            let to_come = offset >= run.position && offset < run.size_bytes && offset.is_multiple_of(BLOCK_BYTES);
+            (number, if to_come { run.position } else { return Err(Refusal::NotToCome { offset }) })
+        }
         Kind::Abort { number } => (number, run.position),
-        Kind::Open { .. } | Kind::Admitted | Kind::Refused | Kind::Durable { .. } | Kind::Stop => {
+        _ => {
             return Err(Refusal::OutOfPlace { kind: frame.kind.code() });
         }
     };
@@ -210,8 +230,10 @@ fn check_length(run: &OpenRun, frame: &Header) -> Result<u64, Refusal> {
     };
     let left = size_bytes - offset;
     let fits = match frame.kind {
-        Kind::Data { .. } => length == left.min(BLOCK_BYTES),
-        Kind::Zeros { .. } => length == left || length.is_multiple_of(BLOCK_BYTES),
+        Kind::Data { .. } | Kind::Pages { .. } => length == left.min(BLOCK_BYTES),
+        Kind::Zeros { .. } | Kind::Same { .. } | Kind::SameZeros { .. } => {
+            length == left || length.is_multiple_of(BLOCK_BYTES)
+        }
         Kind::End { .. } if left > 0 => return Err(Refusal::EndsTooEarly { position: offset, size_bytes }),
         _ => true,
     };

@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use crate::control::Control;
+use crate::digest::{BLOCK_LEN, BlockDigest, blocks};
 use crate::encoder::TargetItem;
 use crate::frame::Kind;
 use crate::framed::{FrameReader, Payload, Received};
-use crate::gate::{self, OpenRun};
+use crate::gate::{self, OpenRun, Refusal};
 use crate::lanes::{Lanes, Taken};
 use crate::link::LinkError;
+use crate::pages::PageSet;
+use crate::pool::PooledBuffer;
 use crate::progress::Stage;
+use crate::scanner::Findings;
 
 /// Reads one stream into its lane until it ends or nobody takes what comes.
 pub(crate) fn read_stream(mut reader: FrameReader, lanes: &Lanes<Received>, control: &Arc<Control>) {
@@ -32,6 +36,7 @@ pub(crate) fn read_stream(mut reader: FrameReader, lanes: &Lanes<Received>, cont
 pub(crate) struct Intake<'a> {
     pub(crate) lanes: &'a Lanes<Received>,
     pub(crate) control: &'a Control,
+    pub(crate) findings: &'a Findings,
     pub(crate) run: OpenRun,
     pub(crate) outlet: SyncSender<TargetItem>,
 }
@@ -67,14 +72,57 @@ impl Intake<'_> {
         let offset = self.run.position;
         self.run =
             gate::admit(&self.run, &frame.header).inspect_err(|_| self.control.counters.refused_frames.add(1))?;
+        if self.run.compare {
+            self.findings.settle(self.run.position);
+            self.control.nudge();
+        }
+        let length = frame.header.volume_bytes();
         let item = match (frame.header.kind, frame.payload) {
             (Kind::Data { digest, .. }, Payload::Block(buffer)) => {
                 TargetItem::Block { offset, length: frame.header.payload_len(), buffer, digest }
             }
-            (Kind::Zeros { length, .. }, _) => TargetItem::Zeros { length },
+            (Kind::Pages { digest, .. }, Payload::Block(buffer)) => {
+                let length = usize::try_from(length).unwrap_or(BLOCK_LEN);
+                scattered(buffer, frame.header.payload_len(), length)
+                    .map(|(buffer, pages)| TargetItem::Pages { offset, length, buffer, digest, pages })
+                    .ok_or(LinkError::Unexpected { kind: frame.header.kind.code() })?
+            }
+            (Kind::Same { .. }, Payload::Small(digests)) => return Ok(self.pass_same(length, &digests)),
+            (Kind::SameZeros { .. }, _) => TargetItem::SameZeros { length },
+            (Kind::Ask { offset, chunks, .. }, _) if self.findings.answer(offset, chunks) => {
+                self.control.nudge();
+                return Ok(true);
+            }
+            (Kind::Ask { offset, .. }, _) => return Err(Refusal::NotToCome { offset }.into()),
+            (Kind::Zeros { .. }, _) => TargetItem::Zeros { length },
             (Kind::Abort { .. }, payload) => return Err(LinkError::EndedByPeer { reason: payload.reason() }),
             _ => return Ok(false),
         };
         Ok(self.outlet.send(item).is_ok())
     }
+
+    /// Hands on blocks that the target has; false if nobody takes them.
+    fn pass_same(&self, length: u64, digests: &[u8]) -> bool {
+        blocks(0, length).zip(digests.as_chunks::<32>().0).all(|(block, digest)| {
+            let same = TargetItem::Same { length: block.length, digest: BlockDigest(*digest) };
+            self.outlet.send(same).is_ok()
+        })
+    }
+}
+
+/// Brings the pages of a payload to their places in the block; `None` unless they are exactly as many as the payload says.
+fn scattered(mut buffer: PooledBuffer, payload_len: usize, length: usize) -> Option<(PooledBuffer, PageSet)> {
+    let (_, set) = buffer.get(..payload_len)?.split_last_chunk()?;
+    let pages = PageSet::from_bytes(set);
+    let mut end = pages.total_bytes(length);
+    if pages.is_empty() || end + set.len() != payload_len {
+        return None;
+    }
+    let runs: Vec<_> = pages.byte_runs(length).collect();
+    for run in runs.into_iter().rev() {
+        let start = end - run.len();
+        buffer.copy_within(start..end, run.start);
+        end = start;
+    }
+    Some((buffer, pages))
 }

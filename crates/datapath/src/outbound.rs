@@ -3,15 +3,19 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, PoisonError};
 
 use crate::control::{Control, Halt};
-use crate::encoder::{self, TargetItem};
-use crate::frame::{FrameError, FrameNumber, Header, Kind, reason_payload};
-use crate::framed::{FrameReader, FrameWriter};
+use crate::dealer::{Dealer, Dealt};
+use crate::encoder;
+use crate::frame::{Header, Kind};
+use crate::framed::{FrameReader, FrameWriter, Payload, Received};
 use crate::io::BlockDevice;
+use crate::knowledge::{Knowledge, Known, Seed};
 use crate::lanes::{GRACE, LAST_WORDS, Lanes, Taken};
 use crate::link::{Link, LinkError};
+use crate::matcher::Matcher;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
 use crate::reader::Reader;
@@ -22,21 +26,22 @@ use crate::transfer::QUEUE_ITEMS;
 /// A frame on its way to a stream.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    header: Header,
-    payload: Outload,
+    pub(crate) header: Header,
+    pub(crate) payload: Outload,
 }
 
 #[derive(Debug)]
-enum Outload {
-    Block(PooledBuffer),
-    Reason(String),
+pub(crate) enum Outload {
+    /// So much of the buffer.
+    Block(PooledBuffer, usize),
+    Small(Vec<u8>),
 }
 
-impl Outgoing {
-    fn payload(&self) -> &[u8] {
-        match &self.payload {
-            Outload::Block(buffer) => buffer.get(..self.header.payload_len()).unwrap_or_default(),
-            Outload::Reason(reason) => reason_payload(reason),
+impl Outload {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Block(buffer, length) => buffer.get(..*length).unwrap_or_default(),
+            Self::Small(bytes) => bytes,
         }
     }
 }
@@ -59,6 +64,8 @@ pub(crate) struct Outbound<'a> {
     dismissed: AtomicBool,
     /// The links are being cut.
     over: AtomicBool,
+    /// What the target has said of what it has.
+    knowledge: Mutex<Knowledge>,
 }
 
 impl<'a> Outbound<'a> {
@@ -71,21 +78,30 @@ impl<'a> Outbound<'a> {
         let (admitted, writing) = (AtomicUsize::new(0), AtomicUsize::new(streams));
         let no = || AtomicBool::new(false);
         let (heard_out, has_all, dismissed, over) = (no(), no(), no(), no());
-        Self { control, lanes, config, streams, admitted, writing, heard_out, has_all, dismissed, over }
+        let knowledge = Mutex::new(Knowledge::new(config.from_seq, config.size_bytes));
+        Self { control, lanes, config, streams, admitted, writing, heard_out, has_all, dismissed, over, knowledge }
     }
 
     /// Works until the target has all, or this is ended; whether the target has all.
     pub(crate) fn run(&self, source: &dyn BlockDevice, links: Vec<Link>) -> bool {
         let (control, config) = (self.control, self.config);
         let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
-        let (from_encoder, to_dealer) = sync_channel(QUEUE_ITEMS);
+        let (from_encoder, to_next) = sync_channel(QUEUE_ITEMS);
         let (size_bytes, position) = (config.size_bytes, config.from_seq);
         let reader = Reader { source, size_bytes, position, control, outlet: from_reader };
         let mut work: Vec<Work<'_>> = vec![
             (Stage::Source, Box::new(move || reader.run())),
             (Stage::Encode, Box::new(move || encoder::run(control, &to_encoder, &from_encoder))),
-            (Stage::Network, Box::new(move || self.deal(to_dealer))),
         ];
+        let dealer = Dealer::new(control, self.lanes, config, self.streams);
+        if config.compare {
+            let (from_matcher, to_dealer) = sync_channel(QUEUE_ITEMS);
+            let matcher = Matcher::new(control, &self.knowledge, (Seed::of(&config.key), position), from_matcher);
+            work.push((Stage::Compare, Box::new(move || matcher.run(to_next))));
+            work.push((Stage::Network, Box::new(move || dealer.run(to_dealer.into_iter()))));
+        } else {
+            work.push((Stage::Network, Box::new(move || dealer.run(to_next.into_iter().map(Dealt::Item)))));
+        }
         let mut cuts = Vec::new();
         for (stream, Link { reader, writer, shutdown }) in (0..).zip(links) {
             work.push((Stage::Network, Box::new(move || self.write(FrameWriter { stream, inner: writer }))));
@@ -125,66 +141,6 @@ impl<'a> Outbound<'a> {
         self.dismissed.load(Ordering::Acquire) || (all_said && self.heard_out.load(Ordering::Acquire))
     }
 
-    /// Numbers the frames and deals them to the streams in turn.
-    fn deal(&self, inlet: Receiver<TargetItem>) {
-        let mut at = (FrameNumber(0), self.config.from_seq);
-        for item in inlet {
-            let Some(next) = self.deal_one(at, item) else { return };
-            at = next;
-        }
-        self.deal_last(at);
-        self.lanes.finish();
-    }
-
-    /// Where the next one begins; `None` if nobody takes it.
-    fn deal_one(&self, (number, offset): (FrameNumber, u64), item: TargetItem) -> Option<(FrameNumber, u64)> {
-        let (kind, payload, length) = match item {
-            TargetItem::Zeros { length } => (Kind::Zeros { number, offset, length }, Outload::Reason(String::new()), 0),
-            TargetItem::Block { length, buffer, digest, .. } => {
-                (Kind::Data { number, offset, digest }, Outload::Block(buffer), length)
-            }
-        };
-        let frame = self.frame(kind, payload, length)?;
-        let end = offset + frame.header.volume_bytes();
-        self.put(number, frame).then_some((FrameNumber(number.0 + 1), end))
-    }
-
-    /// Says that this was all, or why it was not.
-    fn deal_last(&self, (number, offset): (FrameNumber, u64)) {
-        let (kind, reason) = match self.control.failure_text() {
-            None if offset == self.config.size_bytes => (Kind::End { number, offset }, String::new()),
-            None => (Kind::Abort { number }, "the source was asked to stop".to_owned()),
-            Some(reason) => (Kind::Abort { number }, reason),
-        };
-        let length = reason_payload(&reason).len();
-        if let Some(frame) = self.frame(kind, Outload::Reason(reason), length) {
-            self.put(number, frame);
-        }
-    }
-
-    fn frame(&self, kind: Kind, payload: Outload, length: usize) -> Option<Outgoing> {
-        let bytes = match &payload {
-            Outload::Block(buffer) => buffer.get(..length).unwrap_or_default(),
-            Outload::Reason(reason) => reason_payload(reason),
-        };
-        match Header::new(self.config.key, kind, bytes) {
-            Ok(header) => Some(Outgoing { header, payload }),
-            Err(cause) => {
-                self.fail(cause);
-                None
-            }
-        }
-    }
-
-    fn fail(&self, cause: FrameError) {
-        self.control.fail_at_once(LinkError::Damaged { stream: 0, cause }.into());
-    }
-
-    fn put(&self, number: FrameNumber, frame: Outgoing) -> bool {
-        let lane = usize::try_from(number.0 % self.streams as u64).unwrap_or_default();
-        self.lanes.put(lane, frame)
-    }
-
     /// Opens a stream, and writes what is dealt to it.
     fn write(&self, mut writer: FrameWriter) {
         if let Err(error) = self.write_all(&mut writer) {
@@ -201,16 +157,17 @@ impl<'a> Outbound<'a> {
         }
         let counters = &self.control.counters;
         while let Taken::Item(frame) = self.lanes.take(usize::from(writer.stream)) {
-            let written = counters.timed(Stage::Network, || writer.write(&frame.header, frame.payload()))?;
+            let written = counters.timed(Stage::Network, || writer.write(&frame.header, frame.payload.bytes()))?;
             counters.wire_bytes.add(written);
         }
         Ok(())
     }
 
     fn open(&self, writer: &mut FrameWriter) -> Result<(), LinkError> {
-        let SenderConfig { key, grant, from_seq, size_bytes, .. } = self.config;
+        let SenderConfig { key, grant, from_seq, size_bytes, compare, .. } = self.config;
         let streams = u16::try_from(self.streams).unwrap_or(u16::MAX);
-        let kind = Kind::Open { stream: writer.stream, streams, size_bytes: *size_bytes, from_seq: *from_seq };
+        let (stream, size_bytes, from_seq, compare) = (writer.stream, *size_bytes, *from_seq, *compare);
+        let kind = Kind::Open { stream, streams, size_bytes, from_seq, compare };
         self.control.counters.wire_bytes.add(writer.say(*key, kind, grant)?);
         Ok(())
     }
@@ -253,9 +210,32 @@ impl<'a> Outbound<'a> {
                     self.control.halt(Halt::Stop);
                     return Ok(());
                 }
+                kind if self.config.compare => self.learn(kind, frame)?,
                 kind => return Err(LinkError::Unexpected { kind: kind.code() }),
             }
         }
+    }
+
+    /// Takes in what the target says of what it has.
+    fn learn(&self, kind: Kind, frame: Received) -> Result<(), LinkError> {
+        self.control.counters.wire_bytes.add(frame.wire_bytes());
+        let Payload::Small(bytes) = frame.payload else { return Err(LinkError::Unexpected { kind: kind.code() }) };
+        let digests = bytes.as_chunks().0.to_vec();
+        let mut knowledge = self.knowledge.lock().unwrap_or_else(PoisonError::into_inner);
+        match kind {
+            Kind::Digests { offset, length } if digests.is_empty() => {
+                knowledge.hear(offset, length, Known::Nothing, kind.code())?;
+            }
+            Kind::Digests { offset, length } => knowledge.hear(offset, length, Known::Digests(digests), kind.code())?,
+            Kind::TargetZeros { offset, length } => {
+                knowledge.hear(offset, length, Known::Zeros { until: offset + length }, kind.code())?;
+            }
+            Kind::PageDigests { offset } => knowledge.hear_pages(offset, digests),
+            kind => return Err(LinkError::Unexpected { kind: kind.code() }),
+        }
+        drop(knowledge);
+        self.control.nudge();
+        Ok(())
     }
 
     fn hear_admission(&self, reader: &mut FrameReader) -> Result<(), LinkError> {
@@ -270,7 +250,7 @@ impl<'a> Outbound<'a> {
     }
 
     /// The next frame that is for this sending and no refusal.
-    fn hear(&self, reader: &mut FrameReader) -> Result<crate::framed::Received, LinkError> {
+    fn hear(&self, reader: &mut FrameReader) -> Result<Received, LinkError> {
         let frame = reader.next_small()?;
         match frame.header.kind {
             kind if frame.header.key != self.config.key => Err(LinkError::Unexpected { kind: kind.code() }),

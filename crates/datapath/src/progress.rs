@@ -19,10 +19,13 @@ pub enum Stage {
     Limit,
     /// The streams between the two sides.
     Network,
+    /// Reading the target and comparing.
+    Compare,
 }
 
 impl Stage {
-    pub const ALL: [Self; 6] = [Self::Source, Self::Encode, Self::Target, Self::Commit, Self::Limit, Self::Network];
+    pub const ALL: [Self; 7] =
+        [Self::Source, Self::Encode, Self::Target, Self::Commit, Self::Limit, Self::Network, Self::Compare];
 }
 
 impl fmt::Display for Stage {
@@ -34,6 +37,7 @@ impl fmt::Display for Stage {
             Self::Commit => "commit",
             Self::Limit => "the rate that was set",
             Self::Network => "network",
+            Self::Compare => "comparison",
         })
     }
 }
@@ -47,6 +51,10 @@ pub struct Progress {
     pub zeroed_bytes: u64,
     /// Zeros that the target was found to hold already.
     pub skipped_bytes: u64,
+    /// Read from the target to be compared.
+    pub compared_bytes: u64,
+    /// Left as it is because the target holds it already, zeros included.
+    pub same_bytes: u64,
     /// Read back from the target and found equal.
     pub verified_bytes: u64,
     /// Sent to or received from the other side, headers included; nothing in the direct form.
@@ -60,7 +68,7 @@ pub struct Progress {
     /// Everything below is committed by the caller.
     pub committed_seq: u64,
     /// Time each stage was the one that worked, in [`Stage::ALL`]'s order.
-    pub busy: [Duration; 6],
+    pub busy: [Duration; 7],
 }
 
 impl Progress {
@@ -79,13 +87,15 @@ pub(crate) struct Counters {
     pub(crate) written_bytes: Counter,
     pub(crate) zeroed_bytes: Counter,
     pub(crate) skipped_bytes: Counter,
+    pub(crate) compared_bytes: Counter,
+    pub(crate) same_bytes: Counter,
     pub(crate) verified_bytes: Counter,
     pub(crate) wire_bytes: Counter,
     pub(crate) refused_frames: Counter,
     pub(crate) written_seq: Counter,
     pub(crate) durable_seq: Counter,
     pub(crate) committed_seq: Counter,
-    busy_nanos: [Counter; 6],
+    busy_nanos: [Counter; 7],
 }
 
 impl Counters {
@@ -112,6 +122,8 @@ impl Counters {
             written_bytes: self.written_bytes.get(),
             zeroed_bytes: self.zeroed_bytes.get(),
             skipped_bytes: self.skipped_bytes.get(),
+            compared_bytes: self.compared_bytes.get(),
+            same_bytes: self.same_bytes.get(),
             verified_bytes: self.verified_bytes.get(),
             wire_bytes: self.wire_bytes.get(),
             refused_frames: self.refused_frames.get(),

@@ -15,10 +15,12 @@ use crate::framed::{FrameReader, FrameWriter, Received};
 use crate::gate::{GateRules, OpenRun, admit_open};
 use crate::intake::{Intake, read_stream};
 use crate::io::BlockDevice;
+use crate::knowledge::Seed;
 use crate::lanes::{LAST_WORDS, Lanes};
 use crate::link::LinkError;
 use crate::pool::Pool;
 use crate::progress::{Progress, Stage};
+use crate::scanner::{Findings, Scanner};
 use crate::stages::{self, Work, guarded};
 use crate::teller::{Teller, Telling};
 use crate::transfer::{POOL_BUFFERS, QUEUE_ITEMS, TransferConfig, TransferEvent, conclude, tell_durable};
@@ -55,7 +57,9 @@ impl Receiver {
         let (streams, cuts) = Streams::of(arrivals);
         let control = new_control(&config.transfer, &streams.lanes, &cuts);
         let telling = Arc::new(Telling::default());
-        let reception = Reception { config, control: Arc::clone(&control), telling: Arc::clone(&telling), cuts };
+        let findings = Findings::from(config.transfer.from.seq);
+        let (shared, told) = (Arc::clone(&control), Arc::clone(&telling));
+        let reception = Reception { config, control: shared, telling: told, findings, cuts };
         let supervisor = thread::spawn(move || {
             let control = Arc::clone(&reception.control);
             guarded(&control, || reception.run(target, streams, &events));
@@ -170,8 +174,8 @@ impl Streams {
         let found = self.headers.len();
         let count = u16::try_from(found).ok().filter(|count| (1..=MAX_STREAMS).contains(count));
         let streams = count.ok_or(LinkError::StreamCount { found, limit: MAX_STREAMS })?;
-        let TransferConfig { size_bytes, from, .. } = config.transfer;
-        let run = OpenRun::new(config.key, streams, size_bytes, from.seq, config.rules);
+        let TransferConfig { size_bytes, from, compare, .. } = config.transfer;
+        let run = OpenRun { compare, ..OpenRun::new(config.key, streams, size_bytes, from.seq, config.rules) };
         for (index, header) in (0..).zip(&self.headers) {
             admit_open(&run, header, index)?;
         }
@@ -196,6 +200,7 @@ struct Reception {
     config: ReceiverConfig,
     control: Arc<Control>,
     telling: Arc<Telling>,
+    findings: Findings,
     cuts: Arc<Vec<Cut>>,
 }
 
@@ -246,8 +251,8 @@ impl Reception {
     }
 
     fn teller(&self, writer: FrameWriter) -> Teller<'_> {
-        let Self { control, telling, config, .. } = self;
-        Teller { control, telling, key: config.key, writer, told_seq: None, stop_told: false }
+        let Self { control, telling, findings, config, .. } = self;
+        Teller { control, telling, findings, key: config.key, writer, told_seq: None, stop_told: false }
     }
 
     fn supervise(
@@ -259,12 +264,17 @@ impl Reception {
     ) -> TransferEvent {
         let (control, config) = (&*self.control, &self.config.transfer);
         let (from_intake, to_writer) = sync_channel(QUEUE_ITEMS);
-        let intake = Intake { lanes, control, run, outlet: from_intake };
+        let findings = &self.findings;
+        let intake = Intake { lanes, control, findings, run, outlet: from_intake };
         let writer = Writer::new(target, control, config);
-        let stages: Vec<Work<'_>> = vec![
+        let mut stages: Vec<Work<'_>> = vec![
             (Stage::Network, Box::new(move || intake.run())),
             (Stage::Target, Box::new(move || writer.run(to_writer))),
         ];
+        if config.compare {
+            let scanner = Scanner::new(target, control, config, findings, Seed::of(&self.config.key));
+            stages.push((Stage::Compare, Box::new(move || scanner.run())));
+        }
         let checkpointer = Checkpointer { target, control, verify: config.verify, checkpoint: config.from };
         let checkpoint =
             stages::run(control, stages, || checkpointer.run(|durable| tell_durable(control, durable, events)));

@@ -33,6 +33,8 @@ pub struct SenderConfig {
     pub from_seq: u64,
     /// Size of the source snapshot.
     pub size_bytes: u64,
+    /// What the target has already is left out.
+    pub compare: bool,
     /// Upper limit of what is read from the source. Holes are free.
     pub limit: Option<BytesPerSecond>,
 }

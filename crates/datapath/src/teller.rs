@@ -9,6 +9,7 @@ use crate::error::TransferError;
 use crate::frame::{FrameKey, Kind, reason_payload};
 use crate::framed::FrameWriter;
 use crate::link::LinkError;
+use crate::scanner::Findings;
 
 /// What there is to tell besides commits, which the [`Control`] knows. Whoever changes it nudges the control.
 #[derive(Debug, Default)]
@@ -64,6 +65,7 @@ impl Telling {
 pub(crate) struct Teller<'a> {
     pub(crate) control: &'a Control,
     pub(crate) telling: &'a Telling,
+    pub(crate) findings: &'a Findings,
     pub(crate) key: FrameKey,
     pub(crate) writer: FrameWriter,
     /// The last commit that was told. The one it begins at is told too: it may be all there is.
@@ -76,6 +78,8 @@ enum News {
     Durable(u64),
     Stop,
     Farewell(Kind, String),
+    /// Something of what the target has.
+    Finding,
     /// Nothing more will come.
     None,
 }
@@ -109,10 +113,20 @@ impl Teller<'_> {
                 (Kind::Stop, String::new())
             }
             News::Farewell(kind, reason) => (kind, reason),
+            News::Finding => return self.tell_finding(),
             News::None => return false,
         };
         let is_last = matches!(kind, Kind::Refused | Kind::Abort { .. });
         self.writer.say(self.key, kind, reason_payload(&reason)).is_ok() && !is_last
+    }
+
+    fn tell_finding(&mut self) -> bool {
+        let Some((kind, payload)) = self.findings.take_news() else { return true };
+        match self.writer.say(self.key, kind, &payload) {
+            Ok(sent) => self.control.counters.wire_bytes.add(sent),
+            Err(_) => return false,
+        }
+        true
     }
 
     fn news(&self) -> Option<News> {
@@ -126,6 +140,9 @@ impl Teller<'_> {
         }
         if let Some((kind, reason)) = telling.farewell() {
             return Some(News::Farewell(kind, reason));
+        }
+        if self.findings.has_news() && !telling.has_ended() {
+            return Some(News::Finding);
         }
         (telling.has_ended() && telling.is_over()).then_some(News::None)
     }

@@ -6,12 +6,14 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tanist_model::byte_range::ByteRanges;
 use tanist_model::policy::VerifyMode;
 use tanist_model::replication::Side;
-use tanist_model::run::Checkpoint;
+use tanist_model::run::{Checkpoint, STALL_WINDOW_BYTES};
 
 use crate::checkpoint::Checkpointer;
 use crate::control::{Control, Halt};
+use crate::differ::Differ;
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
 use crate::encoder;
 use crate::error::{GeometryError, TransferError};
@@ -53,6 +55,10 @@ pub struct TransferConfig {
     /// Zeros are not written where the target shows a hole at that moment. Only for the first attempt of a run: after
     /// another attempt its window is rewritten unconditionally, holes included.
     pub skip_target_holes: bool,
+    /// What the target holds already is left as it is. Without it everything is written.
+    pub compare: bool,
+    /// With `compare`: written whole all the same, since a read of the target proves nothing there.
+    pub unconditional: ByteRanges,
 }
 
 impl TransferConfig {
@@ -69,8 +75,10 @@ impl TransferConfig {
             checkpoint_interval: Duration::from_secs(1),
             first_checkpoint_bytes: 4 << 20,
             first_checkpoint_interval: Duration::from_millis(50),
-            stall_bytes: 256 << 20,
+            stall_bytes: STALL_WINDOW_BYTES,
             skip_target_holes: false,
+            compare: false,
+            unconditional: ByteRanges::default(),
         }
     }
 
@@ -243,15 +251,23 @@ fn run_stages(
     events: &dyn Fn(TransferEvent),
 ) -> Checkpoint {
     let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
-    let (from_encoder, to_writer) = sync_channel(QUEUE_ITEMS);
+    let (from_encoder, to_differ) = sync_channel(QUEUE_ITEMS);
     let reader =
         Reader { source, size_bytes: config.size_bytes, position: config.from.seq, control, outlet: from_reader };
     let writer = Writer::new(target, control, config);
-    let stages: Vec<Work<'_>> = vec![
+    let mut stages: Vec<Work<'_>> = vec![
         (Stage::Source, Box::new(move || reader.run())),
         (Stage::Encode, Box::new(move || encoder::run(control, &to_encoder, &from_encoder))),
-        (Stage::Target, Box::new(move || writer.run(to_writer))),
     ];
+    let to_writer = if config.compare {
+        let (from_differ, to_writer) = sync_channel(QUEUE_ITEMS);
+        let differ = Differ::new(target, control, config);
+        stages.push((Stage::Compare, Box::new(move || differ.run(to_differ, &from_differ))));
+        to_writer
+    } else {
+        to_differ
+    };
+    stages.push((Stage::Target, Box::new(move || writer.run(to_writer))));
     let checkpointer = Checkpointer { target, control, verify: config.verify, checkpoint: config.from };
     stages::run(control, stages, || checkpointer.run(|checkpoint| tell_durable(control, checkpoint, events)))
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tanist_model::replication::Side;
 use tanist_model::run::Checkpoint;
 
-use crate::digest::{BLOCK_LEN, BlockDigest, BlockRange, advance, advance_zeros, blocks, is_zero};
+use crate::digest::{BLOCK_LEN, BlockDigest, BlockRange, PagesDigest, advance, advance_zeros, blocks, is_zero};
 use crate::error::{GeometryError, Operation, TransferError};
 use crate::io::{BlockDevice, ExtentKind};
+use crate::pages::PageSet;
 use crate::pool::AlignedBuffer;
 
 /// Reads the target back. Where the device is not direct, its flush has dropped the page cache.
@@ -31,6 +32,21 @@ impl<'a> ReadBack<'a> {
     ) -> Result<(), TransferError> {
         let found = BlockDigest::of(self.read(BlockRange { offset, length })?);
         if found == *digest { Ok(()) } else { Err(TransferError::Mismatch { offset, length }) }
+    }
+
+    /// Reads these pages of the block and nothing else of it.
+    pub(crate) fn expect_pages(
+        &mut self,
+        offset: u64,
+        length: u64,
+        pages: PageSet,
+        written: &BlockDigest,
+    ) -> Result<(), TransferError> {
+        let mut found = PagesDigest::default();
+        for run in pages.byte_runs(usize::try_from(length).unwrap_or(BLOCK_LEN)) {
+            found.add(self.read(BlockRange { offset: offset + run.start as u64, length: run.len() as u64 })?);
+        }
+        if found.finish() == *written { Ok(()) } else { Err(TransferError::Mismatch { offset, length }) }
     }
 
     /// Holes are zeros by definition; the rest is read.

@@ -8,18 +8,21 @@ use std::time::{Duration, Instant};
 
 use tanist_model::replication::Side;
 
-use crate::control::Control;
-use crate::digest::BLOCK_BYTES;
+use crate::control::{Control, Room};
+use crate::digest::{BLOCK_BYTES, BlockDigest, PagesDigest};
 use crate::encoder::TargetItem;
 use crate::error::{Operation, TransferError};
 use crate::io::{BlockDevice, ExtentKind};
-use crate::pool::PooledBuffer;
+use crate::pages::PageSet;
 use crate::progress::Stage;
 use crate::transfer::TransferConfig;
 use crate::window::{Part, Window};
 
 /// The longest stretch zeroed by one call: a device that must write zeros byte by byte shall still notice an abort.
 const ZERO_CALL_BYTES: u64 = 1 << 30;
+
+/// How far zeros are taken at once where they must stay within the stall window; a part of the smallest that can be set.
+const ZERO_STEP_BYTES: u64 = BLOCK_BYTES;
 
 /// How soon an idle writer looks again whether the checkpoint stage is free.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -63,11 +66,11 @@ impl<'a> Writer<'a> {
         loop {
             match inlet.recv_timeout(self.until_due()) {
                 Ok(_) if self.control.is_aborted() => return Ok(Ended::Halted),
-                Ok(item) if !self.find_room()? => {
-                    drop(item);
-                    return Ok(Ended::Halted);
+                Ok(item) => {
+                    if !self.take(item)? {
+                        return Ok(Ended::Halted);
+                    }
                 }
-                Ok(item) => self.handle(item)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(Ended::Complete),
             }
@@ -75,28 +78,84 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn handle(&mut self, item: TargetItem) -> Result<(), TransferError> {
-        match item {
-            TargetItem::Zeros { length } => {
-                self.pending_zeros += length;
-                Ok(())
+    /// Handles an item when there is room for it; false if the transfer is to end. Long zeros are taken in steps, so that what is
+    /// zeroed stays within the stall window too.
+    fn take(&mut self, item: TargetItem) -> Result<bool, TransferError> {
+        let TargetItem::Zeros { length } = item else {
+            return Ok(self.find_room(&item)? && self.handle(item).map(|()| true)?);
+        };
+        let step = if self.config.compare { ZERO_STEP_BYTES } else { u64::MAX };
+        let mut left = length;
+        while left > 0 {
+            let piece = TargetItem::Zeros { length: left.min(step) };
+            left -= piece.volume_bytes();
+            if !self.find_room(&piece)? {
+                return Ok(false);
             }
-            TargetItem::Block { offset, length, buffer, digest } => {
-                self.apply_zeros()?;
-                self.write(offset, &buffer, length)?;
-                self.grow(Part::Data { length: length as u64, digest });
-                Ok(())
-            }
+            self.handle(piece)?;
         }
+        Ok(true)
     }
 
-    fn write(&self, offset: u64, buffer: &PooledBuffer, length: usize) -> Result<(), TransferError> {
-        let counters = &self.control.counters;
-        counters
-            .timed(Stage::Target, || self.target.write_at(offset, buffer.split_at(length).0))
-            .map_err(TransferError::io(Side::Target, Operation::Write, offset, length as u64))?;
-        counters.written_bytes.add(length as u64);
+    fn handle(&mut self, item: TargetItem) -> Result<(), TransferError> {
+        if let TargetItem::Zeros { length } = item {
+            self.pending_zeros += length;
+            return Ok(());
+        }
+        self.apply_zeros()?;
+        let part = self.apply(item)?;
+        self.grow(part);
         Ok(())
+    }
+
+    fn apply(&self, item: TargetItem) -> Result<Part, TransferError> {
+        let same = |length| self.control.counters.same_bytes.add(length);
+        Ok(match item {
+            TargetItem::Block { offset, length, buffer, digest } => {
+                self.write(offset, buffer.split_at(length).0)?;
+                Part::Data { length: length as u64, digest }
+            }
+            TargetItem::Pages { offset, length, buffer, digest, pages } => {
+                let block = buffer.split_at(length).0;
+                let written = self.write_pages(offset, block, pages)?;
+                same((length - pages.total_bytes(length)) as u64);
+                Part::Pages { length: length as u64, digest, pages, written }
+            }
+            TargetItem::Same { length, digest } => {
+                same(length);
+                Part::Same { length, digest }
+            }
+            TargetItem::SameZeros { length } => {
+                same(length);
+                Part::SameZeros { length }
+            }
+            TargetItem::Zeros { length } => Part::Zeros { length },
+        })
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), TransferError> {
+        let counters = &self.control.counters;
+        let length = bytes.len() as u64;
+        counters.timed(Stage::Target, || self.target.write_at(offset, bytes)).map_err(TransferError::io(
+            Side::Target,
+            Operation::Write,
+            offset,
+            length,
+        ))?;
+        counters.written_bytes.add(length);
+        Ok(())
+    }
+
+    /// Writes these pages of a block; the digest of what was written.
+    fn write_pages(&self, offset: u64, block: &[u8], pages: PageSet) -> Result<BlockDigest, TransferError> {
+        let mut written = PagesDigest::default();
+        for run in pages.byte_runs(block.len()) {
+            let at = offset + run.start as u64;
+            let bytes = block.get(run).unwrap_or_default();
+            self.write(at, bytes)?;
+            written.add(bytes);
+        }
+        Ok(written.finish())
     }
 
     /// Zeros what is pending. An abort in between leaves the rest; the window then never counts.
@@ -147,15 +206,25 @@ impl<'a> Writer<'a> {
         self.control.counters.written_seq.raise(self.window.end);
     }
 
-    /// Waits while the writer is too far past the last commit; false if the transfer is to end.
-    fn find_room(&mut self) -> Result<bool, TransferError> {
-        while !self.control.has_room(self.window.work_bytes, 2 * BLOCK_BYTES) {
+    /// Waits while the item would bring the writer too far past the last commit; false if the transfer is to end.
+    fn find_room(&mut self, item: &TargetItem) -> Result<bool, TransferError> {
+        let mut room = Room { open_work: self.window.work_bytes, work: 2 * BLOCK_BYTES, end: self.write_end(item) };
+        while !self.control.has_room(&room) {
             self.cut()?;
-            if !self.control.wait_for_room(self.window.work_bytes, 2 * BLOCK_BYTES) {
+            room.open_work = self.window.work_bytes;
+            if !self.control.wait_for_room(&room) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Up to where the item is written, where that counts: a successor writes the stall window past the checkpoint whole, so nothing
+    /// may be written beyond it, however much in between was left as it is. Without a comparison it writes everything anyway.
+    fn write_end(&self, item: &TargetItem) -> u64 {
+        let writes = !matches!(item, TargetItem::Same { .. } | TargetItem::SameZeros { .. });
+        let begins = self.window.end + self.pending_zeros;
+        if self.config.compare && writes { begins + item.volume_bytes() } else { 0 }
     }
 
     fn until_due(&self) -> Duration {

@@ -20,11 +20,8 @@ fn keys() -> impl Strategy<Value = FrameKey> {
 }
 
 fn opens() -> impl Strategy<Value = Kind> {
-    (0..4u16, 1..=4u16, any::<u64>(), any::<u64>()).prop_map(|(stream, streams, a, b)| Kind::Open {
-        stream: stream % streams,
-        streams,
-        size_bytes: a.max(b),
-        from_seq: a.min(b),
+    (0..4u16, 1..=4u16, any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(stream, streams, a, b, compare)| {
+        Kind::Open { compare, stream: stream % streams, streams, size_bytes: a.max(b), from_seq: a.min(b) }
     })
 }
 
@@ -49,9 +46,35 @@ fn silent() -> impl Strategy<Value = Kind> {
         }),
         (numbers(), any::<u64>()).prop_map(|(number, offset)| Kind::End { number, offset }),
         any::<u64>().prop_map(|seq| Kind::Durable { seq }),
+        (numbers(), 0..u64::MAX >> 1, 1..u64::MAX >> 1).prop_map(|(number, offset, length)| Kind::SameZeros {
+            number,
+            offset,
+            length
+        }),
+        (numbers(), any::<u64>(), 1..=u16::MAX).prop_map(|(number, offset, chunks)| Kind::Ask {
+            number,
+            offset,
+            chunks
+        }),
+        (0..u64::MAX >> 1, 1..u64::MAX >> 1).prop_map(|(offset, length)| Kind::TargetZeros { offset, length }),
+        (0..u64::MAX >> 1, 1..u64::MAX >> 1).prop_map(|(offset, length)| Kind::Digests { offset, length }),
         Just(Kind::Admitted),
         Just(Kind::Stop),
     ]
+}
+
+fn pages() -> impl Strategy<Value = Kind> {
+    (numbers(), 0..u64::MAX >> 1, 1..=1u64 << 20, any::<[u8; 32]>()).prop_map(|(number, offset, length, digest)| {
+        Kind::Pages { number, offset, length, digest: BlockDigest(digest) }
+    })
+}
+
+/// As many digests as blocks.
+fn same() -> impl Strategy<Value = (Kind, Vec<u8>)> {
+    (numbers(), 0..u64::MAX >> 1, 1..=16u64 << 20).prop_flat_map(|(number, offset, length)| {
+        let digests = usize::try_from(length.div_ceil(1 << 20) * 32).unwrap();
+        (Just(Kind::Same { number, offset, length }), prop::collection::vec(any::<u8>(), digests))
+    })
 }
 
 fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -64,6 +87,9 @@ fn frames() -> impl Strategy<Value = (FrameKey, Kind, Vec<u8>)> {
         (opens(), bytes(GRANT_LIMIT as usize)),
         (blocks(), prop::collection::vec(any::<u8>(), 1..5000)),
         (silent(), Just(Vec::new())),
+        (pages(), prop::collection::vec(any::<u8>(), 33..5000)),
+        same(),
+        ((0..u64::MAX >> 1).prop_map(|offset| Kind::PageDigests { offset }), bytes(4096)),
         (numbers().prop_map(|number| Kind::Abort { number }), bytes(REASON_LIMIT as usize)),
         (Just(Kind::Refused), bytes(REASON_LIMIT as usize)),
     ];
@@ -131,8 +157,8 @@ fn sealed_nonsense_is_refused_or_means_itself() {
         if seed % 2 == 0 {
             random.fill(&mut header);
         }
-        header[..6].copy_from_slice(b"TNST\x01\x00");
-        header[6] = u8::try_from(random.below(24)).unwrap();
+        header[..6].copy_from_slice(b"TNST\x02\x00");
+        header[6] = u8::try_from(random.below(26)).unwrap();
         let place = usize::try_from(random.below(114)).unwrap();
         header[6 + place] = u8::try_from(random.below(256)).unwrap();
         let seal = xxhash_rust::xxh3::xxh3_128(&header[..HEADER_BYTES - 16]).to_le_bytes();
@@ -149,7 +175,8 @@ fn sealed_nonsense_is_refused_or_means_itself() {
 #[test]
 fn what_cannot_be_is_not_encoded() {
     let key = FrameKey { run: RunId(7), epochs: Epochs::default(), generation: StreamGeneration(1) };
-    let open = |stream, streams, size_bytes, from_seq| Kind::Open { stream, streams, size_bytes, from_seq };
+    let open =
+        |stream, streams, size_bytes, from_seq| Kind::Open { stream, streams, size_bytes, from_seq, compare: false };
     let data = |offset| Kind::Data { number: FrameNumber(0), offset, digest: BlockDigest([0; 32]) };
     let refused = |kind, payload: &[u8]| Header::new(key, kind, payload).is_err();
     assert!(refused(open(1, 1, 10, 0), &[]) && refused(open(0, 5, 10, 0), &[]) && refused(open(0, 0, 10, 0), &[]));
@@ -157,7 +184,15 @@ fn what_cannot_be_is_not_encoded() {
     assert!(refused(data(0), &[]) && refused(data(0), &vec![1; (1 << 20) + 1]) && refused(data(u64::MAX), &[1]));
     assert!(refused(Kind::Zeros { number: FrameNumber(0), offset: 0, length: 0 }, &[]));
     assert!(refused(Kind::Zeros { number: FrameNumber(0), offset: 2, length: u64::MAX - 1 }, &[]));
-    assert!(refused(Kind::Stop, &[1]));
+    assert!(refused(Kind::Stop, &[1]) && refused(Kind::Digests { offset: 0, length: 1 }, &[0; 4097]));
+    let number = FrameNumber(0);
+    assert!(refused(Kind::Ask { number, offset: 0, chunks: 0 }, &[]));
+    assert!(refused(Kind::Same { number, offset: 0, length: 2 << 20 }, &[0; 32]));
+    assert!(refused(Kind::Same { number, offset: 0, length: 17 << 20 }, &[0; 17 * 32]));
+    let pages = |length| Kind::Pages { number, offset: 0, length, digest: BlockDigest([0; 32]) };
+    assert!(
+        refused(pages(1 << 20), &[0; 32]) && refused(pages(0), &[0; 64]) && refused(pages((1 << 20) + 1), &[0; 64])
+    );
 }
 
 #[test]

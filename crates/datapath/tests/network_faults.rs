@@ -99,7 +99,7 @@ impl Raw {
 }
 
 fn open(config: &TransferConfig) -> Kind {
-    Kind::Open { stream: 0, streams: 1, size_bytes: config.size_bytes, from_seq: config.from.seq }
+    Kind::Open { stream: 0, streams: 1, size_bytes: config.size_bytes, from_seq: config.from.seq, compare: false }
 }
 
 /// One stream, let in under `key(7)`.

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod api;
 pub mod application;
+pub mod byte_range;
 pub mod change;
 pub mod enrolment;
 pub mod event;

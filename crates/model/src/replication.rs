@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::Quiescence;
+use crate::byte_range::ByteRanges;
 use crate::hierarchy::Hierarchy;
 use crate::id::{
     AgentName, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
@@ -172,6 +173,9 @@ pub struct ReplicationRecord {
     pub unproven: Vec<UnprovenEpoch>,
     /// The run that first wrote to the target since the last publication: the target equals no recovery point.
     pub target_dirty: Option<RunId>,
+    /// What abandoned runs may have written on the target without making it durable: written whole by the next run, whatever a read shows.
+    #[serde(default)]
+    pub doubtful: ByteRanges,
     /// The run in progress or waiting to start.
     pub run: Option<RunId>,
     /// The run of the last published recovery point.

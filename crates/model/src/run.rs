@@ -76,6 +76,42 @@ impl Checkpoint {
     pub const START: Self = Self { seq: 0, chain: ChainDigest([0; 32]) };
 }
 
+/// How far, in bytes of the volume, a writer may be past its last committed checkpoint.
+pub const STALL_WINDOW_BYTES: u64 = 256 << 20;
+
+/// What a run may leave unwritten because the target holds it already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RunMethod {
+    /// Nothing: everything is written.
+    #[default]
+    Full,
+    /// What source and target are read to hold alike.
+    Compare,
+    /// What did not change since this recovery point, which the target holds: by the digests that whoever encodes has stored of exactly
+    /// it, or, without any, what is read alike on both sides.
+    Delta { base: RunId, chain: ChainDigest },
+}
+
+impl RunMethod {
+    /// Whether anything is compared at all.
+    #[must_use]
+    pub fn compares(self) -> bool {
+        self != Self::Full
+    }
+
+    /// The name that operators read.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Compare => "compare",
+            Self::Delta { .. } => "delta",
+        }
+    }
+}
+
 /// BLAKE3 over (previous chain value, digest of the next block), 32 bytes; hexadecimal in text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String))]
@@ -125,6 +161,15 @@ pub struct RunRecord {
     /// What is read back before a checkpoint counts: the policy's wish when the run was asked for.
     #[serde(default)]
     pub verify: VerifyMode,
+    /// The operator asked for everything to be written.
+    #[serde(default)]
+    pub full: bool,
+    /// Decided when its snapshot was bound, and kept by every successor; `None` before, and of runs bound by a server that knew no methods.
+    #[serde(default)]
+    pub method: Option<RunMethod>,
+    /// Somebody was ordered to copy it: the window past its checkpoint may have been written and not be durable.
+    #[serde(default)]
+    pub copy_ordered: bool,
     /// The snapshot attempt in force; replaced when an attempt dies unbound.
     pub attempt: SnapshotId,
     /// Attempts that died unbound; what they left behind is removed with the next release.

@@ -4,13 +4,14 @@
 
 use serde::{Deserialize, Serialize};
 use tanist_model::application::{ApplicationReport, ThawReport};
+use tanist_model::byte_range::ByteRanges;
 use tanist_model::id::{
     AgentName, ApplicationName, ClusterId, CommandId, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId,
     ReplicationName, RunId, SnapshotId, Term, VolumeAddress,
 };
 use tanist_model::policy::{SourceMode, VerifyMode};
 use tanist_model::replication::Side;
-use tanist_model::run::{BoundSnapshot, Checkpoint};
+use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::time::Timestamp;
 use tanist_model::volume::{StorageReport, VolumeReport};
@@ -390,6 +391,11 @@ pub struct CopyOrder {
     pub committed: u64,
     pub verify: VerifyMode,
     pub bandwidth_bytes_per_second: Option<u64>,
+    #[serde(default)]
+    pub method: RunMethod,
+    /// Written whole, unless digests stored of the method's base say that it did not change: a read of the target proves nothing there.
+    #[serde(default)]
+    pub unconditional: ByteRanges,
 }
 
 /// How a holder gets at the bytes of the source.
@@ -430,13 +436,19 @@ pub enum ReadOrder {
     Send {
         run: RunId,
         snapshot: BoundSnapshot,
+        #[serde(default)]
+        method: RunMethod,
         holder: PeerAddress,
         stream: StreamKey,
         #[serde(default)]
         grant: String,
     },
-    /// Stop sending; remove what nobody needs.
-    Rest { release: Vec<SnapshotId> },
+    /// Stop sending; remove what nobody needs. `published`: this run stands as a recovery point.
+    Rest {
+        release: Vec<SnapshotId>,
+        #[serde(default)]
+        published: Option<RunId>,
+    },
     /// The replication ends, or another reader takes its place: stop, remove these, and say [`AgentMessage::ReadEnded`].
     End { release: Vec<SnapshotId> },
 }
@@ -448,6 +460,12 @@ impl RunOrder {
             Self::Prepare { run, .. } | Self::Keep { run, .. } => *run,
             Self::Copy { copy, .. } => copy.run,
         }
+    }
+
+    /// Whether something is written for it.
+    #[must_use]
+    pub fn copies(&self) -> bool {
+        matches!(self, Self::Copy { .. })
     }
 }
 

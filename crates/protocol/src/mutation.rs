@@ -45,6 +45,10 @@ pub enum Mutation {
     GateAdmitsOldStream,
     /// A peer's word that it reaches the suspect holds no takeover back.
     PartitionIgnored,
+    /// Stored digests are believed of a target that is dirty, or of another recovery point than the target's.
+    StoredDigestsOnDirtyTarget,
+    /// What may have been written and not be durable is skipped because it was read and found equal.
+    WindowSkippedByReadBack,
 }
 
 impl Mutation {
@@ -69,6 +73,8 @@ impl Mutation {
         Self::FailedFlushRetried,
         Self::GateAdmitsOldStream,
         Self::PartitionIgnored,
+        Self::StoredDigestsOnDirtyTarget,
+        Self::WindowSkippedByReadBack,
     ];
 }
 

@@ -45,6 +45,7 @@ impl World {
             way_due: None,
             engines: std::collections::BTreeMap::new(),
             readers: std::collections::BTreeMap::new(),
+            encoded: std::collections::BTreeMap::new(),
             watch: (Vec::new(), Vec::new()),
             granted: Vec::new(),
             drained: Vec::new(),

@@ -37,6 +37,7 @@ coverage! {
     publications, published_without_proof, abandoned, repairs, quarantines, exhausted, exhausted_ended, partitions,
     awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points, expired_points,
     rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken, relayed, direct_again,
+    skipped_by_digests, skipped_by_comparison,
 }
 
 impl Coverage {

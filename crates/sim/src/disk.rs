@@ -119,6 +119,8 @@ impl Target {
 #[derive(Clone, Debug)]
 pub struct Source {
     pub blocks: Vec<u64>,
+    /// What each block held before its last write.
+    before: Vec<u64>,
     /// Raised by every write: what a sealed source is recognised by.
     pub stamp: u64,
     pub snapshots: BTreeMap<SnapshotId, (String, Vec<u64>)>,
@@ -127,12 +129,14 @@ pub struct Source {
 impl Source {
     #[must_use]
     pub fn new(blocks: usize) -> Self {
-        Self { blocks: vec![1; blocks], stamp: 1, snapshots: BTreeMap::new() }
+        Self { blocks: vec![1; blocks], before: vec![1; blocks], stamp: 1, snapshots: BTreeMap::new() }
     }
 
-    pub fn write(&mut self, block: usize) {
+    /// `back`: what the block held before is written again, as an application does that undoes something.
+    pub fn write(&mut self, block: usize, back: bool) {
         self.stamp += 1;
-        self.blocks[block] = self.stamp;
+        let content = if back { self.before[block] } else { self.stamp };
+        self.before[block] = std::mem::replace(&mut self.blocks[block], content);
     }
 }
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use tanist_datapath::gate::OpenRun;
+use tanist_model::byte_range::ByteRanges;
 use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
-use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint};
+use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunMethod};
 use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
 use tanist_protocol::message::{CopyOrder, FenceReport, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
@@ -14,11 +15,9 @@ use tanist_protocol::mutation::Mutation;
 use crate::disk::{Boot, DescriptorId, Write, WriteId};
 use crate::process::{EngineKey, Item, Pid};
 use crate::reader::open_gate;
-use crate::scenario::BLOCK_BYTES;
+use crate::scenario::{BLOCK_BYTES, WINDOW_BLOCKS};
 use crate::world::{Event, World};
 
-/// How many blocks a writer may be ahead of its last committed checkpoint.
-const WINDOW_BLOCKS: usize = 6;
 const QUEUE_DEPTH: usize = 3;
 /// A stream from which nothing comes for so long is broken.
 const STREAM_SILENCE_US: u64 = 3_000_000;
@@ -52,9 +51,12 @@ pub struct Job {
     flushing: bool,
     verifying: bool,
     pub failed: Option<RunFailureKind>,
+    pub method: RunMethod,
+    pub unconditional: ByteRanges,
     /// The stream that it copies from, in the networked form, what has come of it, and when.
     pub gate: Option<OpenRun>,
-    pub received: BTreeMap<usize, u64>,
+    /// What each block holds, and whether its reader has stored that it did not change.
+    pub received: BTreeMap<usize, (u64, bool)>,
     pub heard: u64,
 }
 
@@ -126,8 +128,7 @@ impl World {
                 self.after(agent, key, generation, wait, EngineEventKind::Prepared { run, attempt, mode, keep });
             }
             EngineCommand::Copy { copy, source } => {
-                let CopyOrder { run, snapshot, from, committed, .. } = *copy;
-                self.start_copy(agent, key, run, snapshot, (from, committed), source.stream());
+                self.start_copy(agent, key, *copy, source.stream());
             }
             EngineCommand::Keep { run, keep } => self.keep(agent, key, run, keep),
             EngineCommand::Committed { run, seq } => {
@@ -137,6 +138,7 @@ impl World {
                 self.pump(agent, key);
             }
             EngineCommand::Halt { run } => self.halt(agent, key, run),
+            EngineCommand::Published { run } => self.store_digests(agent, key.0, run),
             EngineCommand::Release { snapshots } => self.remove_source_snapshots(key.0, &snapshots),
             EngineCommand::Expire { snapshots, keep } => self.expire(agent, key, snapshots, &keep),
             EngineCommand::Close { graceful, release } => {
@@ -260,15 +262,8 @@ impl World {
         self.report(agent, key, EngineEvent::Kept { run, uid });
     }
 
-    fn start_copy(
-        &mut self,
-        agent: usize,
-        key: EngineKey,
-        run: RunId,
-        snapshot: BoundSnapshot,
-        (from, committed): (Checkpoint, u64),
-        stream: Option<StreamKey>,
-    ) {
+    fn start_copy(&mut self, agent: usize, key: EngineKey, copy: CopyOrder, stream: Option<StreamKey>) {
+        let CopyOrder { run, snapshot, from, committed, method, unconditional, .. } = copy;
         let now = self.now;
         let gate = stream.map(|stream| open_gate(run, &stream, snapshot.size_bytes));
         let id = self.rng.draw();
@@ -287,6 +282,8 @@ impl World {
             flushing: false,
             verifying: false,
             failed: None,
+            method,
+            unconditional,
             gate,
             received: BTreeMap::new(),
             heard: now,
@@ -388,17 +385,26 @@ impl World {
         let (Some(job), Some(descriptor)) = (engine.job.clone(), descriptor) else { return };
         let read = match job.gate {
             _ if broken_path => Err(RunFailureKind::Io),
-            None => self.read_source(volume, &job.snapshot, job.next),
+            None => self.read_source(volume, &job.snapshot, job.next).map(|content| {
+                let stored = self.is_stored(agent, key.0, job.method, job.next, content);
+                self.note_encoded(agent, key.0, job.run, job.next, content);
+                (content, stored)
+            }),
             Some(_) => match job.received.get(&job.next) {
-                Some(content) => Ok(*content),
+                Some(received) => Ok(*received),
                 None if self.now >= job.heard + STREAM_SILENCE_US => Err(RunFailureKind::Link),
                 None => return self.after(agent, key, job.id, 100_000, EngineEventKind::Pump),
             },
         };
+        let unchanged = read.is_ok_and(|(content, stored)| self.is_unchanged(volume, &job, content, stored));
         let Some(own) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()) else { return };
         match read {
             Err(kind) => own.failed = Some(kind),
-            Ok(content) => {
+            Ok(_) if unchanged => {
+                own.received.remove(&job.next);
+                own.next += 1;
+            }
+            Ok((content, _)) => {
                 own.received.remove(&job.next);
                 own.next += 1;
                 own.in_flight += 1;
@@ -553,7 +559,11 @@ impl World {
             }
             self.open_engine(agent, key, volume);
             self.opened(agent, key);
-            self.start_copy(agent, key, run, snapshot, (from, from.seq), None);
+            let (verify, method, unconditional) = Default::default();
+            let (committed, bandwidth_bytes_per_second) = (from.seq, None);
+            let copy =
+                CopyOrder { run, snapshot, from, committed, verify, bandwidth_bytes_per_second, method, unconditional };
+            self.start_copy(agent, key, copy, None);
         }
     }
 }

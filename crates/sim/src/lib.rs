@@ -9,6 +9,7 @@
 pub mod agent_shell;
 pub mod checker;
 pub mod coverage;
+mod delta;
 pub mod disk;
 pub mod engine;
 pub mod faults;

@@ -34,8 +34,8 @@ impl World {
         let calm = self.scenario.fault_pause_us == 0 || self.scenario.cuts_only;
         let name = self.replications[self.rng.index(self.replications.len())].clone();
         let command = match self.rng.below(100) {
-            _ if calm => Command::Sync { name },
-            0..45 => Command::Sync { name },
+            _ if calm => Command::Sync { name, full: false },
+            0..45 => Command::Sync { name, full: self.rng.chance(100) },
             45..49 => Command::Pause { name },
             49..56 => Command::Resume { name },
             56..64 => Command::Handover { name, to: self.somebody() },
@@ -153,7 +153,7 @@ impl World {
                 Some(record) if record.intent == Intent::Paused => self.command(Command::Resume { name }),
                 Some(record) if record.quarantine.is_some() => self.command(Command::Delete { name }),
                 Some(record) if record.run.is_none() && record.intent == Intent::Enabled => {
-                    self.command(Command::Sync { name });
+                    self.command(Command::Sync { name, full: false });
                 }
                 Some(_) => {}
             }
@@ -177,7 +177,8 @@ impl World {
         let settled = self.now >= self.scenario.faults_end_us;
         if !(settled || sealed && running) {
             let block = self.rng.index(self.scenario.blocks);
-            self.disks.sources[volume].write(block);
+            let back = self.rng.chance(300);
+            self.disks.sources[volume].write(block, back);
         }
     }
 }

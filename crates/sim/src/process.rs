@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tanist_model::id::{Epochs, ReplicationId, Term, VolumeAddress};
+use tanist_model::id::{Epochs, ReplicationId, RunId, Term, VolumeAddress};
 use tanist_protocol::agent::way::WayFinder;
 use tanist_protocol::agent::{self, AgentMachine};
 use tanist_protocol::driver::Interpreter;
@@ -63,6 +63,8 @@ pub struct AgentProcess {
     pub way_due: Option<u64>,
     pub engines: BTreeMap<EngineKey, Engine>,
     pub readers: BTreeMap<ReaderKey, ReaderEngine>,
+    /// What it has encoded of a run, block by block: stored digests in the making.
+    pub encoded: BTreeMap<(ReplicationId, RunId), BTreeMap<usize, u64>>,
     pub watch: (Vec<PeerAddress>, Vec<VolumeAddress>),
     /// What this process was granted and what it has drained, as the checker saw it.
     pub granted: Vec<EngineKey>,
@@ -73,6 +75,8 @@ pub struct AgentProcess {
 /// An agent as an installation: it outlives its processes.
 #[derive(Debug)]
 pub struct AgentSlot {
+    /// Digests of a published run: a cache in its directory.
+    pub stored: BTreeMap<ReplicationId, (RunId, BTreeMap<usize, u64>)>,
     pub host: usize,
     pub process: Option<AgentProcess>,
     /// The cache of granted epochs on its disk.
@@ -90,6 +94,7 @@ impl AgentSlot {
     #[must_use]
     pub fn new(host: usize) -> Self {
         Self {
+            stored: BTreeMap::new(),
             host,
             process: None,
             remembered: Vec::new(),

@@ -7,7 +7,7 @@ use tanist_datapath::frame::{FrameKey, FrameNumber, Header, Kind, StreamGenerati
 use tanist_datapath::gate::{self, GateRules, OpenRun};
 use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
-use tanist_model::run::BoundSnapshot;
+use tanist_model::run::{BoundSnapshot, RunMethod};
 use tanist_model::takeover::PeerVerdict;
 use tanist_protocol::agent::{Input, ReaderCommand, ReaderEvent};
 use tanist_protocol::message::{PeerAddress, RunFailureKind, StreamKey};
@@ -42,6 +42,8 @@ pub struct Frame {
 pub struct Sent {
     block: usize,
     content: u64,
+    /// Its reader has stored that it did not change since the run's base.
+    stored: bool,
     header: Header,
 }
 
@@ -51,6 +53,7 @@ struct Sending {
     id: u64,
     run: RunId,
     snapshot: BoundSnapshot,
+    method: RunMethod,
     stream: StreamKey,
     holder: Pid,
     next: usize,
@@ -63,12 +66,12 @@ impl Sending {
     }
 
     /// The next block as it is sent. To the gate, what a block holds makes no difference.
-    fn sent(&self, content: u64) -> Option<Sent> {
+    fn sent(&self, content: u64, stored: bool) -> Option<Sent> {
         let block = self.next;
         let offset = block as u64 * BLOCK_BYTES;
         let number = FrameNumber((offset - self.stream.from) / BLOCK_BYTES);
         let kind = Kind::Zeros { number, offset, length: BLOCK_BYTES };
-        Some(Sent { block, content, header: Header::new(self.frame_key(), kind, &[]).ok()? })
+        Some(Sent { block, content, stored, header: Header::new(self.frame_key(), kind, &[]).ok()? })
     }
 }
 
@@ -113,10 +116,11 @@ impl World {
                 let wait = self.rng.between(500, 30_000);
                 self.reader_after(agent, key, generation, wait, ReaderEventKind::Prepared { run, attempt, mode });
             }
-            ReaderCommand::Send { assignment, run, snapshot, holder, stream, .. } => {
+            ReaderCommand::Send { assignment, run, snapshot, method, holder, stream, .. } => {
                 self.open_reader(agent, key, &assignment.name);
-                self.begin_sending(agent, key, (run, snapshot), &holder, stream);
+                self.begin_sending(agent, key, (run, snapshot, method), &holder, stream);
             }
+            ReaderCommand::Published { run } => self.store_digests(agent, key.0, run),
             ReaderCommand::Rest => {
                 if let Some(reader) = self.reader_mut(agent, key) {
                     (reader.preparing, reader.sending) = (None, None);
@@ -148,7 +152,7 @@ impl World {
         &mut self,
         agent: usize,
         key: ReaderKey,
-        (run, snapshot): (RunId, BoundSnapshot),
+        (run, snapshot, method): (RunId, BoundSnapshot, RunMethod),
         holder: &PeerAddress,
         stream: StreamKey,
     ) {
@@ -161,7 +165,7 @@ impl World {
         let next = usize::try_from(stream.from / BLOCK_BYTES).unwrap_or(usize::MAX);
         let now = self.now;
         if let Some(reader) = self.reader_mut(agent, key) {
-            reader.sending = Some(Sending { id, run, snapshot, stream, holder, next, last_arrival: now });
+            reader.sending = Some(Sending { id, run, snapshot, method, stream, holder, next, last_arrival: now });
         }
         let wait = self.rng.between(500, 5000);
         self.reader_after(agent, key, id, wait, ReaderEventKind::Pump);
@@ -215,7 +219,9 @@ impl World {
         };
         match read {
             Ok(content) => {
-                let block = sending.sent(content);
+                let stored = self.is_stored(agent, key.0, sending.method, sending.next, content);
+                self.note_encoded(agent, key.0, sending.run, sending.next, content);
+                let block = sending.sent(content, stored);
                 self.transmit_frame(agent, key, block);
             }
             Err(kind) => {
@@ -279,7 +285,7 @@ impl World {
                 Some(sent) => match gate::admit(&open, &sent.header) {
                     Ok(after) => {
                         job.gate = Some(after);
-                        job.received.insert(sent.block, sent.content);
+                        job.received.insert(sent.block, (sent.content, sent.stored));
                     }
                     Err(_) => continue,
                 },

@@ -1,11 +1,15 @@
 //! What a seed decides before anything happens: how many hosts, what the storage can do, which faults are in the air.
 
 use tanist_model::policy::SourceMode;
+use tanist_model::run::STALL_WINDOW_BYTES;
 
 use crate::rng::Rng;
 
-/// One block of a volume, in bytes: what the gate lets in.
-pub const BLOCK_BYTES: u64 = tanist_datapath::BLOCK_BYTES;
+/// How many blocks a writer may be ahead of its last committed checkpoint: the stall window.
+pub const WINDOW_BLOCKS: usize = 4;
+
+/// One block of a volume, in bytes, as the gate lets it in: such that a window is as many bytes as the protocol believes.
+pub const BLOCK_BYTES: u64 = STALL_WINDOW_BYTES / WINDOW_BLOCKS as u64;
 
 /// How messages travel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

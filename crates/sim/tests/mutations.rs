@@ -46,6 +46,8 @@ controls! {
     a_refused_connection_is_proof: RefusedAsProof within 5000 by "S1";
     a_restore_raises_no_epochs: RestoreWithoutRaise within 2000 by "S2";
     a_frame_of_an_old_run_is_admitted: GateAdmitsOldStream within 2000 by "S1";
+    stored_digests_on_a_dirty_target: StoredDigestsOnDirtyTarget within 20000 by "S4" | "S5";
+    a_window_is_skipped_by_read_back: WindowSkippedByReadBack within 20000 by "S5" | "S4";
     a_failed_flush_is_retried: FailedFlushRetried within 1000 by "S5" | "S4";
 }
 

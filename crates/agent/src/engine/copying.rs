@@ -94,8 +94,12 @@ impl Engine {
     fn transfer_config(&mut self, order: &CopyOrder) -> TransferConfig {
         let mut config = TransferConfig::new(order.from, order.snapshot.size_bytes);
         config.verify = order.verify;
+        config.compare = order.method.compares();
+        config.unconditional = order.unconditional.clone();
         // Only before anything of this run can have been written is a hole on the target known to be one.
-        config.skip_target_holes = self.prepared.take() == Some(order.run) && order.from == Checkpoint::START;
+        config.skip_target_holes = self.prepared.take() == Some(order.run)
+            && order.from == Checkpoint::START
+            && order.unconditional.is_empty();
         config
     }
 

@@ -115,7 +115,7 @@ fn an_end_before_the_end_is_refused() {
 
 #[test]
 fn what_a_source_never_sends_is_refused() {
-    let open = Kind::Open { stream: 0, streams: 2, size_bytes: SIZE, from_seq: BLOCK_BYTES };
+    let open = Kind::Open { stream: 0, streams: 2, size_bytes: SIZE, from_seq: BLOCK_BYTES, compare: false };
     for kind in [open, Kind::Admitted, Kind::Refused, Kind::Durable { seq: 0 }, Kind::Stop] {
         assert!(matches!(refused(&header(open_run().key, kind, &[])), Refusal::OutOfPlace { .. }));
     }
@@ -125,7 +125,11 @@ fn what_a_source_never_sends_is_refused() {
 fn a_stream_opens_for_what_is_open_and_nothing_else() {
     let run = OpenRun::new(key(9, 5, 3, 7), 2, SIZE, BLOCK_BYTES, GateRules::WHOLE);
     let try_open = |key, stream, streams, size_bytes, from_seq| {
-        admit_open(&run, &header(key, Kind::Open { stream, streams, size_bytes, from_seq }, b"grant"), 1)
+        admit_open(
+            &run,
+            &header(key, Kind::Open { stream, streams, size_bytes, from_seq, compare: false }, b"grant"),
+            1,
+        )
     };
     assert_eq!(try_open(run.key, 1, 2, SIZE, BLOCK_BYTES), Ok(()));
     assert!(matches!(try_open(key(9, 6, 3, 7), 1, 2, SIZE, BLOCK_BYTES), Err(Refusal::UnknownEpochs { .. })));
@@ -135,6 +139,30 @@ fn a_stream_opens_for_what_is_open_and_nothing_else() {
     assert!(matches!(try_open(run.key, 1, 2, SIZE + 1, BLOCK_BYTES), Err(Refusal::OtherExtent { .. })));
     assert!(matches!(try_open(run.key, 1, 2, SIZE, 0), Err(Refusal::OtherExtent { .. })));
     assert!(matches!(admit_open(&run, &next_data(run.key), 1), Err(Refusal::OutOfPlace { kind: 2 })));
+}
+
+#[test]
+fn what_leaves_something_out_comes_in_only_where_that_is_wanted() {
+    let comparing = OpenRun { compare: true, ..open_run() };
+    let (key, number, offset) = (comparing.key, FrameNumber(1), 2 * BLOCK_BYTES);
+    let digest = BlockDigest([0; 32]);
+    let same = header(key, Kind::Same { number, offset, length: BLOCK_BYTES }, &[0; 32]);
+    let zeros = header(key, Kind::SameZeros { number, offset, length: BLOCK_BYTES }, &[]);
+    let pages = header(key, Kind::Pages { number, offset, length: BLOCK_BYTES, digest }, &[0; 64]);
+    let ask = |offset| header(key, Kind::Ask { number, offset, chunks: 1 }, &[]);
+    for frame in [same, zeros, pages, ask(offset)] {
+        assert!(matches!(refused(&frame), Refusal::OutOfPlace { .. }), "{frame:?}");
+        let moved = u64::from(frame.volume_bytes() > 0) * BLOCK_BYTES;
+        assert_eq!(admit(&comparing, &frame).unwrap().position, offset + moved);
+    }
+    for out_of_place in [offset - BLOCK_BYTES, offset + 1, 4 * BLOCK_BYTES] {
+        assert!(matches!(admit(&comparing, &ask(out_of_place)), Err(Refusal::NotToCome { .. })));
+    }
+    let part = header(key, Kind::Pages { number, offset, length: 4096, digest }, &[0; 64]);
+    assert!(matches!(admit(&comparing, &part), Err(Refusal::NotBlocks { .. })));
+    let open = Kind::Open { stream: 0, streams: 2, size_bytes: SIZE, from_seq: offset, compare: false };
+    let opened = admit_open(&comparing, &header(key, open, &[]), 0);
+    assert!(matches!(opened, Err(Refusal::OtherMethod { compare: false })), "{opened:?}");
 }
 
 /// The rules above are what holds these frames back: with one broken, its frames come in, and the others still do not.

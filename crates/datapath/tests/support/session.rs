@@ -110,8 +110,8 @@ pub fn faulty(link: Link, at: u64, fault: WireFault) -> Link {
 }
 
 pub fn sender_config(key: FrameKey, config: &TransferConfig) -> SenderConfig {
-    let TransferConfig { from, size_bytes, limit, .. } = *config;
-    SenderConfig { key, grant: b"a grant".to_vec(), from_seq: from.seq, size_bytes, limit }
+    let TransferConfig { from, size_bytes, limit, compare, .. } = *config;
+    SenderConfig { key, grant: b"a grant".to_vec(), from_seq: from.seq, size_bytes, compare, limit }
 }
 
 /// A sender and what it says.

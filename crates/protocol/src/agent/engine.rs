@@ -2,7 +2,7 @@
 
 use tanist_model::id::{AgentName, ApplicationName, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
-use tanist_model::run::{BoundSnapshot, Checkpoint};
+use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 use tanist_model::time::Timestamp;
 
 use crate::message::{
@@ -32,6 +32,8 @@ pub enum EngineCommand {
     Committed { run: RunId, seq: u64 },
     /// Stop at a checkpoint; volumes stay open.
     Halt { run: RunId },
+    /// The run stands as a recovery point: digests that were stored of it are valid from here on.
+    Published { run: RunId },
     /// Remove source snapshots that nobody needs.
     Release { snapshots: Vec<SnapshotId> },
     /// Remove target snapshots of expired recovery points, and look for those to keep.
@@ -75,12 +77,17 @@ pub enum ReaderCommand {
         assignment: Box<ReadAssignment>,
         run: RunId,
         snapshot: BoundSnapshot,
+        method: RunMethod,
         holder: PeerAddress,
         stream: StreamKey,
         grant: String,
     },
     /// Stop sending.
     Rest,
+    /// The run stands as a recovery point: digests that were stored of it are valid from here on.
+    Published {
+        run: RunId,
+    },
     Release {
         assignment: Box<ReadAssignment>,
         snapshots: Vec<SnapshotId>,

@@ -1,8 +1,9 @@
 //! Orders to an acting agent, and what its engine makes of them.
 
+use tanist_model::byte_range::ByteRanges;
 use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::VerifyMode;
-use tanist_model::run::{BoundSnapshot, Checkpoint};
+use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 
 use super::role::{Phase, Role, Work};
 use super::{AgentMachine, EngineCommand, EngineEvent, EngineSource};
@@ -115,6 +116,9 @@ impl AgentMachine {
             } else {
                 *work = Work::Idle;
             }
+        }
+        if end == RunEnd::Published {
+            self.engine(id, epochs, EngineCommand::Published { run });
         }
         if end != RunEnd::Halted && !release.is_empty() {
             self.engine(id, epochs, EngineCommand::Release { snapshots: release });
@@ -281,7 +285,16 @@ fn number_of(message: &ServerMessage) -> Option<(&Stamp, OrderNumber)> {
 /// What an agent does that does not wait for its snapshot to be bound.
 fn unbound(run: RunId, snapshot: BoundSnapshot) -> CopyOrder {
     let (verify, bandwidth_bytes_per_second) = (VerifyMode::default(), None);
-    CopyOrder { run, snapshot, from: Checkpoint::START, committed: 0, verify, bandwidth_bytes_per_second }
+    CopyOrder {
+        run,
+        snapshot,
+        from: Checkpoint::START,
+        committed: 0,
+        verify,
+        bandwidth_bytes_per_second,
+        method: RunMethod::Full,
+        unconditional: ByteRanges::default(),
+    }
 }
 
 fn working_on(role: &mut Role, run: RunId) -> Option<&mut Work> {

@@ -118,17 +118,18 @@ impl AgentMachine {
                     self.reader(id, epochs, ReaderCommand::Prepare { assignment, run, attempt, mode, application });
                 }
             }
-            ReadOrder::Send { run, snapshot, holder, stream, grant } => {
+            ReadOrder::Send { run, snapshot, method, holder, stream, grant } => {
                 let work = ReadWork::Sending { run, stream };
                 if reading.work != work {
                     reading.work = work;
-                    let send = ReaderCommand::Send { assignment, run, snapshot, holder, stream, grant };
+                    let send = ReaderCommand::Send { assignment, run, snapshot, method, holder, stream, grant };
                     self.reader(id, epochs, send);
                 }
             }
-            ReadOrder::Rest { release } => {
+            ReadOrder::Rest { release, published } => {
                 reading.work = ReadWork::Idle;
                 self.reader(id, epochs, ReaderCommand::Rest);
+                published.into_iter().for_each(|run| self.reader(id, epochs, ReaderCommand::Published { run }));
                 self.release(id, epochs, assignment, release);
             }
             ReadOrder::End { release } => {

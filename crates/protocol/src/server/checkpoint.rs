@@ -5,16 +5,13 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId};
 use tanist_model::policy::VerifyMode;
 use tanist_model::replication::ReplicationRecord;
-use tanist_model::run::{Checkpoint, RunRecord, RunState};
+use tanist_model::run::{Checkpoint, RunRecord, RunState, STALL_WINDOW_BYTES};
 use tanist_model::takeover::TakeoverRecord;
 use tanist_model::time::Timestamp;
 
 use super::ServerMachine;
 use crate::message::ServerMessage;
 use crate::mutation::Mutation;
-
-/// What a writer may have copied past its last committed checkpoint, and what its successor copies again at most.
-pub const STALL_WINDOW_BYTES: u64 = 256 << 20;
 
 impl ServerMachine {
     pub(super) fn handle_checkpoint(

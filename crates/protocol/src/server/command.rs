@@ -30,6 +30,8 @@ pub enum Command {
     Create(CreateReplication),
     Sync {
         name: ReplicationName,
+        /// Everything is written, whatever the target holds.
+        full: bool,
     },
     /// Give up the run in progress; what it made is removed with the next release.
     Abort {
@@ -138,7 +140,7 @@ impl ServerMachine {
             | Command::Look
             | Command::Create(_)
             | Command::ConfirmDead { .. } => self.survey_for_command(id, actor, command),
-            Command::Sync { name } => self.sync(id, &actor, &name),
+            Command::Sync { name, full } => self.sync(id, &actor, &name, full),
             Command::Abort { name } => self.abort(id, &actor, &name),
             Command::Pause { name } => self.set_intent(id, &actor, &name, Intent::Paused),
             Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),

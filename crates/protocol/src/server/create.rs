@@ -1,6 +1,7 @@
 //! A new replication: the plan, committed.
 
 use tanist_model::api::{CreateReplication, Plan, Refusal};
+use tanist_model::byte_range::ByteRanges;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
@@ -55,6 +56,7 @@ impl ServerMachine {
             handover: None,
             unproven: Vec::new(),
             target_dirty: None,
+            doubtful: ByteRanges::default(),
             run: None,
             published: None,
             quarantine: None,

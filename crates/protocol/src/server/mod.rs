@@ -13,6 +13,7 @@ pub mod eligibility;
 mod enrol;
 mod handover;
 mod hello;
+mod method;
 mod origin;
 mod overlap;
 pub mod pace;

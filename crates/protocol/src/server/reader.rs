@@ -214,9 +214,10 @@ impl ServerMachine {
                 let (Some(snapshot), Some(holder)) = (run.snapshot.clone(), self.peer_address(&holder.agent)) else {
                     return;
                 };
+                let method = run.method.unwrap_or_default();
                 self.order_reader(
                     record,
-                    ReadOrder::Send { run: run.id, snapshot, holder, stream, grant: String::new() },
+                    ReadOrder::Send { run: run.id, snapshot, method, holder, stream, grant: String::new() },
                 );
             }
         }
@@ -262,9 +263,14 @@ impl ServerMachine {
     }
 
     /// The run is over or waits: the reader stops, and removes what nobody needs.
-    pub(super) fn rest_reader(&mut self, record: &ReplicationRecord, release: Vec<SnapshotId>) {
+    pub(super) fn rest_reader(
+        &mut self,
+        record: &ReplicationRecord,
+        release: Vec<SnapshotId>,
+        published: Option<RunId>,
+    ) {
         if self.reading(record).is_some_and(|r| r.run.is_some()) || !release.is_empty() {
-            self.tell_reader(record, ReadOrder::Rest { release });
+            self.tell_reader(record, ReadOrder::Rest { release, published });
         }
     }
 

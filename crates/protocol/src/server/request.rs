@@ -11,7 +11,7 @@ use super::ServerMachine;
 use super::command::Answer;
 
 impl ServerMachine {
-    pub(super) fn sync(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
+    pub(super) fn sync(&mut self, id: CommandId, actor: &str, name: &ReplicationName, full: bool) {
         let Some(record) = self.known_replication(id, name) else { return };
         if let Some(reason) = &record.quarantine {
             let refusal = Refusal::new(RefusalCode::Conflict, format!("{name} is quarantined"))
@@ -26,7 +26,7 @@ impl ServerMachine {
             let answer = Answer::done(id, format!("run {run} is in progress already")).run(run);
             return self.finish_current(id, &record, Vec::new(), answer);
         }
-        let run = self.new_run(&record, RunTrigger::Operator(actor.to_owned()));
+        let run = RunRecord { full, ..self.new_run(&record, RunTrigger::Operator(actor.to_owned())) };
         let run_id = run.id;
         let event = self.operator_event(&record, actor, EventCode::RunRequested, format!("run {run_id} was requested"));
         let agenda = Agenda { retry_at: None, ..record.agenda.clone() };
@@ -62,6 +62,9 @@ impl ServerMachine {
             state: RunState::SnapshotPending,
             trigger,
             verify: record.policy.verify,
+            full: false,
+            method: None,
+            copy_ordered: false,
             attempt: self.ids.snapshot(),
             dead_attempts: Vec::new(),
             snapshot: None,

@@ -1,5 +1,6 @@
 //! After a restore of the store: no grants until every known agent has shown the epochs it was granted; then go on above all.
 
+use tanist_model::byte_range::ByteRange;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
@@ -144,7 +145,9 @@ impl ServerMachine {
             changes.push(Change::PutRecoveryPoint(Box::new(gone)));
             next.target_dirty.get_or_insert(point.run);
         }
-        if !changes.is_empty() {
+        if !changes.is_empty() || next.target_dirty.is_some() && next.doubtful.total_bytes() < record.size_bytes {
+            // Nor does anybody know what was written since and is not durable.
+            next.doubtful.insert(ByteRange::new(0, record.size_bytes));
             changes.push(Change::PutReplication(Box::new(next)));
         }
         changes

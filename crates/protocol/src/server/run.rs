@@ -1,5 +1,6 @@
 //! Runs: which order the holder needs now, and what becomes of what it reports.
 
+use tanist_model::byte_range::ByteRanges;
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
@@ -7,7 +8,7 @@ use tanist_model::policy::SourceMode;
 use tanist_model::quantity::count;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord};
-use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord, RunState};
+use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod, RunRecord, RunState};
 
 use super::origin::{wanted_snapshot, why_not_as_published};
 use super::watchdog::Verdict;
@@ -36,7 +37,7 @@ impl ServerMachine {
             if working {
                 self.close_run(record, holder, run.id, RunEnd::Halted);
             }
-            self.rest_reader(record, Vec::new());
+            self.rest_reader(record, Vec::new(), None);
             return;
         }
         let now = self.now.monotonic;
@@ -67,7 +68,16 @@ impl ServerMachine {
             self.note_quiescence(record, &holder.agent, (*run, *attempt), application);
         }
         let stamp = self.stamp(record, holder);
-        self.send(&holder.agent, ServerMessage::OpenRun { stamp, number, order: Box::new(order) });
+        let first = self.state.current_run(record).filter(|run| !run.copy_ordered).cloned();
+        let message = ServerMessage::OpenRun { stamp, number, order: Box::new(order) };
+        let Some(first) = first.filter(|_| matches!(&message, ServerMessage::OpenRun { order, .. } if order.copies()))
+        else {
+            return self.send(&holder.agent, message);
+        };
+        // From here on something may be written: that is known before anybody is told to.
+        let ordered = Change::PutRun(Box::new(RunRecord { copy_ordered: true, ..first }));
+        let effects = self.to_agent(&holder.agent, message).into_iter().collect();
+        self.commit_current(record, vec![ordered], effects);
     }
 
     /// What the holder says that it does under the epochs in force.
@@ -100,8 +110,22 @@ impl ServerMachine {
                 application: record.policy.application.clone(),
             },
             Some(snapshot) => {
-                RunOrder::Copy { copy: Box::new(copy_order(record, run, snapshot)), source: SourceAccess::Local }
+                RunOrder::Copy { copy: Box::new(self.copy_order(record, run, snapshot)), source: SourceAccess::Local }
             }
+        }
+    }
+
+    fn copy_order(&self, record: &ReplicationRecord, run: &RunRecord, snapshot: &BoundSnapshot) -> CopyOrder {
+        let anew = run.state == RunState::Verifying && run.mismatches > 0;
+        CopyOrder {
+            run: run.id,
+            snapshot: snapshot.clone(),
+            from: if anew { Checkpoint::START } else { run.checkpoint },
+            committed: run.checkpoint.seq,
+            verify: run.verify,
+            bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
+            method: run.method.unwrap_or_default(),
+            unconditional: self.unconditional(record, run),
         }
     }
 
@@ -114,7 +138,8 @@ impl ServerMachine {
         let Some(number) = self.next_order(record) else { return };
         let mut release = self.unneeded_snapshots(record);
         if record.reader.is_some() {
-            self.rest_reader(record, std::mem::take(&mut release));
+            let published = (end == RunEnd::Published).then_some(run);
+            self.rest_reader(record, std::mem::take(&mut release), published);
         }
         let message = ServerMessage::CloseRun { stamp: self.stamp(record, holder), number, run, end, release };
         self.send(&holder.agent, message);
@@ -249,12 +274,14 @@ impl ServerMachine {
         run.state = RunState::Bound;
         run.snapshot = Some(snapshot);
         run.bound_at = Some(self.now.wall);
+        run.method = Some(self.method_of(record, &run));
         run.agent = Some(holder.agent.clone());
         let mut next = record.clone();
         next.target_dirty.get_or_insert(run.id);
         let mut changes = vec![self.event_of(record, Some(&holder.agent), EventCode::SnapshotBound, message)];
         changes.extend(self.keep_recovery_point(record, kept));
         let reply = self.begin_copying(record, &holder, &run);
+        run.copy_ordered = reply.is_some();
         changes.push(Change::PutRun(Box::new(run)));
         changes.push(Change::PutReplication(Box::new(next)));
         self.commit_current(record, changes, reply.into_iter().collect());
@@ -276,7 +303,7 @@ impl ServerMachine {
     /// Another attempt is in force by now: whoever waits for this one to be bound would wait for ever.
     fn refuse_attempt(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId) {
         if record.reader.is_some() {
-            self.rest_reader(record, Vec::new());
+            self.rest_reader(record, Vec::new(), None);
         } else {
             self.close_run(record, holder, run, RunEnd::Halted);
         }
@@ -335,7 +362,7 @@ impl ServerMachine {
         next.run = None;
         (next.agenda.failures, next.agenda.retry_at) = (0, None);
         next.published = Some(run.id);
-        next.target_dirty = None;
+        (next.target_dirty, next.doubtful) = (None, ByteRanges::default());
         if record.once {
             next.intent = Intent::Deleting;
         }
@@ -379,7 +406,8 @@ impl ServerMachine {
         run.state = RunState::Abandoned;
         run.failure = Some(reason.clone());
         run.finished_at = Some(self.now.wall);
-        let mut next = ReplicationRecord { run: None, agenda, ..record.clone() };
+        let doubtful = self.doubtful_after(record, &run);
+        let mut next = ReplicationRecord { run: None, agenda, doubtful, ..record.clone() };
         if record.once {
             next.intent = Intent::Deleting;
         }
@@ -429,7 +457,11 @@ impl ServerMachine {
                 let message = format!("the target differed twice from what was written: {reason}");
                 return self.quarantine(record, message);
             }
-            RunFailureKind::Mismatch | RunFailureKind::FullMismatch => run.mismatches += 1,
+            RunFailureKind::Mismatch | RunFailureKind::FullMismatch => {
+                run.mismatches += 1;
+                // What was compared was not what the target holds: nothing is taken from it any more.
+                run.method = Some(RunMethod::Full);
+            }
             RunFailureKind::Snapshot | RunFailureKind::Quiesce => self.renew_attempt(&mut run),
             RunFailureKind::Flush | RunFailureKind::Io | RunFailureKind::Link => {}
         }
@@ -459,18 +491,6 @@ impl ServerMachine {
             let next = self.ids.snapshot();
             run.dead_attempts.push(std::mem::replace(&mut run.attempt, next));
         }
-    }
-}
-
-fn copy_order(record: &ReplicationRecord, run: &RunRecord, snapshot: &BoundSnapshot) -> CopyOrder {
-    let anew = run.state == RunState::Verifying && run.mismatches > 0;
-    CopyOrder {
-        run: run.id,
-        snapshot: snapshot.clone(),
-        from: if anew { Checkpoint::START } else { run.checkpoint },
-        committed: run.checkpoint.seq,
-        verify: run.verify,
-        bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
     }
 }
 

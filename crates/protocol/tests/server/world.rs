@@ -96,6 +96,7 @@ pub fn db() -> ReplicationRecord {
         reader: None,
         unproven: vec![unproven],
         target_dirty: None,
+        doubtful: Default::default(),
         run: None,
         published: Some(RunId(4)),
         quarantine: None,

@@ -88,17 +88,27 @@ pub async fn check(
     make_plan(&api, &operator, key, Command::CheckExisting { name }).await
 }
 
+/// How a run is wanted.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct SyncHow {
+    /// Write everything, also what the target holds already by all that is known.
+    #[serde(default)]
+    full: bool,
+}
+
 /// Starts a run, if none is in progress.
 #[utoipa::path(post, path = "/replications/{name}/sync", tag = "replications",
-    params(("name" = ReplicationName, Path)),
+    params(("name" = ReplicationName, Path), SyncHow),
     responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
 pub async fn sync(
     State(api): State<Api>,
     operator: Operator,
     key: Key,
     Name(name): Name<ReplicationName>,
+    Asked(how): Asked<SyncHow>,
 ) -> Reply<Done> {
-    command(&api, &operator, key, Command::Sync { name }).await
+    command(&api, &operator, key, Command::Sync { name, full: how.full }).await
 }
 
 /// Gives up the run in progress. The target then equals no recovery point until the next run is published.

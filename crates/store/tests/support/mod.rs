@@ -81,6 +81,7 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         holder: incarnation.map(holder),
         unproven: Vec::new(),
         target_dirty: None,
+        doubtful: Default::default(),
         run: None,
         published: None,
         quarantine: None,

@@ -24,6 +24,9 @@ pub enum ReplicationCommand {
     Sync {
         /// The replication.
         name: ReplicationName,
+        /// Write everything, also what the target holds already by all that is known.
+        #[arg(long)]
+        full: bool,
         /// Show the progress until the run has ended; exits 1 if it is abandoned.
         #[arg(long, short)]
         wait: bool,

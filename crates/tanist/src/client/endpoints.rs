@@ -119,8 +119,9 @@ impl Client {
         self.get(format!("/replications/{name}/check")).await
     }
 
-    pub async fn sync(&self, name: &ReplicationName) -> Answer<Done> {
-        self.change(Method::POST, format!("/replications/{name}/sync"), None).await
+    pub async fn sync(&self, name: &ReplicationName, full: bool) -> Answer<Done> {
+        let how = if full { "?full=true" } else { "" };
+        self.change(Method::POST, format!("/replications/{name}/sync{how}"), None).await
     }
 
     pub async fn abort(&self, name: &ReplicationName) -> Answer<Done> {

@@ -24,8 +24,8 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Create(args) => create(&client, args, session).await,
         ReplicationCommand::List => list(&client, session).await,
         ReplicationCommand::Show(args) => show(&client, &args.name, session).await,
-        ReplicationCommand::Sync { name, wait: true } => sync_and_wait(&client, &name, session).await,
-        ReplicationCommand::Sync { name, wait: false } => session.done(&client.sync(&name).await?),
+        ReplicationCommand::Sync { name, full, wait: true } => sync_and_wait(&client, &name, full, session).await,
+        ReplicationCommand::Sync { name, full, wait: false } => session.done(&client.sync(&name, full).await?),
         ReplicationCommand::Abort(args) => abort(&client, &args, session).await,
         ReplicationCommand::Pause(args) => session.done(&client.pause(&args.name).await?),
         ReplicationCommand::Resume(args) => session.done(&client.resume(&args.name).await?),
@@ -160,16 +160,16 @@ async fn set(client: &Client, args: &SetArgs, session: &Session<'_>) -> Outcome 
     session.done(&client.set_policy(&args.name, &SetPolicy { policy, expected: Some(present) }).await?)
 }
 
-async fn sync_and_wait(client: &Client, name: &ReplicationName, session: &Session<'_>) -> Outcome {
-    let awaited = start(client, name).await?;
+async fn sync_and_wait(client: &Client, name: &ReplicationName, full: bool, session: &Session<'_>) -> Outcome {
+    let awaited = start(client, name, full).await?;
     session.screen.note(&format!("run of {name}; if this is interrupted, it goes on: tanist replication show {name}"));
     finish(client, &awaited, session).await
 }
 
 /// Asks for a run, and says what to wait for.
-pub async fn start(client: &Client, name: &ReplicationName) -> Result<Awaited, Failure> {
+pub async fn start(client: &Client, name: &ReplicationName, full: bool) -> Result<Awaited, Failure> {
     let since = last_event(client).await?;
-    let done = client.sync(name).await?;
+    let done = client.sync(name, full).await?;
     let run = done.run.ok_or_else(|| no_run(name, &done.message))?;
     Ok(Awaited { name: name.clone(), run, since, done })
 }

@@ -160,7 +160,7 @@ impl Act<'_> {
     }
 
     async fn sync(&mut self) -> Result<RunId, Failure> {
-        let done = self.stage.client.sync(&self.name).await?;
+        let done = self.stage.client.sync(&self.name, false).await?;
         done.run.ok_or_else(|| unexpected("the server started no run"))
     }
 

@@ -1,0 +1,131 @@
+//! The stage between encoder and writer that leaves out what the target holds already, where both sides are at hand.
+//!
+//! It reads the target ahead of the writer, block by block, and compares bytes; of a block that differs only the differing pages go
+//! on. Where a read of the target proves nothing (see [`TransferConfig::unconditional`]) it reads nothing and everything goes on.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use tanist_model::byte_range::ByteRange;
+use tanist_model::replication::Side;
+
+use crate::control::Control;
+use crate::digest::{BLOCK_BYTES, BLOCK_LEN, BlockDigest, is_zero};
+use crate::encoder::TargetItem;
+use crate::error::{Operation, TransferError};
+use crate::io::{BlockDevice, ExtentKind};
+use crate::pages::differing;
+use crate::pool::{AlignedBuffer, PooledBuffer};
+use crate::progress::Stage;
+use crate::transfer::TransferConfig;
+
+pub(crate) struct Differ<'a> {
+    pub(crate) target: &'a dyn BlockDevice,
+    pub(crate) control: &'a Control,
+    pub(crate) config: &'a TransferConfig,
+    /// Where the next item begins.
+    pub(crate) position: u64,
+    pub(crate) buffer: AlignedBuffer,
+}
+
+impl<'a> Differ<'a> {
+    pub(crate) fn new(target: &'a dyn BlockDevice, control: &'a Control, config: &'a TransferConfig) -> Self {
+        Self { target, control, config, position: config.from.seq, buffer: AlignedBuffer::new(BLOCK_LEN) }
+    }
+
+    pub(crate) fn run(mut self, inlet: Receiver<TargetItem>, outlet: &SyncSender<TargetItem>) {
+        for item in inlet {
+            match self.pass(item, outlet) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.control.fail(error),
+            }
+        }
+    }
+
+    /// False if nobody takes what comes.
+    fn pass(&mut self, item: TargetItem, outlet: &SyncSender<TargetItem>) -> Result<bool, TransferError> {
+        let end = self.position + item.volume_bytes();
+        match item {
+            TargetItem::Zeros { .. } => {
+                while self.position < end {
+                    let piece = self.zeros(end)?;
+                    self.position += piece.volume_bytes();
+                    if self.control.is_aborted() || outlet.send(piece).is_err() {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            TargetItem::Block { length, buffer, digest, .. } => {
+                let compared = self.block(length, buffer, digest)?;
+                self.position = end;
+                Ok(!self.control.is_aborted() && outlet.send(compared).is_ok())
+            }
+            other => {
+                self.position = end;
+                Ok(outlet.send(other).is_ok())
+            }
+        }
+    }
+
+    fn block(&mut self, length: usize, buffer: PooledBuffer, digest: BlockDigest) -> Result<TargetItem, TransferError> {
+        let offset = self.position;
+        if self.is_unconditional(offset, length as u64) {
+            return Ok(TargetItem::Block { offset, length, buffer, digest });
+        }
+        self.read(offset, length)?;
+        let (source, target) = (buffer.split_at(length).0, self.buffer.split_at(length).0);
+        let pages = self.control.counters.timed(Stage::Compare, || differing(source, target));
+        if pages.is_empty() {
+            return Ok(TargetItem::Same { length: length as u64, digest });
+        }
+        Ok(TargetItem::Pages { offset, length, buffer, digest, pages })
+    }
+
+    /// What becomes of the zeros that begin here and go up to `end`.
+    fn zeros(&mut self, end: u64) -> Result<TargetItem, TransferError> {
+        let block_end = end.min(self.position + BLOCK_BYTES);
+        let (_, until) = self.config.unconditional.at(self.position);
+        let end = end.min(until - until % BLOCK_BYTES).max(block_end);
+        if self.is_unconditional(self.position, block_end - self.position) {
+            return Ok(TargetItem::Zeros { length: end - self.position });
+        }
+        let (kind, hole_end) = self.stretch(end)?;
+        if kind == ExtentKind::Hole && hole_end > self.position {
+            return Ok(TargetItem::SameZeros { length: hole_end - self.position });
+        }
+        let length = BLOCK_BYTES.min(end - self.position);
+        let block_len = usize::try_from(length).unwrap_or(BLOCK_LEN);
+        self.read(self.position, block_len)?;
+        if is_zero(self.buffer.split_at(block_len).0) {
+            return Ok(TargetItem::SameZeros { length });
+        }
+        Ok(TargetItem::Zeros { length })
+    }
+
+    /// What the target has here, and up to where, in whole blocks.
+    fn stretch(&self, end: u64) -> Result<(ExtentKind, u64), TransferError> {
+        let left = end - self.position;
+        let failed = TransferError::io(Side::Target, Operation::MapExtents, self.position, left);
+        let extent =
+            self.control.counters.timed(Stage::Compare, || self.target.extent_at(self.position)).map_err(failed)?;
+        Ok((extent.kind, if extent.end >= end { end } else { extent.end - extent.end % BLOCK_BYTES }))
+    }
+
+    fn is_unconditional(&self, offset: u64, length: u64) -> bool {
+        self.config.unconditional.overlaps(ByteRange::new(offset, offset + length))
+    }
+
+    fn read(&mut self, offset: u64, length: usize) -> Result<(), TransferError> {
+        let counters = &self.control.counters;
+        let bytes = self.buffer.split_at_mut(length).0;
+        counters.timed(Stage::Compare, || self.target.read_at(offset, bytes)).map_err(TransferError::io(
+            Side::Target,
+            Operation::Read,
+            offset,
+            length as u64,
+        ))?;
+        counters.compared_bytes.add(length as u64);
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! What a target says of itself to a source that compares: a thread that reads ahead of what is settled, sends digests, and keeps those
+//! of the pages until they are asked for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tanist_model::byte_range::ByteRange;
+use tanist_model::replication::Side;
+
+use crate::control::{Control, Halt};
+use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
+use crate::error::{Operation, TransferError};
+use crate::frame::Kind;
+use crate::io::{BlockDevice, ExtentKind};
+use crate::knowledge::{CHUNK_LEN, DIGESTS_BYTES, LOOKAHEAD_BYTES, PageDigest, Seed};
+use crate::pages::PAGE_LEN;
+use crate::pool::AlignedBuffer;
+use crate::progress::Stage;
+use crate::transfer::TransferConfig;
+
+/// What was found and is to be told, what was kept, and how far the source is.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    settled: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    to_tell: VecDeque<(Kind, Vec<u8>)>,
+    pages: BTreeMap<u64, Vec<PageDigest>>,
+}
+
+impl Findings {
+    /// Of a source that begins here.
+    pub(crate) fn from(position: u64) -> Self {
+        Self { settled: AtomicU64::new(position), state: Mutex::default() }
+    }
+
+    /// Everything below has come: its pages are not asked for any more.
+    pub(crate) fn settle(&self, position: u64) {
+        self.settled.store(position, Ordering::Release);
+        let mut state = self.lock();
+        state.pages = state.pages.split_off(&position);
+    }
+
+    /// Answers a question about a block's chunks; false if nothing is known of it.
+    pub(crate) fn answer(&self, offset: u64, chunks: u16) -> bool {
+        let mut state = self.lock();
+        let Some(pages) = state.pages.remove(&offset) else { return false };
+        let asked = pages.iter().enumerate().filter(|(page, _)| chunks >> (page * PAGE_LEN / CHUNK_LEN) & 1 == 1);
+        let payload = asked.flat_map(|(_, digest)| *digest).collect();
+        state.to_tell.push_back((Kind::PageDigests { offset }, payload));
+        true
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        !self.lock().to_tell.is_empty()
+    }
+
+    pub(crate) fn take_news(&self) -> Option<(Kind, Vec<u8>)> {
+        self.lock().to_tell.pop_front()
+    }
+
+    fn tell(&self, kind: Kind, payload: Vec<u8>) {
+        self.lock().to_tell.push_back((kind, payload));
+    }
+
+    fn keep(&self, offset: u64, pages: Vec<PageDigest>) {
+        self.lock().pages.insert(offset, pages);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Scanner<'a> {
+    pub(crate) target: &'a dyn BlockDevice,
+    pub(crate) control: &'a Control,
+    pub(crate) config: &'a TransferConfig,
+    pub(crate) findings: &'a Findings,
+    pub(crate) seed: Seed,
+    position: u64,
+    buffer: AlignedBuffer,
+    /// Digests that are not told yet, and where they begin.
+    batch: (u64, Vec<u8>),
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(
+        target: &'a dyn BlockDevice,
+        control: &'a Control,
+        config: &'a TransferConfig,
+        findings: &'a Findings,
+        seed: Seed,
+    ) -> Self {
+        let position = config.from.seq;
+        let (buffer, batch) = (AlignedBuffer::new(BLOCK_LEN), (position, Vec::new()));
+        Self { target, control, config, findings, seed, position, buffer, batch }
+    }
+
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.scan() {
+            self.control.fail(error);
+        }
+    }
+
+    fn scan(&mut self) -> Result<(), TransferError> {
+        while self.position < self.config.size_bytes {
+            if !self.is_wanted() {
+                self.tell_batch();
+                self.control.wait_until(None, |halt| halt != Halt::No || self.is_wanted());
+            }
+            if self.control.halted() != Halt::No {
+                return Ok(());
+            }
+            self.step()?;
+        }
+        self.tell_batch();
+        Ok(())
+    }
+
+    /// False while it is far enough ahead of what is settled.
+    fn is_wanted(&self) -> bool {
+        self.position < self.findings.settled.load(Ordering::Acquire).saturating_add(LOOKAHEAD_BYTES)
+    }
+
+    fn step(&mut self) -> Result<(), TransferError> {
+        let (offset, size) = (self.position, self.config.size_bytes);
+        let block_end = size.min(offset + BLOCK_BYTES);
+        if self.config.unconditional.overlaps(ByteRange::new(offset, block_end)) {
+            self.say(Kind::Digests { offset, length: block_end - offset }, block_end);
+            return Ok(());
+        }
+        let hole_end = self.hole_end(block_end)?;
+        if hole_end > offset {
+            self.say(Kind::TargetZeros { offset, length: hole_end - offset }, hole_end);
+            return Ok(());
+        }
+        self.digest_block(usize::try_from(block_end - offset).unwrap_or(BLOCK_LEN))?;
+        if self.position - self.batch.0 >= DIGESTS_BYTES {
+            self.tell_batch();
+        }
+        Ok(())
+    }
+
+    /// Up to where there is a hole in whole blocks that ends before anything of which reading proves nothing.
+    fn hole_end(&self, block_end: u64) -> Result<u64, TransferError> {
+        let (offset, size) = (self.position, self.config.size_bytes);
+        let failed = TransferError::io(Side::Target, Operation::MapExtents, offset, block_end - offset);
+        let extent = self.control.counters.timed(Stage::Compare, || self.target.extent_at(offset)).map_err(failed)?;
+        if extent.kind != ExtentKind::Hole || extent.end < block_end {
+            return Ok(offset);
+        }
+        let (_, until) = self.config.unconditional.at(offset);
+        let end = extent.end.min(until).min(size);
+        Ok(if end == size { size } else { end - end % BLOCK_BYTES })
+    }
+
+    fn digest_block(&mut self, length: usize) -> Result<(), TransferError> {
+        let (offset, counters) = (self.position, &self.control.counters);
+        let bytes = self.buffer.split_at_mut(length).0;
+        counters.timed(Stage::Compare, || self.target.read_at(offset, bytes)).map_err(TransferError::io(
+            Side::Target,
+            Operation::Read,
+            offset,
+            length as u64,
+        ))?;
+        counters.compared_bytes.add(length as u64);
+        let pages = counters.timed(Stage::Compare, || self.seed.pages(bytes));
+        self.batch.1.extend(self.seed.chunks(&pages).as_flattened());
+        self.findings.keep(offset, pages);
+        self.position += length as u64;
+        Ok(())
+    }
+
+    fn say(&mut self, kind: Kind, end: u64) {
+        self.tell_batch();
+        self.position = end;
+        self.batch.0 = end;
+        self.findings.tell(kind, Vec::new());
+        self.control.nudge();
+    }
+
+    fn tell_batch(&mut self) {
+        let (offset, payload) = (self.batch.0, std::mem::take(&mut self.batch.1));
+        if !payload.is_empty() {
+            let length = self.position - offset;
+            self.findings.tell(Kind::Digests { offset, length }, payload);
+            self.control.nudge();
+        }
+        self.batch.0 = self.position;
+    }
+}

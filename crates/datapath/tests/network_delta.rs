@@ -1,0 +1,198 @@
+//! Over the network only what differs is sent: any target becomes the source, whatever breaks, and the bytes on the wire are counted.
+//!
+//! `TANIST_DELTA_GIB=4` counts them over a volume of so many GiB; without it over half of one, with budgets in proportion.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use support::session::{Session, WireFault, connect, faulty, key};
+use support::{MIB, Random, contents, reference, volume};
+use tanist_datapath::io::memory::MemoryDevice;
+use tanist_datapath::{BlockDevice, SenderEvent, TransferConfig, TransferEvent};
+use tanist_model::byte_range::ByteRange;
+use tanist_model::run::Checkpoint;
+
+const SIZES: [u64; 9] = [0, 1, 4095, 4096, MIB - 1, MIB, MIB + 1, 7 * MIB + 513, 9 * MIB + 4096];
+
+fn comparing(from: Checkpoint, size_bytes: u64) -> TransferConfig {
+    let config = TransferConfig::new(from, size_bytes);
+    TransferConfig { compare: true, checkpoint_bytes: MIB, first_checkpoint_bytes: MIB, ..config }
+}
+
+fn changed(seed: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut other = bytes.to_vec();
+    for _ in 0..random.below(12) * u64::from(!bytes.is_empty()) {
+        let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+        let longest = [100, 5000, 3 * MIB][usize::try_from(random.below(3)).unwrap()];
+        let length = usize::try_from(random.below(longest) + 1).unwrap().min(other.len() - at);
+        let piece = &mut other[at..at + length];
+        if random.below(3) == 0 { piece.fill(0) } else { random.fill(piece) }
+    }
+    other
+}
+
+#[test]
+fn any_target_becomes_the_source_over_any_streams() {
+    for seed in 0..40 {
+        let size_bytes = SIZES.get(seed as usize).copied().unwrap_or_else(|| Random(seed).below(30 * MIB));
+        let bytes = volume(seed, size_bytes);
+        let before = if seed % 5 == 0 { volume(seed + 1, size_bytes) } else { changed(seed, &bytes) };
+        let target = Arc::new(MemoryDevice::with_bytes(&before));
+        let mut config = comparing(Checkpoint::START, size_bytes);
+        if seed % 3 == 0 {
+            config.unconditional.insert(ByteRange::new(2 * MIB, 4 * MIB));
+        }
+        let source = Arc::new(MemoryDevice::with_bytes(&bytes));
+        let streams = [1, 2, 4][seed as usize % 3];
+        let end = Session::start(&source, &target, config, connect(streams)).finished();
+        assert_eq!(end, reference(&bytes), "seed {seed}");
+        target.power_loss();
+        assert!(contents(&*target) == bytes, "seed {seed}, {size_bytes} bytes differ");
+    }
+}
+
+/// Each attempt loses one stream at some byte, and the target its cache; the next one writes its window whole.
+#[test]
+fn a_comparing_copy_whose_streams_break_again_and_again_ends_equal() {
+    for seed in 0..24 {
+        let mut random = Random(seed);
+        let size_bytes = 10 * MIB + random.below(MIB);
+        let bytes = volume(seed, size_bytes);
+        let source = Arc::new(MemoryDevice::with_bytes(&bytes));
+        let target = Arc::new(MemoryDevice::with_bytes(&changed(seed + 500, &bytes)));
+        let stall_bytes = 4 * MIB;
+        let attempt = |from: Checkpoint| {
+            let window = ByteRange::new(from.seq, (from.seq + stall_bytes).min(size_bytes));
+            TransferConfig { stall_bytes, unconditional: [window].into_iter().collect(), ..comparing(from, size_bytes) }
+        };
+        let mut from = Checkpoint::START;
+        for generation in 1..6 {
+            let mut ends = connect(2);
+            let victim = usize::try_from(random.below(2)).unwrap();
+            let at = random.below(2 * MIB) * random.below(2) + random.below(2000);
+            let side = if random.below(3) == 0 { &mut ends.target } else { &mut ends.source };
+            let link = side.remove(victim);
+            side.insert(victim, faulty(link, at, if random.below(2) == 0 { WireFault::Cut } else { WireFault::Flip }));
+            let (sending, receiving) = Session::open(&source, &target, attempt(from), key(generation), ends);
+            if let Some(receiving) = receiving {
+                from = receiving.commit_all(from, |_, _| {}).committed;
+                let kept = usize::try_from(from.seq).unwrap();
+                assert!(target.durable_bytes(from.seq) == bytes[..kept], "seed {seed}: not durable below {kept}");
+            }
+            let _ = sending.last();
+            target.power_loss();
+        }
+        let end = Session::start(&source, &target, attempt(from), connect(2)).finished();
+        assert_eq!(end, reference(&bytes), "seed {seed}");
+        assert!(contents(&*target) == bytes, "seed {seed}");
+    }
+}
+
+/// A volume made of a seed as it is read: a third zeros, of which the pages that were written are kept.
+struct Seeded {
+    size_bytes: u64,
+    written: Mutex<BTreeMap<u64, Vec<u8>>>,
+}
+
+impl Seeded {
+    fn new(size_bytes: u64) -> Arc<Self> {
+        Arc::new(Self { size_bytes, written: Mutex::default() })
+    }
+
+    fn page(&self, page: u64) -> Vec<u8> {
+        if let Some(bytes) = self.written.lock().unwrap().get(&page) {
+            return bytes.clone();
+        }
+        let mut bytes = vec![0; 4096];
+        if !(page / 700).is_multiple_of(3) {
+            Random(page).fill(&mut bytes);
+        }
+        bytes
+    }
+
+    fn change(&self, page: u64) {
+        let mut bytes = vec![0; 4096];
+        Random(page ^ 0xc0ffee).fill(&mut bytes);
+        self.written.lock().unwrap().insert(page, bytes);
+    }
+}
+
+impl BlockDevice for Seeded {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn is_direct(&self) -> bool {
+        true
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        for (page, to) in (offset / 4096..).zip(buffer.chunks_mut(4096)) {
+            to.copy_from_slice(&self.page(page));
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let pages = (offset / 4096..).zip(bytes.chunks(4096)).map(|(page, bytes)| (page, bytes.to_vec()));
+        self.written.lock().unwrap().extend(pages);
+        Ok(())
+    }
+
+    fn zero_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        let pages = (offset / 4096..(offset + length) / 4096).map(|page| (page, vec![0; 4096]));
+        self.written.lock().unwrap().extend(pages);
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn counted_size() -> u64 {
+    std::env::var("TANIST_DELTA_GIB").map_or(512 * MIB, |gib| gib.parse::<u64>().unwrap() << 30)
+}
+
+/// Bytes on the wire in both directions, as the target counts them, and the bytes that it wrote.
+fn wire_and_written(source: &Arc<Seeded>, target: &Arc<Seeded>) -> (u64, u64) {
+    let config = TransferConfig { compare: true, ..TransferConfig::new(Checkpoint::START, source.size_bytes) };
+    let (sent, outcome) = Session::start(source, target, config, connect(2)).run();
+    let (SenderEvent::Finished { progress: sent }, TransferEvent::Finished { progress: got, .. }) =
+        (sent, &outcome.last)
+    else {
+        panic!("not finished: {:?}", outcome.last)
+    };
+    assert!(sent.wire_bytes.abs_diff(got.wire_bytes) < 4096, "{sent:?}, {got:?}");
+    (got.wire_bytes, got.written_bytes + got.zeroed_bytes)
+}
+
+#[test]
+fn what_did_not_change_stays_off_the_wire() {
+    let size_bytes = counted_size();
+    let budget = (2 * MIB * size_bytes) >> 32;
+    let (source, target) = (Seeded::new(size_bytes), Seeded::new(size_bytes));
+    let (wire, written) = wire_and_written(&source, &target);
+    println!("nothing changed: {wire} bytes on the wire for {size_bytes}, {budget} allowed");
+    assert!(wire <= budget, "{wire} bytes on the wire, {budget} allowed");
+    assert_eq!(written, 0);
+}
+
+#[test]
+fn one_page_in_a_hundred_costs_little_more_than_itself() {
+    let size_bytes = counted_size();
+    let budget = (48 * MIB * size_bytes) >> 32;
+    let (source, target) = (Seeded::new(size_bytes), Seeded::new(size_bytes));
+    let (mut random, pages) = (Random(7), size_bytes / 4096);
+    (0..pages / 100).for_each(|_| source.change(random.below(pages)));
+    let (wire, written) = wire_and_written(&source, &target);
+    println!("1 % changed: {wire} bytes on the wire for {size_bytes}, {budget} allowed");
+    assert!(wire <= budget, "{wire} bytes on the wire, {budget} allowed");
+    assert!(written <= size_bytes / 100, "{written}");
+    let changed: Vec<u64> = source.written.lock().unwrap().keys().copied().collect();
+    assert!(changed.into_iter().all(|page| source.page(page) == target.page(page)));
+}

@@ -1,0 +1,93 @@
+//! Which run has which method, and what its window covers.
+
+use proptest::prelude::*;
+use tanist_model::id::{Epoch, Epochs, ReplicationId, RunId};
+use tanist_model::recovery_point::RecoveryPointPlace;
+use tanist_model::run::{ChainDigest, Checkpoint};
+use tanist_model::time::Timestamp;
+
+use super::*;
+
+const SIZE: u64 = 4 << 30;
+
+fn record(published: Option<u64>, dirty: Option<u64>) -> ReplicationRecord {
+    let (published, dirty) = (published.map(RunId), dirty.map(RunId));
+    let json = serde_json::json!({
+        "id": ReplicationId(1), "name": "r1",
+        "source": {"volume": "san-a/v1", "identity": "a", "hierarchy": ["h1"]},
+        "target": {"volume": "san-b/v1", "identity": "b", "hierarchy": ["h1"]},
+        "policy": {}, "intent": "enabled", "size_bytes": SIZE, "created_at": Timestamp(0), "epochs": Epochs::default(),
+        "holder": null, "reader": null, "vacancy": null, "handover": null, "unproven": [], "target_dirty": dirty, "run": null,
+        "published": published, "quarantine": null, "once": false
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn run(id: u64, method: Option<RunMethod>, seq: u64, copy_ordered: bool) -> RunRecord {
+    let checkpoint = Checkpoint { seq, ..Checkpoint::START };
+    let json = serde_json::json!({
+        "id": RunId(id), "replication": ReplicationId(1), "state": "copying", "trigger": {"operator": "me"},
+        "attempt": "0000000000000001", "snapshot": null, "checkpoint": checkpoint, "checkpoint_epochs": Epochs::default(),
+        "takeovers": 0, "repairs": 0, "agent": null, "requested_at": Timestamp(0), "bound_at": null, "checkpoint_at": null,
+        "finished_at": null, "failure": null, "method": method, "copy_ordered": copy_ordered
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+fn point(of: u64) -> RecoveryPoint {
+    RecoveryPoint {
+        run: RunId(of),
+        replication: ReplicationId(1),
+        place: RecoveryPointPlace::Target,
+        size_bytes: SIZE,
+        chain: ChainDigest([7; 32]),
+        epochs: Epochs { source: Epoch(1), target: Epoch(1) },
+        source_time: Timestamp(0),
+        published_at: Timestamp(0),
+        fuzzy: false,
+        verified: true,
+        pinned: false,
+        expired: false,
+    }
+}
+
+#[test]
+fn the_first_run_and_one_that_is_asked_to_write_everything() {
+    let next = run(2, None, 0, false);
+    assert_eq!(decide(&record(None, None), &next, None, None), RunMethod::Full);
+    let asked = RunRecord { full: true, ..next };
+    assert_eq!(decide(&record(Some(1), None), &asked, Some(&point(1)), None), RunMethod::Full);
+}
+
+#[test]
+fn stored_digests_only_of_the_clean_target_s_current_point() {
+    let next = run(3, None, 0, false);
+    let delta = RunMethod::Delta { base: RunId(1), chain: ChainDigest([7; 32]) };
+    assert_eq!(decide(&record(Some(1), None), &next, Some(&point(1)), None), delta);
+    // The target does not hold it any more, or holds what nobody knows.
+    assert_eq!(decide(&record(Some(1), None), &next, None, None), RunMethod::Compare);
+    let abandoned = run(2, Some(delta), 0, true);
+    assert_eq!(decide(&record(Some(1), Some(2)), &next, Some(&point(1)), Some(&abandoned)), RunMethod::Compare);
+    let mut doubtful = record(Some(1), None);
+    doubtful.doubtful.insert(ByteRange::new(0, 1));
+    assert_eq!(decide(&doubtful, &next, Some(&point(1)), None), RunMethod::Compare);
+    // Dirtied by a server that noted no doubt.
+    let old = run(2, None, 0, true);
+    assert_eq!(decide(&record(Some(1), Some(2)), &next, None, Some(&old)), RunMethod::Full);
+    assert_eq!(decide(&record(Some(1), Some(2)), &next, None, None), RunMethod::Full);
+}
+
+proptest! {
+    /// Whatever an attempt may have written past its checkpoint is in the window.
+    #[test]
+    fn the_window_covers_what_may_be_written(block in 0..=4096u64, ahead in 0..=STALL_WINDOW_BYTES, compares in any::<bool>()) {
+        let method = if compares { RunMethod::Compare } else { RunMethod::Full };
+        let seq = block << 20;
+        let attempt = run(2, Some(method), seq, true);
+        let window = window_of(&record(Some(1), None), &attempt);
+        let written_up_to = if compares { (seq + ahead).min(SIZE) } else { SIZE };
+        prop_assert!(window.map_or(seq, |w| w.end) >= written_up_to);
+        prop_assert!(window.is_none_or(|w| w.start == seq && w.end <= SIZE));
+        prop_assert_eq!(window_of(&record(Some(1), None), &RunRecord { copy_ordered: false, ..attempt }), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! What a run leaves as it is: by a read of the target, or by digests that an agent has stored of the recovery point before.
+//!
+//! A read sees what any host has in its cache, whether it is on disk or not; stored digests are a file in the agent's directory, which
+//! outlives its processes and everything that happens to the target meanwhile.
+
+use tanist_model::byte_range::ByteRange;
+use tanist_model::id::{ReplicationId, RunId};
+use tanist_model::run::RunMethod;
+
+use crate::engine::Job;
+use crate::scenario::BLOCK_BYTES;
+use crate::world::World;
+
+impl World {
+    /// Whether whoever encodes has stored that this block did not change since the run's base.
+    pub fn is_stored(
+        &self,
+        agent: usize,
+        replication: ReplicationId,
+        method: RunMethod,
+        block: usize,
+        content: u64,
+    ) -> bool {
+        let RunMethod::Delta { base, .. } = method else { return false };
+        let stored = self.agents[agent].stored.get(&replication).filter(|(run, _)| *run == base);
+        stored.and_then(|(_, contents)| contents.get(&block)) == Some(&content)
+    }
+
+    /// Whether a block of a job need not be written.
+    pub fn is_unchanged(&mut self, volume: usize, job: &Job, content: u64, stored: bool) -> bool {
+        if stored {
+            self.coverage.skipped_by_digests += 1;
+            return true;
+        }
+        let start = job.next as u64 * BLOCK_BYTES;
+        let proves_nothing = job.unconditional.overlaps(ByteRange::new(start, start + BLOCK_BYTES));
+        if !job.method.compares() || proves_nothing {
+            return false;
+        }
+        let same = self.disks.targets[volume].current().get(job.next) == Some(&content);
+        self.coverage.skipped_by_comparison += u64::from(same);
+        same
+    }
+
+    pub fn note_encoded(&mut self, agent: usize, replication: ReplicationId, run: RunId, block: usize, content: u64) {
+        if let Some(process) = self.agents[agent].process.as_mut() {
+            process.encoded.entry((replication, run)).or_default().insert(block, content);
+        }
+    }
+
+    /// A run stands: who has encoded all of it stores its digests in place of earlier ones.
+    pub fn store_digests(&mut self, agent: usize, replication: ReplicationId, run: RunId) {
+        let whole = self.scenario.blocks;
+        let Some(process) = self.agents[agent].process.as_mut() else { return };
+        let encoded = process.encoded.remove(&(replication, run)).filter(|contents| contents.len() == whole);
+        if let Some(contents) = encoded {
+            self.agents[agent].stored.insert(replication, (run, contents));
+        }
+    }
+}

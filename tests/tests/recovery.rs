@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tanist_model::api::{RecoveryPointView, RefusalCode, ReplicationView};
+use tanist_model::event::EventCode;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::run::RunState;
 use tanist_tests::cluster::{Cluster, SOURCES};
@@ -141,4 +142,31 @@ fn every_point_is_restorable_until_the_retention_takes_it_and_a_pinned_one_stays
         .refused(RefusalCode::Conflict);
     assert!(refusal.cause.is_some_and(|cause| cause.contains("not the recovery point")), "the digest differs");
     let _ = compare::first_difference(&restored, &kept[0]).expect("it was changed");
+}
+
+/// Verification needs the target alone: the source has moved on, sealed or not.
+#[test]
+fn a_target_is_verified_and_what_rots_on_it_is_found_and_repaired() {
+    let cluster = Cluster::builder(build!()).agents(2).start();
+    let scene = Scene::set(&cluster, "db", SIZE, 1, &[]);
+    scene.run(&cluster);
+    cluster.tanist(&["replication", "verify", "db", "--wait"]).done();
+    let point = points(&cluster).remove(0);
+    assert!(point.verified_at.is_some() && point.place == RecoveryPointPlace::Target, "{point:?}");
+
+    volume::mutate(&scene.target, 5);
+    cluster.tanist(&["replication", "verify", "db", "--wait"]).done();
+    scene.assert_equal();
+    let codes = || cluster.events_of("db").into_iter().map(|event| event.code).collect::<Vec<_>>();
+    assert!(codes().contains(&EventCode::VerificationFailed), "{:?}", codes());
+    let repaired = points(&cluster).remove(0);
+    assert!(repaired.run != point.run && repaired.digest == point.digest, "{repaired:?}");
+
+    volume::mutate(&scene.target, 6);
+    let refusal =
+        cluster.tanist(&["replication", "verify", "db", "--no-repair", "--wait"]).refused(RefusalCode::Conflict);
+    assert!(refusal.cause.is_some_and(|cause| cause.contains("differs")), "it says why");
+    assert!(cluster.show("db").target_dirty);
+    cluster.tanist(&["restore", "db", "--to", &beside(&cluster, "none").0]).refused(RefusalCode::NotFound);
+    scene.run(&cluster);
 }

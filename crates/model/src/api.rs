@@ -112,6 +112,14 @@ pub struct SetHierarchy {
     pub agents: Vec<AgentName>,
 }
 
+/// `POST /replications/{name}/verify`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VerifyTarget {
+    /// Write again what differs, from the snapshot of the published run.
+    pub repair: bool,
+}
+
 /// `PUT /replications/{name}/policy`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -260,6 +268,9 @@ pub struct RecoveryPointView {
     pub published_at: Timestamp,
     pub fuzzy: bool,
     pub verified: bool,
+    /// When the whole target was read again last, and equalled it.
+    #[serde(default)]
+    pub verified_at: Option<Timestamp>,
     /// Kept by an operator's word.
     #[serde(default)]
     pub pinned: bool,

@@ -118,6 +118,8 @@ event_codes! {
     RunStalled "T512" Alarm "a run stands still";
     RpoMissed "T513" Alarm "the last recovery point is older than the RPO allows";
     RpoMet "T514" Info "the last recovery point is young enough again";
+    VerificationPassed "T515" Info "the target was read again and holds what was published";
+    VerificationFailed "T516" Alarm "the target does not hold any more what was published";
     // 6xx: host applications
     QuiesceFailed "T601" Warning "a host application could not be quiesced";
     ApplicationThawed "T602" Info "a host application was thawed";
@@ -140,7 +142,13 @@ impl EventCode {
             Self::ProvenQuiet => &[Self::AwaitingProof],
             Self::AgentDirect => &[Self::AgentRelayed],
             Self::RpoMet => &[Self::RpoMissed],
-            Self::RunPublished => &[Self::RunAbandoned, Self::SourceChanged, Self::RunRepaired, Self::RunStalled],
+            Self::RunPublished => &[
+                Self::RunAbandoned,
+                Self::SourceChanged,
+                Self::RunRepaired,
+                Self::RunStalled,
+                Self::VerificationFailed,
+            ],
             Self::ReplicationDeleted => &[
                 Self::DeleteWaitsForProof,
                 Self::Exhausted,

@@ -60,6 +60,8 @@ pub struct Policy {
     pub bandwidth_bytes_per_second: Option<u64>,
     /// When runs are made by themselves; without one, on an operator's word only.
     pub schedule: Option<Schedule>,
+    /// When the whole target is read again by itself, and repaired if it differs from what was published.
+    pub verify_schedule: Option<Schedule>,
     /// Which recovery points are kept, where the target's storage makes snapshots.
     pub retention: Retention,
     /// Work goes back by itself to the agent of the smallest rank, between two runs, once it has been well for a quarter of an hour.
@@ -100,6 +102,7 @@ impl Default for Policy {
             rpo_seconds: None,
             bandwidth_bytes_per_second: None,
             schedule: None,
+            verify_schedule: None,
             retention: Retention { keep_last: KEPT_BY_DEFAULT, ..Retention::default() },
             automatic_handback: false,
             application: None,

@@ -37,6 +37,9 @@ pub struct RecoveryPoint {
     pub fuzzy: bool,
     /// It was read back from the target before it was published.
     pub verified: bool,
+    /// When the whole target was read again last, and equalled it.
+    #[serde(default)]
+    pub verified_at: Option<Timestamp>,
     /// Kept by an operator's word, whatever the retention says.
     #[serde(default)]
     pub pinned: bool,

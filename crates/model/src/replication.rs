@@ -217,6 +217,9 @@ pub struct Agenda {
     pub since: Timestamp,
     /// The due time of the last run that was asked for by the schedule, or up to which none is wanted.
     pub last_due: Option<Timestamp>,
+    /// The due time of the last verification that the schedule asked for.
+    #[serde(default)]
+    pub last_verification: Option<Timestamp>,
     /// Runs abandoned in a row, but for those that an operator gave up.
     pub failures: u32,
     /// When the next attempt is made after these.
@@ -227,7 +230,13 @@ impl Agenda {
     /// A schedule that begins now. `due_at_once`: an interval's first run is made now and not one interval later.
     #[must_use]
     pub fn starting(since: Timestamp, due_at_once: bool) -> Self {
-        Self { since, last_due: (!due_at_once).then_some(since), failures: 0, retry_at: None }
+        Self {
+            since,
+            last_due: (!due_at_once).then_some(since),
+            last_verification: Some(since),
+            failures: 0,
+            retry_at: None,
+        }
     }
 }
 

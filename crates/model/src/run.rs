@@ -47,6 +47,16 @@ pub enum RunTrigger {
     Retry(u32),
 }
 
+/// Of a run that reads the target once more instead of bringing a new snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Verification {
+    /// The run whose recovery point the target should hold.
+    pub of: RunId,
+    /// What differs is written again from the snapshot of that run.
+    pub repair: bool,
+}
+
 /// A source snapshot bound to a run: from here on, its bytes are what the target must become.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -192,6 +202,8 @@ pub struct RunRecord {
     pub bound_at: Option<Timestamp>,
     pub checkpoint_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    #[serde(default)]
+    pub verification: Option<Verification>,
     /// Why it was abandoned; of a run that goes on, what it failed at since its last checkpoint.
     pub failure: Option<String>,
 }

@@ -376,6 +376,8 @@ pub enum RunOrder {
     },
     /// Copy the bound snapshot. It is the word that the snapshot is bound, too.
     Copy { copy: Box<CopyOrder>, source: SourceAccess },
+    /// Read the whole target and compare it with the digest of `copy.from`; nothing is read of the source, nothing is written.
+    Verify { copy: Box<CopyOrder> },
     /// Only make the target snapshot of the last recovery point: a reader makes the source's.
     Keep { run: RunId, keep: Option<SnapshotId> },
 }
@@ -458,7 +460,7 @@ impl RunOrder {
     pub fn run(&self) -> RunId {
         match self {
             Self::Prepare { run, .. } | Self::Keep { run, .. } => *run,
-            Self::Copy { copy, .. } => copy.run,
+            Self::Copy { copy, .. } | Self::Verify { copy } => copy.run,
         }
     }
 

@@ -348,14 +348,26 @@ impl World {
             self.checker.check(properties::checkpoint_advances(before, run, record.epochs));
         }
         let was_bound = before.as_ref().is_some_and(|b| b.snapshot.is_some());
-        if let Some(snapshot) = run.snapshot.clone().filter(|_| !was_bound) {
-            self.check_bind(&record, snapshot);
+        match run.snapshot.clone().filter(|_| !was_bound) {
+            Some(snapshot) if run.verification.is_some() => self.check_verified_snapshot(&record, &snapshot),
+            Some(snapshot) => self.check_bind(&record, snapshot),
+            None => {}
         }
         let moved = before.as_ref().is_none_or(|b| b.checkpoint.seq < run.checkpoint.seq);
         if run.state == RunState::Published {
             self.check_publication(&record, run);
         } else if moved && run.checkpoint.seq > 0 {
             self.check_checkpoint(run);
+        }
+    }
+
+    /// A verification is no step on: it looks at the snapshot that was bound last, and repairs from no other. That is why it is no fence
+    /// point.
+    fn check_verified_snapshot(&mut self, record: &ReplicationRecord, snapshot: &BoundSnapshot) {
+        let bound = self.checker.ledgers.get(&record.id).and_then(|ledger| ledger.bound.clone());
+        if bound.is_some_and(|bound| bound != *snapshot) {
+            self.checker
+                .fail(format!("S6 is violated: a verification looks at {}, which is not bound now", snapshot.uid));
         }
     }
 

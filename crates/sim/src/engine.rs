@@ -130,6 +130,8 @@ impl World {
             EngineCommand::Copy { copy, source } => {
                 self.start_copy(agent, key, *copy, source.stream());
             }
+            // Everything is there already: what follows is the reading.
+            EngineCommand::Verify { copy } => self.start_copy(agent, key, *copy, None),
             EngineCommand::Keep { run, keep } => self.keep(agent, key, run, keep),
             EngineCommand::Committed { run, seq } => {
                 if let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()).filter(|j| j.run == run) {

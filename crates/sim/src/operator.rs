@@ -47,6 +47,7 @@ impl World {
             87..89 => Command::Delete { name },
             89..91 => Command::CheckExisting { name },
             91..94 => Command::Abort { name },
+            94..98 => Command::Verify { name, repair: self.rng.chance(700) },
             _ => return self.repeat(),
         };
         self.command(command);

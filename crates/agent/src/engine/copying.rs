@@ -245,22 +245,42 @@ impl Engine {
     }
 
     fn start_verification(&mut self, run: RunId, checkpoint: Checkpoint) {
-        let (Some(open), Some(copying)) = (&self.open, &mut self.copying) else { return };
+        let Some(number) = self.copying.as_ref().map(|copying| copying.number) else { return };
+        match self.verification(number, checkpoint) {
+            Ok(stage) => {
+                if let Some(copying) = self.copying.as_mut() {
+                    copying.stage = stage;
+                }
+            }
+            Err(reason) => self.give_up(run, RunFailureKind::Io, reason),
+        }
+    }
+
+    /// Reads the whole target and nothing else: for a run that was published before.
+    pub(super) fn verify(&mut self, order: CopyOrder) {
+        self.finished = None;
+        self.attempts += 1;
+        match self.verification(self.attempts, order.from) {
+            Ok(stage) => self.begin(order, stage),
+            Err(reason) => {
+                self.report(EngineEvent::RunFailed { run: order.run, kind: RunFailureKind::Io, reason });
+            }
+        }
+    }
+
+    /// The reading of the whole target, on a thread of its own.
+    fn verification(&self, number: u64, checkpoint: Checkpoint) -> Result<Stage, String> {
+        let Some(open) = &self.open else { return Err("the volumes are not open".to_owned()) };
         let control = Arc::new(VerifyControl::default());
-        let (device, theirs, own, number) =
-            (open.target.device(), Arc::clone(&control), self.own.clone(), copying.number);
+        let (device, theirs, own) = (open.target.device(), Arc::clone(&control), self.own.clone());
         let body = move || {
             let outcome = verify_full(&*device, checkpoint, &theirs);
             drop(device);
             let _ = own.send(Message::Verified(number, outcome));
         };
-        match thread::Builder::new().name("verify".to_owned()).spawn(body) {
-            Ok(thread) => copying.stage = Stage::Verify { checkpoint, control, thread },
-            Err(error) => {
-                let reason = format!("start the verification: {error}");
-                self.give_up(run, RunFailureKind::Io, reason);
-            }
-        }
+        let thread = thread::Builder::new().name("verify".to_owned()).spawn(body);
+        let thread = thread.map_err(|error| format!("start the verification: {error}"))?;
+        Ok(Stage::Verify { checkpoint, control, thread })
     }
 
     pub(super) fn on_verified(&mut self, number: u64, outcome: VerifyOutcome) {

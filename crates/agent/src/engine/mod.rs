@@ -204,6 +204,7 @@ impl Engine {
                 self.prepare(run, attempt, mode, keep, application);
             }
             EngineCommand::Copy { copy, source } => self.copy(*copy, &source),
+            EngineCommand::Verify { copy } => self.verify(*copy),
             EngineCommand::Keep { run, keep } => self.keep(run, keep),
             EngineCommand::Committed { run, seq } => self.committed(run, seq),
             EngineCommand::Halt { run } => self.halt(run),

@@ -26,6 +26,8 @@ pub enum EngineCommand {
     },
     /// Copy from a checkpoint; everything after it is written again, whatever the target holds.
     Copy { copy: Box<CopyOrder>, source: EngineSource },
+    /// Read the whole target and compare it with the digest of `copy.from`.
+    Verify { copy: Box<CopyOrder> },
     /// Make the target snapshot that keeps the last recovery point, and nothing else.
     Keep { run: RunId, keep: Option<SnapshotId> },
     /// The server has committed a checkpoint.

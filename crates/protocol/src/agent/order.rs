@@ -72,7 +72,11 @@ impl AgentMachine {
                     self.engine(id, epochs, EngineCommand::Copy { copy, source });
                 }
             }
-            RunOrder::Prepare { .. } | RunOrder::Keep { .. } => {}
+            RunOrder::Verify { copy } if idle => {
+                *work = Work::Copying { run: copy.run, stream: None, unacknowledged: None, sent: now };
+                self.engine(id, epochs, EngineCommand::Verify { copy });
+            }
+            RunOrder::Prepare { .. } | RunOrder::Keep { .. } | RunOrder::Verify { .. } => {}
         }
         self.beat.hurry();
     }

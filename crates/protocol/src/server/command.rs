@@ -33,6 +33,11 @@ pub enum Command {
         /// Everything is written, whatever the target holds.
         full: bool,
     },
+    /// Read the whole target again.
+    Verify {
+        name: ReplicationName,
+        repair: bool,
+    },
     /// Give up the run in progress; what it made is removed with the next release.
     Abort {
         name: ReplicationName,
@@ -141,6 +146,7 @@ impl ServerMachine {
             | Command::Create(_)
             | Command::ConfirmDead { .. } => self.survey_for_command(id, actor, command),
             Command::Sync { name, full } => self.sync(id, &actor, &name, full),
+            Command::Verify { name, repair } => self.verify(id, &actor, &name, repair),
             Command::Abort { name } => self.abort(id, &actor, &name),
             Command::Pause { name } => self.set_intent(id, &actor, &name, Intent::Paused),
             Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),

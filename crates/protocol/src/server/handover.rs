@@ -149,8 +149,10 @@ impl ServerMachine {
         // Of a sealed or live source nothing is made, whatever was attempted.
         for run in runs.filter(|_| record.policy.source_mode == SourceMode::Snapshot) {
             release.source_snapshots.extend(run.dead_attempts.iter().copied());
-            if run.state == RunState::SnapshotPending || run.snapshot.is_some() {
-                release.source_snapshots.push(run.attempt);
+            match &run.snapshot {
+                Some(snapshot) => release.source_snapshots.push(snapshot.id),
+                None if run.state == RunState::SnapshotPending => release.source_snapshots.push(run.attempt),
+                None => {}
             }
         }
         let points = self.state.recovery_points.values().filter(|p| p.replication == record.id);

@@ -31,6 +31,7 @@ pub mod slots;
 mod supervise;
 mod survey;
 mod takeover;
+mod verification;
 mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -34,7 +34,8 @@ impl ServerMachine {
         let agenda = self.agenda_under(&record, &policy);
         let next = ReplicationRecord { agenda, policy, ..record.clone() };
         let limited_anew = record.policy.bandwidth_bytes_per_second != next.policy.bandwidth_bytes_per_second;
-        self.supervision_mut(record.id).nothing_due_until = None;
+        let supervision = self.supervision_mut(record.id);
+        (supervision.nothing_due_until, supervision.no_verification_until) = (None, None);
         let changes = vec![event, Change::PutReplication(Box::new(next.clone()))];
         self.finish_current(id, &record, changes, Answer::done(id, message));
         if limited_anew {
@@ -44,10 +45,15 @@ impl ServerMachine {
 
     /// A new schedule counts from now. Of a replication that has a recovery point already, the first interval passes first.
     fn agenda_under(&self, record: &ReplicationRecord, policy: &Policy) -> Agenda {
-        if record.policy.schedule == policy.schedule {
-            return record.agenda.clone();
+        let fresh = Agenda::starting(self.now.wall, record.published.is_none());
+        let last_verification = match record.policy.verify_schedule == policy.verify_schedule {
+            true => record.agenda.last_verification,
+            false => fresh.last_verification,
+        };
+        match record.policy.schedule == policy.schedule {
+            true => Agenda { last_verification, ..record.agenda.clone() },
+            false => Agenda { last_verification, ..fresh },
         }
-        Agenda::starting(self.now.wall, record.published.is_none())
     }
 
     /// A limit holds at once: the run stops at its checkpoint and goes on under the new one.
@@ -106,6 +112,11 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
             "host application",
             or_none(old.application.as_ref().map(ToString::to_string)),
             or_none(new.application.as_ref().map(ToString::to_string)),
+        ),
+        (
+            "verification schedule",
+            or_none(old.verify_schedule.as_ref().map(ToString::to_string)),
+            or_none(new.verify_schedule.as_ref().map(ToString::to_string)),
         ),
         ("retention", old.retention.to_string(), new.retention.to_string()),
         ("automatic handback", old.automatic_handback.to_string(), new.automatic_handback.to_string()),

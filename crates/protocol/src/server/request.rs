@@ -78,12 +78,13 @@ impl ServerMachine {
             bound_at: None,
             checkpoint_at: None,
             finished_at: None,
+            verification: None,
             failure: None,
         }
     }
 }
 
-fn why_not_enabled(record: &ReplicationRecord) -> Option<Refusal> {
+pub(super) fn why_not_enabled(record: &ReplicationRecord) -> Option<Refusal> {
     let name = &record.name;
     match record.intent {
         Intent::Enabled => None,

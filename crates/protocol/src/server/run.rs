@@ -55,6 +55,12 @@ impl ServerMachine {
         {
             return;
         }
+        if run.verification.is_some() && run.mismatches == 0 {
+            if !working {
+                self.open_run(record, holder, self.verify_order(record, &run));
+            }
+            return;
+        }
         match self.source_access(record, holder) {
             Some(SourceAccess::Local) if !working => self.open_run(record, holder, self.order_of(record, &run)),
             Some(SourceAccess::Remote { .. }) => self.drive_networked_run(record, holder, &run),
@@ -115,6 +121,14 @@ impl ServerMachine {
         }
     }
 
+    /// The target alone is read.
+    fn verify_order(&self, record: &ReplicationRecord, run: &RunRecord) -> RunOrder {
+        match &run.snapshot {
+            Some(snapshot) => RunOrder::Verify { copy: Box::new(self.copy_order(record, run, snapshot)) },
+            None => self.order_of(record, run),
+        }
+    }
+
     fn copy_order(&self, record: &ReplicationRecord, run: &RunRecord, snapshot: &BoundSnapshot) -> CopyOrder {
         let anew = run.state == RunState::Verifying && run.mismatches > 0;
         CopyOrder {
@@ -150,12 +164,21 @@ impl ServerMachine {
         let mut unneeded = Vec::new();
         for run in self.state.runs.values().filter(|r| r.replication == record.id) {
             unneeded.extend(run.dead_attempts.iter().copied());
-            let made = run.snapshot.as_ref().is_some_and(|s| s.mode == SourceMode::Snapshot);
-            if made && run.state.is_finished() && record.published != Some(run.id) && record.run != Some(run.id) {
-                unneeded.push(run.attempt);
+            let made = run.snapshot.as_ref().filter(|s| s.mode == SourceMode::Snapshot);
+            if let Some(snapshot) = made.filter(|_| run.state.is_finished()) {
+                unneeded.push(snapshot.id);
             }
         }
+        // A verification shares the snapshot of the run whose recovery point it looks at.
+        let needed = self.needed_snapshots(record);
+        unneeded.retain(|id| !needed.contains(id));
         unneeded
+    }
+
+    fn needed_snapshots(&self, record: &ReplicationRecord) -> Vec<SnapshotId> {
+        let runs = [record.published, record.run].into_iter().flatten();
+        let runs = runs.filter_map(|run| self.state.runs.get(&(record.id, run)));
+        runs.filter_map(|run| run.snapshot.as_ref()).map(|snapshot| snapshot.id).collect()
     }
 
     pub(super) fn handle_run_message(&mut self, agent: &AgentName, message: AgentMessage) {
@@ -334,10 +357,14 @@ impl ServerMachine {
         if checkpoint.seq != record.size_bytes || run.checkpoint.seq > checkpoint.seq {
             return;
         }
+        if run.verification.is_some() && run.mismatches == 0 {
+            return self.finish_verification(record, run, &holder);
+        }
         if let Some(reason) = why_not_as_published(record, &checkpoint) {
             return self.abandon(record, run, EventCode::RunAbandoned, reason);
         }
         let point = RecoveryPoint {
+            verified_at: None,
             pinned: false,
             expired: false,
             run: run.id,
@@ -391,7 +418,7 @@ impl ServerMachine {
         self.end_run(record, run, agenda, code, reason);
     }
 
-    fn end_run(
+    pub(super) fn end_run(
         &mut self,
         record: &ReplicationRecord,
         mut run: RunRecord,
@@ -447,6 +474,7 @@ impl ServerMachine {
         if let Some(role) = self.sessions.get_mut(agent).and_then(|s| s.roles.get_mut(&record.id)) {
             role.run = None;
         }
+        let mut present = record.clone();
         match kind {
             RunFailureKind::SourceChanged => return self.abandon(record, run, EventCode::SourceChanged, reason),
             RunFailureKind::SnapshotGone => return self.abandon(record, run, EventCode::RunAbandoned, reason),
@@ -458,6 +486,8 @@ impl ServerMachine {
                 return self.quarantine(record, message);
             }
             RunFailureKind::Mismatch | RunFailureKind::FullMismatch => {
+                let Some((noted, repairing)) = self.note_difference(agent, record, run, &reason) else { return };
+                (present, run) = (noted, repairing);
                 run.mismatches += 1;
                 // What was compared was not what the target holds: nothing is taken from it any more.
                 run.method = Some(RunMethod::Full);
@@ -465,6 +495,7 @@ impl ServerMachine {
             RunFailureKind::Snapshot | RunFailureKind::Quiesce => self.renew_attempt(&mut run),
             RunFailureKind::Flush | RunFailureKind::Io | RunFailureKind::Link => {}
         }
+        let record = &present;
         run.repairs += 1;
         // A broken stream is opened again at once; one that breaks again without progress is waited for.
         let at_once = kind == RunFailureKind::Link && run.failure.is_none();

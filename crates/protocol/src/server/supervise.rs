@@ -103,6 +103,7 @@ pub struct Supervision {
     pub(super) points_counted: Option<(Epoch, Monotonic)>,
     /// The schedule was looked at: until then nothing comes due. Reckoning it anew at every tick would cost more than all the rest.
     pub(super) nothing_due_until: Option<Timestamp>,
+    pub(super) no_verification_until: Option<Timestamp>,
     /// When agents were last asked what became of an application that they had quiesced.
     pub(super) thaw_asked: Option<Monotonic>,
 }
@@ -184,6 +185,9 @@ impl ServerMachine {
         }
         self.request_due_run(&record);
         let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        if self.request_due_verification(&record) {
+            return self.supervise(id);
+        }
         self.watch_rpo(&record);
         let Some(record) = self.state.replications.get(&id).cloned() else { return };
         match &record.holder {

@@ -40,7 +40,7 @@ fn both() -> ServerMachine {
 }
 
 fn sync(machine: &mut ServerMachine) -> Seen {
-    let command = Box::new(Command::Sync { name: "db".parse().unwrap() });
+    let command = Box::new(Command::Sync { name: "db".parse().unwrap(), full: false });
     let id = tanist_model::id::CommandId(9);
     seen(machine.handle(at(30), Input::Command { id, actor: "ann".into(), command }))
 }

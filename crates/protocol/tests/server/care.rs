@@ -47,6 +47,7 @@ fn copying() -> RunRecord {
         bound_at: Some(at(0).wall),
         checkpoint_at: Some(at(0).wall),
         finished_at: None,
+        verification: None,
         failure: None,
     }
 }

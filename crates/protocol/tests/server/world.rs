@@ -124,6 +124,7 @@ pub fn state(record: ReplicationRecord) -> State {
         verified: true,
         application: None,
         pinned: false,
+        verified_at: None,
         expired: false,
     };
     state.recovery_points.insert((DB, point.run), point);

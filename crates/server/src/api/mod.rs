@@ -155,6 +155,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(replications::handover))
         .routes(routes!(replications::handback))
         .routes(routes!(replications::hierarchy))
+        .routes(routes!(replications::verify))
         .routes(routes!(replications::policy))
         .routes(routes!(recovery_points::pin))
         .routes(routes!(recovery_points::unpin))
@@ -224,7 +225,7 @@ mod tests {
         for verb in ["drain", "undrain", "confirm-dead"] {
             documented("post", &format!("/api/v1/agents/{{name}}/{verb}"));
         }
-        for verb in ["sync", "abort", "pause", "resume", "handover", "handback", "hierarchy"] {
+        for verb in ["sync", "abort", "pause", "resume", "handover", "handback", "hierarchy", "verify"] {
             documented("post", &format!("/api/v1/replications/{{name}}/{verb}"));
         }
         for what in ["", "/check", "/why", "/recovery-points"] {
@@ -240,7 +241,7 @@ mod tests {
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 36, "a route was added or removed without this test");
+        assert_eq!(count, 37, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use tanist_model::api::{
-    CreateReplication, Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, WhyView,
+    CreateReplication, Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy,
+    VerifyTarget, WhyView,
 };
 use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
@@ -189,6 +190,20 @@ pub async fn hierarchy(
     Body(change): Body<SetHierarchy>,
 ) -> Reply<Done> {
     command(&api, &operator, key, Command::SetHierarchy { name, change }).await
+}
+
+/// Reads the whole target again, and compares it with what was published.
+#[utoipa::path(post, path = "/replications/{name}/verify", tag = "replications",
+    params(("name" = ReplicationName, Path)), request_body = VerifyTarget,
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn verify(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+    Body(VerifyTarget { repair }): Body<VerifyTarget>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Verify { name, repair }).await
 }
 
 /// Changes the policy. A limit holds at once, the rest from the next run.

@@ -38,7 +38,8 @@ pub fn progress<'a>(machine: &'a ServerMachine, record: &ReplicationRecord, run:
 fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgress>) -> RunView {
     let size_bytes = run.snapshot.as_ref().map_or(record.size_bytes, |snapshot| snapshot.size_bytes);
     let passed = progress.map_or(0, |progress| progress.passed_bytes).min(size_bytes);
-    let done_bytes = passed.max(run.checkpoint.seq);
+    // The whole target is read once more, from its beginning.
+    let done_bytes = if run.state == RunState::Verifying { passed } else { passed.max(run.checkpoint.seq) };
     let rate = progress.map_or(0, |progress| progress.rate_bytes_per_second);
     let moving = !run.state.is_finished() && run.state != RunState::SnapshotPending;
     RunView {

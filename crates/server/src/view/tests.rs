@@ -131,6 +131,7 @@ fn point() -> RecoveryPoint {
         fuzzy: false,
         verified: true,
         pinned: false,
+        verified_at: None,
         expired: false,
         application: None,
     }
@@ -161,6 +162,7 @@ fn run(state: RunState) -> RunRecord {
         bound_at: Some(NOON),
         checkpoint_at: None,
         finished_at: state.is_finished().then_some(NOON),
+        verification: None,
         failure: None,
     }
 }

@@ -247,6 +247,7 @@ impl Mind {
                 self.checkpoint(stamp, copy.run, SIZE / 2).await;
             }
             RunOrder::Copy { copy, .. } => self.checkpoint(stamp, copy.run, SIZE).await,
+            RunOrder::Verify { copy } => self.acknowledged(stamp, copy.run, SIZE).await,
             RunOrder::Keep { .. } => panic!("this agent reads for itself: {order:?}"),
         }
     }

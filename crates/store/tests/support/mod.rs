@@ -125,6 +125,7 @@ pub fn recovery_point(replication: u64, run: u64, gone: bool, at: i64) -> Recove
         fuzzy: false,
         verified: true,
         pinned: false,
+        verified_at: None,
         expired: false,
         application: None,
     }

@@ -51,6 +51,9 @@ pub struct PolicyArgs {
     /// zone); or none.
     #[arg(long, value_name = "SCHEDULE|none")]
     pub schedule: Option<OrNone<Schedule>>,
+    /// When the whole target is read again by itself and repaired if it differs from what was published, as a schedule; or none.
+    #[arg(long, value_name = "SCHEDULE|none")]
+    pub verify_schedule: Option<OrNone<Schedule>>,
     /// Which recovery points are kept, where the target's storage makes snapshots: the newest, and one for each of so many hours,
     /// days, weeks and months; at first last=7.
     #[arg(long, value_name = "last=N,daily=N,...")]
@@ -76,6 +79,7 @@ impl PolicyArgs {
                 .limit
                 .map_or(policy.bandwidth_bytes_per_second, |limit| limit.into_option().map(|l| l.bytes_per_second)),
             schedule: given.schedule.map_or(policy.schedule, OrNone::into_option),
+            verify_schedule: given.verify_schedule.map_or(policy.verify_schedule, OrNone::into_option),
             retention: given.keep.unwrap_or(policy.retention),
             automatic_handback: given.automatic_handback.unwrap_or(policy.automatic_handback),
             application: given.application.map_or(policy.application, OrNone::into_option),

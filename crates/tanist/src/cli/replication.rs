@@ -31,6 +31,17 @@ pub enum ReplicationCommand {
         #[arg(long, short)]
         wait: bool,
     },
+    /// Read the whole target again and compare it with what was published; what differs is repaired.
+    Verify {
+        /// The replication.
+        name: ReplicationName,
+        /// Only look and report. The target then counts as what it is: no recovery point.
+        #[arg(long)]
+        no_repair: bool,
+        /// Show the progress until it has ended; exits 1 if the target differed and was not repaired.
+        #[arg(long, short)]
+        wait: bool,
+    },
     /// Give up the run in progress. The target then equals no recovery point until the next run is published.
     Abort(AbortArgs),
     /// Start no run, and let a run in progress wait at its checkpoint.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::Method;
 use tanist_model::api::{
     AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan,
-    RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VolumeView,
-    WhoAmI, WhyView,
+    RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VerifyTarget,
+    VolumeView, WhoAmI, WhyView,
 };
 use tanist_model::id::{AgentName, AlarmName, EventSeq, ReplicationName, RunId};
 use tanist_model::time::Timestamp;
@@ -139,6 +139,10 @@ impl Client {
     pub async fn pin(&self, name: &ReplicationName, run: RunId, pinned: bool) -> Answer<Done> {
         let verb = if pinned { "pin" } else { "unpin" };
         self.change(Method::POST, format!("/replications/{name}/recovery-points/{run}/{verb}"), None).await
+    }
+
+    pub async fn verify(&self, name: &ReplicationName, body: VerifyTarget) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/verify"), Some(to_value(&body))).await
     }
 
     pub async fn set_policy(&self, name: &ReplicationName, body: &SetPolicy) -> Answer<Done> {

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use tanist_model::api::{Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy};
+use tanist_model::api::{
+    Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, VerifyTarget,
+};
 use tanist_model::id::ReplicationName;
 use tanist_model::recovery_point::RecoveryPointPlace;
 
@@ -33,6 +35,7 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
+        ReplicationCommand::Verify { name, no_repair, wait } => verify(&client, &name, !no_repair, wait, session).await,
         ReplicationCommand::Set(args) => set(&client, &args, session).await,
         ReplicationCommand::Handback(args) => session.done(&client.handback(&args.name).await?),
         ReplicationCommand::Why { name, at } => {
@@ -150,6 +153,15 @@ async fn hierarchy(client: &Client, args: HierarchyArgs, session: &Session<'_>) 
             session.screen.answer(&client.replication(&args.name).await?, show)?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+async fn verify(client: &Client, name: &ReplicationName, repair: bool, wait: bool, session: &Session<'_>) -> Outcome {
+    let since = last_event(client).await?;
+    let done = client.verify(name, VerifyTarget { repair }).await?;
+    match done.run.filter(|_| wait) {
+        Some(run) => finish(client, &Awaited { name: name.clone(), run, since, done }, session).await,
+        None => session.done(&done),
     }
 }
 

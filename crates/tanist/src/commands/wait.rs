@@ -197,7 +197,7 @@ async fn ending_in_log(client: &Client, awaited: &Awaited) -> Result<Ending, Los
 /// The first end after the run was asked for is its own: a replication has one run at a time.
 fn ending_of(page: &EventPage) -> Option<Ending> {
     page.events.iter().find_map(|event| match event.code {
-        EventCode::RunPublished => Some(Ending::Published),
+        EventCode::RunPublished | EventCode::VerificationPassed => Some(Ending::Published),
         EventCode::RunAbandoned => Some(Ending::Abandoned { why: event.message.clone() }),
         _ => None,
     })

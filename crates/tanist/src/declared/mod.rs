@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tanist_model::api::{CreateReplication, Refusal, RefusalCode};
-use tanist_model::id::{AgentName, ReplicationName, StorageName, VolumeAddress};
+use tanist_model::id::{AgentName, ApplicationName, ReplicationName, StorageName, VolumeAddress};
 use tanist_model::policy::{Policy, SourceMode, VerifyMode};
 use tanist_model::retention::Retention;
 use tanist_model::schedule::Schedule;
@@ -55,7 +55,10 @@ pub struct DeclaredReplication {
     rpo: Option<Text<Rpo>>,
     limit: Option<Text<Bandwidth>>,
     schedule: Option<Text<Schedule>>,
+    verify_schedule: Option<Text<Schedule>>,
     keep: Option<Text<Retention>>,
+    /// The host application that is quiesced for the moment of each snapshot.
+    application: Option<ApplicationName>,
     #[serde(default)]
     automatic_handback: bool,
     /// The target may be overwritten when the replication is created.
@@ -84,6 +87,8 @@ impl DeclaredReplication {
             rpo_seconds: self.rpo.as_ref().map(|rpo| rpo.0.seconds),
             bandwidth_bytes_per_second: self.limit.as_ref().map(|limit| limit.0.bytes_per_second),
             schedule: self.schedule.as_ref().map(|schedule| schedule.0.clone()),
+            verify_schedule: self.verify_schedule.as_ref().map(|schedule| schedule.0.clone()),
+            application: self.application.clone(),
             retention: self.keep.as_ref().map_or(usual.retention, |keep| keep.0),
             automatic_handback: self.automatic_handback,
         }

@@ -204,7 +204,7 @@ pub fn render_recovery_points(points: &[RecoveryPointView], style: Style) -> Str
             units::duration(style.now.since(point.source_time)),
             units::bytes(point.size_bytes),
             place(point, style),
-            if point.fuzzy { style.paint(Tone::Warning, "fuzzy") } else { yes(point.verified) },
+            if point.fuzzy { style.paint(Tone::Warning, "fuzzy") } else { verified(point, style) },
             units::short(&point.digest),
         ]);
     }
@@ -220,6 +220,10 @@ fn place(point: &RecoveryPointView, style: Style) -> String {
         _ => "",
     };
     style.paint(tone, &format!("{}{note}", words::place(&point.place)))
+}
+
+fn verified(point: &RecoveryPointView, style: Style) -> String {
+    point.verified_at.map_or_else(|| yes(point.verified), |at| format!("yes, {}", units::ago(at, style.now)))
 }
 
 fn yes(value: bool) -> String {

@@ -78,7 +78,8 @@ pub fn limits(policy: &Policy) -> String {
 #[must_use]
 pub fn schedule(policy: &Policy) -> String {
     let runs = policy.schedule.as_ref().map_or_else(|| "on command only".to_owned(), ToString::to_string);
-    format!("{runs}; keeps {}", policy.retention)
+    let verified = policy.verify_schedule.as_ref().map(|schedule| format!("; verifies {schedule}")).unwrap_or_default();
+    format!("{runs}; keeps {}{verified}", policy.retention)
 }
 
 #[must_use]

@@ -48,6 +48,8 @@ fn point(of: u64) -> RecoveryPoint {
         verified: true,
         pinned: false,
         expired: false,
+        application: None,
+        verified_at: None,
     }
 }
 

@@ -210,9 +210,13 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outcome = Outcome { cause: ThawCause::AgentGone, quiesced_ms: None, failure: None, at: clock::wall() };
         HeldMark::place(task(folder.path(), "", "")).unwrap().settle(&outcome).unwrap();
-        let [Found::Settled(mark, found)] = &find(folder.path())[..] else { panic!("it is not settled") };
-        assert_eq!((mark.task.attempt, found), (SnapshotId(7), &outcome));
-        assert!(exists(folder.path(), SnapshotId(7)) && !exists(folder.path(), SnapshotId(8)));
+        let marks = find(folder.path());
+        let [Found::Settled(mark, settled)] = &marks[..] else { panic!("it is not settled") };
+        assert_eq!((mark.task.attempt, settled), (SnapshotId(7), &outcome));
+        forget(folder.path(), SnapshotId(7));
+        assert!(exists(folder.path(), SnapshotId(7)), "somebody holds it");
+        assert!(!exists(folder.path(), SnapshotId(8)));
+        drop(marks);
         forget(folder.path(), SnapshotId(7));
         assert!(find(folder.path()).is_empty() && fs::read_dir(folder.path()).unwrap().next().is_none());
     }

@@ -113,6 +113,17 @@ enum Word {
 struct Conversation {
     attempt: Attempt,
     task: JoinHandle<()>,
+    outbox: mpsc::WeakSender<AgentMessage>,
+    /// Set when another connection is to take its place: the agent drops its own end at once, and a connection that closed before the
+    /// server has heard of the new one would look like a death.
+    held_open: Option<mpsc::Sender<AgentMessage>>,
+}
+
+impl Conversation {
+    fn held_open(mut self) -> Self {
+        self.held_open = self.outbox.upgrade();
+        self
+    }
 }
 
 impl Drop for Conversation {
@@ -301,7 +312,8 @@ impl Link {
         let (outbox, queue) = mpsc::channel(QUEUE);
         let (receiver, sender) = control.connection.split();
         let task = tokio::spawn(converse(attempt, (receiver, sender), queue, self.speaker.clone()));
-        self.replaced = self.present.replace(Conversation { attempt, task });
+        let next = Conversation { attempt, task, outbox: outbox.downgrade(), held_open: None };
+        self.replaced = self.present.replace(next).map(Conversation::held_open);
         self.tell(LinkEvent::Up { outbox, shown, connection: attempt.0, through: way.relay().cloned() }).await
     }
 

@@ -313,6 +313,9 @@ pub struct ReplicationView {
     /// The health in one sentence.
     pub summary: String,
     pub intent: Intent,
+    /// A transfer or a restore: it removes itself after its one run.
+    #[serde(default)]
+    pub once: bool,
     /// The state of the server's machine: `stable`, `suspect`, `probing`, `granted`, `active`, `await-proof`, `handing-over`, `exhausted`.
     pub state: String,
     pub size_bytes: u64,

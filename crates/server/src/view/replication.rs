@@ -20,6 +20,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         health: verdict.health,
         summary: verdict.summary,
         intent: record.intent,
+        once: record.once,
         state: machine.phase(record).name().to_owned(),
         size_bytes: record.size_bytes,
         policy: record.policy.clone(),

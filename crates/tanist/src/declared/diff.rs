@@ -55,7 +55,9 @@ pub fn plan_difference(declared: &Declared, present: Present<'_>, prune: bool) -
         }
     }
     let is_declared = |view: &&ReplicationView| declared.replication.iter().any(|wanted| wanted.name == view.name);
-    let others = present.replications.iter().filter(|view| !is_declared(view) && view.intent != Intent::Deleting);
+    // A transfer or a restore in progress was never meant to be declared, and goes by itself.
+    let stays = |view: &&ReplicationView| view.intent != Intent::Deleting && !view.once;
+    let others = present.replications.iter().filter(|view| !is_declared(view) && stays(view));
     let others = others.map(|view| view.name.clone());
     if prune {
         difference.steps.extend(others.map(|name| Step::Delete { name }));
@@ -242,6 +244,15 @@ mod tests {
             words(&pruned),
             ["delete db; both volumes keep their data", "create mail: san-a/vol1 to san-b/vol9"]
         );
+    }
+
+    #[test]
+    fn a_restore_in_progress_is_not_pruned() {
+        let declared = Declared::parse("file.toml", "").unwrap();
+        let running = [ReplicationView { once: true, ..samples::quiet_replication() }];
+        let storage: [StorageView; 0] = [];
+        let found = plan_difference(&declared, Present { replications: &running, storage: &storage }, true);
+        assert!(found.steps.is_empty() && found.undeclared.is_empty(), "{found:?}");
     }
 
     #[test]

@@ -155,6 +155,7 @@ pub fn replication() -> ReplicationView {
         health: Health::Degraded,
         summary: "a run is in progress and the next one will wait for proof of quiet".into(),
         intent: Intent::Enabled,
+        once: false,
         state: "active".into(),
         size_bytes: 512 * MIB,
         policy: policy(),

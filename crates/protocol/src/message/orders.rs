@@ -113,7 +113,7 @@ pub enum ReadOrder {
         #[serde(default)]
         published: Option<RunId>,
     },
-    /// The replication ends, or another reader takes its place: stop, remove these, and say [`AgentMessage::ReadEnded`].
+    /// The replication ends, or another reader takes its place: stop, remove these, and say [`ReadEnded`](super::AgentMessage::ReadEnded).
     End { release: Vec<SnapshotId> },
 }
 

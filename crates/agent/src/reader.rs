@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::{Link, Progress, Sender, SenderConfig, SenderEvent, TransferError};
 use tanist_model::id::{ApplicationName, Epochs, ReplicationId, RunId, SnapshotId};
-use tanist_model::policy::SourceMode;
+use tanist_model::policy::{SourceMode, StreamCount};
 use tanist_model::run::{BoundSnapshot, RunMethod};
 use tanist_protocol::agent::{ReaderCommand, ReaderEvent};
 use tanist_protocol::message::{PeerAddress, ReadAssignment, RunFailureKind, RunProgress, StreamKey};
@@ -22,8 +22,6 @@ use crate::source::{Frozen, freeze, kind_of_opening, release, same_volume, view_
 use crate::storages::Storages;
 use crate::streams::{key_of, link_of};
 
-/// Streams of one run. More than one lets two cores encrypt.
-const STREAMS: usize = 2;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a reader dials holders.
@@ -40,8 +38,8 @@ impl Dialler {
     }
 
     /// Blocks, for the time limits of the handshake at most.
-    fn dial(&self, holder: &PeerAddress) -> Result<Vec<Link>, String> {
-        (0..STREAMS).map(|_| self.dial_one(holder)).collect()
+    fn dial(&self, holder: &PeerAddress, streams: StreamCount) -> Result<Vec<Link>, String> {
+        (0..u8::from(streams)).map(|_| self.dial_one(holder)).collect()
     }
 
     fn dial_one(&self, holder: &PeerAddress) -> Result<Link, String> {
@@ -246,7 +244,7 @@ impl ReaderEngine {
         let source = system
             .open_source(&assignment.source, &view_of(&snapshot))
             .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
-        let links = self.dialler.dial(holder).map_err(|reason| (RunFailureKind::Link, reason))?;
+        let links = self.dialler.dial(holder, assignment.streams).map_err(|reason| (RunFailureKind::Link, reason))?;
         let config = SenderConfig {
             key: key_of(run, stream),
             grant,

@@ -1,5 +1,6 @@
 //! Why an alarm was not delivered. All of it may pass: the notice is tried again until it is delivered.
 
+use tanist_script::{Exit, Said};
 use tanist_wire::file::FileError;
 
 /// What went wrong with one delivery, for the operator who reads `status`.
@@ -19,8 +20,8 @@ pub enum DeliveryError {
     Mail(String),
     #[error("the script could not be started: {0}")]
     NotStarted(std::io::Error),
-    #[error("the script {ended}{}", said(.output))]
-    Script { ended: String, output: String },
+    #[error("the script {}{}", .0.in_words(), .1.quote())]
+    Script(Exit, Said),
     #[error("the alarm cannot be used as it is configured: {0}")]
     Config(String),
 }

@@ -9,31 +9,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use support::session::{Session, WireFault, connect, faulty, key};
-use support::{MIB, Random, contents, reference, volume};
+use support::{MIB, Random, SIZES, changed, comparing, contents, reference, volume};
 use tanist_datapath::io::memory::MemoryDevice;
 use tanist_datapath::{BlockDevice, SenderEvent, TransferConfig, TransferEvent};
 use tanist_model::byte_range::ByteRange;
 use tanist_model::run::Checkpoint;
-
-const SIZES: [u64; 9] = [0, 1, 4095, 4096, MIB - 1, MIB, MIB + 1, 7 * MIB + 513, 9 * MIB + 4096];
-
-fn comparing(from: Checkpoint, size_bytes: u64) -> TransferConfig {
-    let config = TransferConfig::new(from, size_bytes);
-    TransferConfig { compare: true, checkpoint_bytes: MIB, first_checkpoint_bytes: MIB, ..config }
-}
-
-fn changed(seed: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut random = Random(seed);
-    let mut other = bytes.to_vec();
-    for _ in 0..random.below(12) * u64::from(!bytes.is_empty()) {
-        let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
-        let longest = [100, 5000, 3 * MIB][usize::try_from(random.below(3)).unwrap()];
-        let length = usize::try_from(random.below(longest) + 1).unwrap().min(other.len() - at);
-        let piece = &mut other[at..at + length];
-        if random.below(3) == 0 { piece.fill(0) } else { random.fill(piece) }
-    }
-    other
-}
 
 #[test]
 fn any_target_becomes_the_source_over_any_streams() {

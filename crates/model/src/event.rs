@@ -120,6 +120,7 @@ event_codes! {
     RpoMet "T514" Info "the last recovery point is young enough again";
     VerificationPassed "T515" Info "the target was read again and holds what was published";
     VerificationFailed "T516" Alarm "the target does not hold any more what was published";
+    RunAborted "T517" Info "an operator gave a run up";
     // 6xx: host applications
     QuiesceFailed "T601" Warning "a host application could not be quiesced";
     ApplicationThawed "T602" Info "a host application was thawed";
@@ -142,6 +143,8 @@ impl EventCode {
             Self::ProvenQuiet => &[Self::AwaitingProof],
             Self::AgentDirect => &[Self::AgentRelayed],
             Self::RpoMet => &[Self::RpoMissed],
+            // Its successor is watched anew.
+            Self::RunAbandoned | Self::RunAborted => &[Self::RunStalled],
             Self::RunPublished => &[
                 Self::RunAbandoned,
                 Self::SourceChanged,

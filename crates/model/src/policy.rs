@@ -1,6 +1,8 @@
 //! What the operator wants of a replication.
 
+use std::fmt;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,50 @@ pub enum VerifyMode {
     Full,
 }
 
+/// How many encrypted connections a reader opens to the holder: 1 to 4, at first 2. More than one lets several cores encrypt, and one slow
+/// path of several hold up less. Text and JSON: the number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = u8, minimum = 1, maximum = 4))]
+#[serde(try_from = "u8", into = "u8")]
+pub struct StreamCount(u8);
+
+/// It is not 1, 2, 3 or 4.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a run in the networked form uses 1 to 4 streams")]
+pub struct StreamCountError;
+
+impl Default for StreamCount {
+    fn default() -> Self {
+        Self(2)
+    }
+}
+
+impl TryFrom<u8> for StreamCount {
+    type Error = StreamCountError;
+    fn try_from(count: u8) -> Result<Self, Self::Error> {
+        if (1..=4).contains(&count) { Ok(Self(count)) } else { Err(StreamCountError) }
+    }
+}
+
+impl From<StreamCount> for u8 {
+    fn from(count: StreamCount) -> Self {
+        count.0
+    }
+}
+
+impl FromStr for StreamCount {
+    type Err = StreamCountError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map_err(|_| StreamCountError).and_then(|count: u8| Self::try_from(count))
+    }
+}
+
+impl fmt::Display for StreamCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The operator's wishes for one replication.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -58,6 +104,8 @@ pub struct Policy {
     pub rpo_seconds: Option<u64>,
     /// Upper limit of what a run reads from the source per second; zero is refused.
     pub bandwidth_bytes_per_second: Option<u64>,
+    /// For runs in the networked form.
+    pub streams: StreamCount,
     /// When runs are made by themselves; without one, on an operator's word only.
     pub schedule: Option<Schedule>,
     /// When the whole target is read again by itself, and repaired if it differs from what was published.
@@ -101,6 +149,7 @@ impl Default for Policy {
             verify: VerifyMode::default(),
             rpo_seconds: None,
             bandwidth_bytes_per_second: None,
+            streams: StreamCount::default(),
             schedule: None,
             verify_schedule: None,
             retention: Retention { keep_last: KEPT_BY_DEFAULT, ..Retention::default() },

@@ -75,6 +75,23 @@ pub struct VolumeReport {
     pub device: Option<DeviceReport>,
 }
 
+impl VolumeReport {
+    /// A volume that is there and cannot be looked into. Its content is taken for data: the careful guess.
+    #[must_use]
+    pub fn unreadable(address: VolumeAddress, error: String) -> Self {
+        Self {
+            address,
+            identity: String::new(),
+            size_bytes: 0,
+            read_only: true,
+            in_use_by: None,
+            content: VolumeContent::Data,
+            error: Some(error),
+            device: None,
+        }
+    }
+}
+
 /// A block device as its host knows it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

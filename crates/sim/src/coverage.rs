@@ -63,7 +63,7 @@ impl Coverage {
     fn note_event(&mut self, code: EventCode) {
         match code {
             EventCode::RunPublished => self.publications += 1,
-            EventCode::RunAbandoned => self.abandoned += 1,
+            EventCode::RunAbandoned | EventCode::RunAborted => self.abandoned += 1,
             EventCode::RunRepaired => self.repairs += 1,
             EventCode::ReplicationQuarantined => self.quarantines += 1,
             EventCode::Exhausted => self.exhausted += 1,

@@ -18,9 +18,7 @@ use std::sync::Arc;
 
 use tanist_datapath::BlockDevice;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
-use tanist_model::volume::{
-    DeviceReport, StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport,
-};
+use tanist_model::volume::{DeviceReport, StorageCapabilities, StorageKind, StorageReport, VolumeReport};
 
 use self::device::{Access, OpenDevice};
 use self::open::OpenVolume;
@@ -142,7 +140,8 @@ impl StorageSystem for BlockDevices {
         let mut reports: Vec<VolumeReport> = Vec::new();
         for name in survey.names() {
             let Ok(volume) = VolumeAddress::new(self.name.clone(), name) else { continue };
-            reports.push(self.look(&volume).unwrap_or_else(|error| unreadable(volume, &error)));
+            reports
+                .push(self.look(&volume).unwrap_or_else(|error| VolumeReport::unreadable(volume, error.to_string())));
         }
         Ok(reports)
     }
@@ -220,18 +219,4 @@ impl BlockDevices {
 
 fn check(now: &DeviceSeal, volume: &VolumeAddress, uid: &str) -> Result<(), StorageError> {
     if now.keeps(uid) { Ok(()) } else { Err(StorageError::changed(volume, uid, &now.uid())) }
-}
-
-/// A volume that is configured and cannot be looked into. Its content is taken for data: the careful guess.
-fn unreadable(address: VolumeAddress, error: &StorageError) -> VolumeReport {
-    VolumeReport {
-        address,
-        identity: String::new(),
-        size_bytes: 0,
-        read_only: true,
-        in_use_by: None,
-        content: VolumeContent::Data,
-        error: Some(error.to_string()),
-        device: None,
-    }
 }

@@ -6,18 +6,18 @@
 //! that breaks off proves nothing; `list` is what tells what there is.
 
 mod answer;
-mod process;
 mod readable;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::Access;
 use tanist_model::id::{SnapshotId, VolumeAddress};
 use tanist_model::volume::{StorageReport, VolumeReport};
+use tanist_script::{Exit, Keep, Keeps, RunError, Said};
 
 use self::answer::{AnswerError, Entry, VERSION};
-use self::process::{CallError, Ended};
 use crate::error::StorageError;
 use crate::system::{
     CanaryReading, OnHost, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem, TargetHandle,
@@ -25,6 +25,12 @@ use crate::system::{
 
 /// A snapshot with that id is there already.
 const EXISTS: i32 = 4;
+
+/// An answer that is longer than a MiB is none.
+const KEEPS: Keeps = Keeps { out: Keep::Whole(1 << 20), err: Keep::Last(8 << 10) };
+
+/// Where programs of the system are found, whatever the agent's own environment is.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The operator's program.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,14 +50,12 @@ pub struct CommandSnapshots<S> {
 /// What is wrong with a call.
 #[derive(Debug, thiserror::Error)]
 enum Complaint {
-    #[error(transparent)]
-    Call(#[from] CallError),
+    #[error("it {0}")]
+    Run(#[from] RunError),
+    #[error("it {}{}", .0.in_words(), .1.quote_err())]
+    Ended(Exit, Said),
     #[error(transparent)]
     Answer(#[from] AnswerError),
-    #[error("it ended with status {0}{1}")]
-    Status(i32, String),
-    #[error("a signal ended it{0}")]
-    Signal(String),
     #[error("it says that it made the snapshot, and does not list it")]
     NotListed,
     #[error("it says that it deleted the snapshot, and lists it")]
@@ -80,19 +84,20 @@ impl<S: OnHost> CommandSnapshots<S> {
         environment
     }
 
-    fn call(&self, verb: &'static str, volume: &VolumeAddress, id: Option<SnapshotId>) -> Result<Ended, StorageError> {
-        let environment = self.environment(volume, id);
-        process::call(&self.command.program, verb, &environment, self.command.limit).map_err(|e| self.failed(verb, e))
+    fn call(
+        &self,
+        verb: &'static str,
+        volume: &VolumeAddress,
+        id: Option<SnapshotId>,
+    ) -> Result<(Exit, Said), StorageError> {
+        let mut command = Command::new(&self.command.program);
+        command.arg(verb).env_clear().env("PATH", PATH).envs(self.environment(volume, id));
+        tanist_script::run(command, Vec::new(), KEEPS, self.command.limit).map_err(|error| self.failed(verb, error))
     }
 
     /// The answer of a call that ended well.
-    fn answer(&self, verb: &'static str, ended: Ended) -> Result<Vec<u8>, StorageError> {
-        let said = if ended.complaint.is_empty() { String::new() } else { format!(": {}", ended.complaint) };
-        match ended.status {
-            Some(0) => Ok(ended.answer),
-            Some(status) => Err(self.failed(verb, Complaint::Status(status, said))),
-            None => Err(self.failed(verb, Complaint::Signal(said))),
-        }
+    fn answer(&self, verb: &'static str, (exit, said): (Exit, Said)) -> Result<Vec<u8>, StorageError> {
+        if exit.is_well() { Ok(said.out) } else { Err(self.failed(verb, Complaint::Ended(exit, said))) }
     }
 
     fn list(&self, volume: &VolumeAddress) -> Result<Vec<Entry>, StorageError> {
@@ -107,7 +112,7 @@ impl<S: OnHost> CommandSnapshots<S> {
     fn create(&self, volume: &VolumeAddress, id: SnapshotId) -> Result<Entry, StorageError> {
         let size_bytes = self.storage.inspect(volume)?.size_bytes;
         let ended = self.call("create", volume, Some(id))?;
-        if ended.status == Some(EXISTS) {
+        if ended.0 == Exit::Status(EXISTS) {
             return Err(StorageError::SnapshotExists { volume: volume.clone(), id });
         }
         let answer = self.answer("create", ended)?;

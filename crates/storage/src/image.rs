@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use tanist_datapath::BlockDevice;
 use tanist_datapath::io::blocking::BlockingFile;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
-use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
+use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeReport};
 
 pub(crate) use self::file::identity as file_identity;
 use self::file::{Access, OpenImage};
@@ -131,7 +131,7 @@ impl StorageSystem for ImageDirectory {
     fn volumes(&self) -> Result<Vec<VolumeReport>, StorageError> {
         let report = |volume: VolumeAddress| match self.inspect(&volume) {
             Err(StorageError::NotFound { .. }) => None,
-            Err(error) => Some(unreadable(volume, &error)),
+            Err(error) => Some(VolumeReport::unreadable(volume, error.to_string())),
             Ok(report) => Some(report),
         };
         Ok(self.names()?.into_iter().filter_map(report).collect())
@@ -227,20 +227,6 @@ impl Mounted {
 
 fn source_handle(image: OpenImage) -> SourceHandle {
     SourceHandle { device: image.file, identity: image.identity }
-}
-
-/// A volume that is there and cannot be looked into. Its content is taken for data: the careful guess.
-fn unreadable(address: VolumeAddress, error: &StorageError) -> VolumeReport {
-    VolumeReport {
-        address,
-        identity: String::new(),
-        size_bytes: 0,
-        read_only: true,
-        in_use_by: None,
-        content: VolumeContent::Data,
-        error: Some(error.to_string()),
-        device: None,
-    }
 }
 
 /// flock on the description that does the I/O. It is the kernel that frees it, when the last reference to the description is

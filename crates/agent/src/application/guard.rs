@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tanist_model::application::ThawCause;
+use tanist_script::{Exit, Script};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::mark::{HeldMark, Outcome, Task, quiesced_ms, try_sole};
-use super::script::{Exit, Script, cannot_start};
+use super::script::{self, cannot_start};
 use crate::clock;
 
 /// The argument with which the program is a guard and nothing else.
@@ -187,7 +188,7 @@ impl<W: Write> Guard<W> {
         let deadline = Instant::now() + task.limit;
         let events = self.events.clone();
         let ended = move |exit| drop(events.send(Event::Ended(exit)));
-        let before = match Script::start(&task.before, &task.environment_of("before"), ended) {
+        let before = match script::start(&task.before, &task.environment_of("before"), ended) {
             Ok(before) => before,
             Err(error) => {
                 let reason = format!("its before script {}", cannot_start(&task.before, &error));
@@ -201,14 +202,14 @@ impl<W: Write> Guard<W> {
                 return (self.until_thaw(deadline), Some(before));
             }
             Happened::Ended(exit) => {
-                let reason = format!("its before script {}{}", exit.in_words(), before.quote());
+                let reason = format!("its before script {}{}", exit.in_words(), before.said().quote());
                 self.tell(&Telling::Failed { reason });
                 ThawCause::BeforeFailed
             }
             Happened::Thaw(ThawCause::LimitPassed) => {
                 before.end();
                 let seconds = task.limit.as_secs();
-                let said = before.quote();
+                let said = before.said().quote();
                 let reason = format!("its before script did not end within {seconds} s and was killed{said}");
                 self.tell(&Telling::Failed { reason });
                 ThawCause::LimitPassed
@@ -268,7 +269,7 @@ pub(super) fn thaw(task: &Task, after: &[String], cause: ThawCause) -> Outcome {
     let environment = task.environment_of("after");
     let mut failure = None;
     for _ in 0..THAW_ATTEMPTS {
-        failure = Script::run(after, &environment, task.limit).err().map(|how| format!("its after script {how}"));
+        failure = script::run(after, &environment, task.limit).err().map(|how| format!("its after script {how}"));
         if failure.is_none() {
             break;
         }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use super::script::{Exit, Script};
+use tanist_script::Exit;
+
+use super::script;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -40,7 +42,7 @@ fn a_file_system_is_frozen_and_thawed_also_when_it_is_not_frozen() {
     let freeze = "case $1 in\n--freeze) : > frozen ;;\n--unfreeze) test ! -e broken || { echo no such device >&2; exit 1; }\n\
                   rm frozen 2>/dev/null || { echo \"unfreeze failed: Invalid argument\" >&2; exit 1; } ;;\nesac";
     stand_in(folder.path(), "fsfreeze", freeze);
-    let run = |phase| Script::run(&command("filesystem", phase, folder.path()), &environment(folder.path()), LIMIT);
+    let run = |phase| script::run(&command("filesystem", phase, folder.path()), &environment(folder.path()), LIMIT);
     assert_eq!((run("before"), folder.path().join("frozen").exists()), (Ok(()), true));
     assert_eq!((run("after"), folder.path().join("frozen").exists()), (Ok(()), false));
     assert_eq!(run("after"), Ok(()), "twice is harmless");
@@ -58,17 +60,17 @@ fn a_database_holds_its_lock_in_a_session_until_after() {
     );
     let (end, ended) = channel();
     let before = command("mariadb", "before", folder.path());
-    let script = Script::start(&before, &environment(folder.path()), move |exit| _ = end.send(exit)).unwrap();
-    assert_eq!(ended.recv_timeout(LIMIT), Ok(Exit::Status(0)), "{}", script.quote());
+    let script = script::start(&before, &environment(folder.path()), move |exit| _ = end.send(exit)).unwrap();
+    assert_eq!(ended.recv_timeout(LIMIT), Ok(Exit::Status(0)), "{}", script.said().quote());
     let asked = fs::read_to_string(folder.path().join("asked")).unwrap();
     assert!(asked.contains("FLUSH TABLES WITH READ LOCK"), "{asked}");
     let session = fs::read_to_string(folder.path().join("tanist-db.pid")).unwrap();
     assert!(Path::new(&format!("/proc/{}", session.trim())).exists(), "the session stays");
-    let after = || Script::run(&command("mariadb", "after", folder.path()), &environment(folder.path()), LIMIT);
+    let after = || script::run(&command("mariadb", "after", folder.path()), &environment(folder.path()), LIMIT);
     assert_eq!((after(), after()), (Ok(()), Ok(())), "twice is harmless");
     assert!(!folder.path().join("tanist-db.pid").exists());
 
     stand_in(folder.path(), "mariadb", "echo Access denied; exit 1");
-    let refused = Script::run(&before, &environment(folder.path()), LIMIT).unwrap_err();
+    let refused = script::run(&before, &environment(folder.path()), LIMIT).unwrap_err();
     assert_eq!(refused, "ended with status 1: Access denied");
 }

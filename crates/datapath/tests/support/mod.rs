@@ -56,6 +56,29 @@ pub fn volume(seed: u64, size_bytes: u64) -> Vec<u8> {
     bytes
 }
 
+/// Empty, at the borders of pages and windows, and odd.
+pub const SIZES: [u64; 9] = [0, 1, 4095, 4096, MIB - 1, MIB, MIB + 1, 7 * MIB + 513, 9 * MIB + 4096];
+
+/// A run that compares, with checkpoints often.
+pub fn comparing(from: Checkpoint, size_bytes: u64) -> TransferConfig {
+    let config = TransferConfig::new(from, size_bytes);
+    TransferConfig { compare: true, checkpoint_bytes: MIB, first_checkpoint_bytes: MIB, ..config }
+}
+
+/// The same volume with some pages, or parts of them, or whole stretches changed to data or zeros.
+pub fn changed(seed: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut other = bytes.to_vec();
+    for _ in 0..random.below(12) * u64::from(!bytes.is_empty()) {
+        let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+        let longest = [100, 5000, 3 * MIB][usize::try_from(random.below(3)).unwrap()];
+        let length = usize::try_from(random.below(longest) + 1).unwrap().min(other.len() - at);
+        let piece = &mut other[at..at + length];
+        if random.below(3) == 0 { piece.fill(0) } else { random.fill(piece) }
+    }
+    other
+}
+
 /// The checkpoint that a copy of these bytes must end with.
 pub fn reference(bytes: &[u8]) -> Checkpoint {
     bytes

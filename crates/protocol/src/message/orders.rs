@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tanist_model::byte_range::ByteRanges;
 use tanist_model::id::{AgentName, ApplicationName, Epochs, ReplicationName, RunId, SnapshotId, VolumeAddress};
-use tanist_model::policy::{SourceMode, VerifyMode};
+use tanist_model::policy::{SourceMode, StreamCount, VerifyMode};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 
 use super::{PeerAddress, StreamKey};
@@ -80,6 +80,8 @@ pub struct ReadAssignment {
     pub source_identity: String,
     pub size_bytes: u64,
     pub bandwidth_bytes_per_second: Option<u64>,
+    #[serde(default)]
+    pub streams: StreamCount,
 }
 
 /// What a reader is to do.

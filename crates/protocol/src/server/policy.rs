@@ -33,12 +33,13 @@ impl ServerMachine {
         let event = self.operator_event(&record, actor, EventCode::PolicyChanged, message.clone());
         let agenda = self.agenda_under(&record, &policy);
         let next = ReplicationRecord { agenda, policy, ..record.clone() };
-        let limited_anew = record.policy.bandwidth_bytes_per_second != next.policy.bandwidth_bytes_per_second;
+        let flow = |policy: &Policy| (policy.bandwidth_bytes_per_second, policy.streams);
+        let flows_anew = flow(&record.policy) != flow(&next.policy);
         let supervision = self.supervision_mut(record.id);
         (supervision.nothing_due_until, supervision.no_verification_until) = (None, None);
         let changes = vec![event, Change::PutReplication(Box::new(next.clone()))];
         self.finish_current(id, &record, changes, Answer::done(id, message));
-        if limited_anew {
+        if flows_anew {
             self.open_run_anew(&next);
         }
     }
@@ -56,7 +57,7 @@ impl ServerMachine {
         }
     }
 
-    /// A limit holds at once: the run stops at its checkpoint and goes on under the new one.
+    /// A limit, or a number of streams, holds at once: the run stops at its checkpoint and goes on under the new one.
     fn open_run_anew(&mut self, record: &ReplicationRecord) {
         let (Some(run), Some(holder)) = (record.run, record.holder.clone()) else { return };
         if self.work_of_holder(record, &holder).is_some_and(|role| role.run == Some(run)) {
@@ -103,6 +104,7 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
             or_none(old.bandwidth_bytes_per_second.map(|b| b.to_string())),
             or_none(new.bandwidth_bytes_per_second.map(|b| b.to_string())),
         ),
+        ("streams", old.streams.to_string(), new.streams.to_string()),
         (
             "schedule",
             or_none(old.schedule.as_ref().map(ToString::to_string)),

@@ -258,6 +258,7 @@ impl ServerMachine {
             source_identity: record.source.identity.clone(),
             size_bytes: record.size_bytes,
             bandwidth_bytes_per_second: record.policy.bandwidth_bytes_per_second,
+            streams: record.policy.streams,
         });
         self.send(&reader.agent, ServerMessage::Read { stamp, number, assignment, order: Box::new(order) });
     }

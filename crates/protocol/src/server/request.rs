@@ -46,12 +46,14 @@ impl ServerMachine {
             return self.refuse_command(id, refusal);
         };
         self.abandon_current(&record, &format!("aborted by {actor}"));
-        let answer = Answer::done(
-            id,
-            format!("run {run} of {name} is given up; the target holds no whole state until the next run"),
-        )
-        .run(run)
-        .next(format!("tanist replication sync {name}"));
+        let target = if record.target_dirty.is_some() {
+            "the target volume holds no whole state until the next run is published"
+        } else {
+            "it has written nothing: the target is as it was"
+        };
+        let answer = Answer::done(id, format!("run {run} of {name} is given up; {target}"))
+            .run(run)
+            .next(format!("tanist replication sync {name}"));
         self.finish(id, Condition::Term, Vec::new(), answer);
     }
 

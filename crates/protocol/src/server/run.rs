@@ -42,7 +42,9 @@ impl ServerMachine {
         }
         let now = self.now.monotonic;
         let waits = self.supervisions.get(&record.id).and_then(|s| s.run_retry_at).is_some_and(|at| now < at);
-        if run.state == RunState::SnapshotPending && self.restore_reading(record).is_some() {
+        // What a restore reads must not change, and a verification might repair it.
+        let begins = run.state == RunState::SnapshotPending || run.verification.is_some() && !working;
+        if begins && self.restore_reading(record).is_some() {
             return;
         }
         // An application takes the time that it is given; its guard watches over that.
@@ -440,7 +442,7 @@ impl ServerMachine {
         }
         let id = run.id;
         let mut changes = vec![self.event_of(record, run.agent.as_ref(), code, reason.clone())];
-        if code != EventCode::RunAbandoned {
+        if !matches!(code, EventCode::RunAbandoned | EventCode::RunAborted) {
             let message = format!("run {id} is abandoned: {}", code.title());
             changes.push(self.event_of(record, run.agent.as_ref(), EventCode::RunAbandoned, message));
         }
@@ -459,7 +461,7 @@ impl ServerMachine {
         if let Some(run) = self.state.current_run(record).cloned() {
             // Whoever gives a run up does not want it tried again at once.
             let agenda = Agenda { failures: 0, retry_at: None, ..record.agenda.clone() };
-            self.end_run(record, run, agenda, EventCode::RunAbandoned, format!("given up: {reason}"));
+            self.end_run(record, run, agenda, EventCode::RunAborted, format!("given up: {reason}"));
         }
     }
 

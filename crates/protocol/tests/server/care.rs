@@ -4,15 +4,15 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, CommandId, RunId, SnapshotId};
 use tanist_model::policy::{Policy, SourceMode};
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{ReplicationRecord, Side};
-use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger};
+use tanist_model::replication::{Origin, ReplicationRecord, Side};
+use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger, Verification};
 use tanist_model::state::State;
 use tanist_model::time::{Now, Timestamp};
 use tanist_protocol::message::{AgentMessage, FenceReport, Heartbeat, RoleReport, RoleState, ServerMessage};
 use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
 
 use crate::world::{
-    DB, FIRST, SIZE, Seen, at, connect_at, db, name, process, reading, say_at, seen, server_at, state, well,
+    DB, FIRST, OTHERS, SIZE, Seen, at, connect_at, db, name, process, reading, say_at, seen, server_at, state, well,
 };
 
 const RUN: RunId = RunId(9);
@@ -283,4 +283,26 @@ fn a_run_waits_for_a_slot_and_one_that_has_begun_does_not() {
     assert!(messages(&live(&mut machine, 1..4, None)).iter().any(|m| matches!(m, ServerMessage::OpenRun { .. })));
     let mut machine = started(waiting);
     assert!(messages(&live(&mut machine, 1..4, None)).iter().any(|m| matches!(m, ServerMessage::OpenRun { .. })));
+}
+
+/// It might repair what the restore reads.
+#[test]
+fn a_verification_waits_for_the_restore_that_reads_the_target() {
+    let mut verifying = with_run(ReplicationRecord { target_dirty: None, ..db() });
+    let run = verifying.runs.get_mut(&(DB, RUN)).unwrap();
+    run.verification = Some(Verification { of: RunId(4), repair: true });
+    run.state = RunState::Verifying;
+    let mut restoring = verifying.clone();
+    let origin = Origin { replication: DB, name: db().name, run: RunId(4), chain: ChainDigest([1; 32]) };
+    let source = crate::world::side(crate::world::VOLUMES[1], &["h3"]);
+    let target = crate::world::side("san-c/vol1", &["h3"]);
+    let restore =
+        ReplicationRecord { id: OTHERS, origin: Some(origin), source, target, holder: None, run: None, ..db() };
+    restoring.replications.insert(OTHERS, ReplicationRecord { unproven: Vec::new(), published: None, ..restore });
+    let opened = |state: State| {
+        let said = live(&mut started(state), 1..4, None);
+        messages(&said).iter().any(|m| matches!(m, ServerMessage::OpenRun { .. }))
+    };
+    assert!(opened(verifying), "without a restore it begins");
+    assert!(!opened(restoring));
 }

@@ -97,7 +97,7 @@ async fn a_run_that_is_aborted_is_over_and_the_replication_stays() {
     assert_eq!((Some(last.id), last.state, view.target_dirty), (started.run, RunState::Abandoned, true));
     assert!(last.failure.unwrap().contains("aborted by"), "{}", view.summary);
     assert_eq!((view.health, view.next), (Health::Stopped, aborted.next));
-    world.event(EventCode::RunAbandoned).await;
+    world.event(EventCode::RunAborted).await;
     world.post::<Done>("/replications/db/sync", Value::Null).await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use tanist_model::id::ApplicationName;
-use tanist_model::policy::{Policy, VerifyMode};
+use tanist_model::policy::{Policy, StreamCount, VerifyMode};
 use tanist_model::retention::Retention;
 use tanist_model::schedule::Schedule;
 
@@ -47,6 +47,9 @@ pub struct PolicyArgs {
     /// Upper limit of what a run reads a second, as in 100MiB/s; or none.
     #[arg(long, value_name = "RATE|none")]
     pub limit: Option<OrNone<Bandwidth>>,
+    /// Encrypted connections of a run between two agents, 1 to 4; at first 2.
+    #[arg(long, value_name = "NUMBER")]
+    pub streams: Option<StreamCount>,
     /// When runs are made by themselves: 'every 15m', 'cron 0 2 * * * Europe/Berlin' (minute, hour, day, month, weekday, time
     /// zone); or none.
     #[arg(long, value_name = "SCHEDULE|none")]
@@ -78,6 +81,7 @@ impl PolicyArgs {
             bandwidth_bytes_per_second: given
                 .limit
                 .map_or(policy.bandwidth_bytes_per_second, |limit| limit.into_option().map(|l| l.bytes_per_second)),
+            streams: given.streams.unwrap_or(policy.streams),
             schedule: given.schedule.map_or(policy.schedule, OrNone::into_option),
             verify_schedule: given.verify_schedule.map_or(policy.verify_schedule, OrNone::into_option),
             retention: given.keep.unwrap_or(policy.retention),

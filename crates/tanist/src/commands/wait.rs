@@ -198,7 +198,7 @@ async fn ending_in_log(client: &Client, awaited: &Awaited) -> Result<Ending, Los
 fn ending_of(page: &EventPage) -> Option<Ending> {
     page.events.iter().find_map(|event| match event.code {
         EventCode::RunPublished | EventCode::VerificationPassed => Some(Ending::Published),
-        EventCode::RunAbandoned => Some(Ending::Abandoned { why: event.message.clone() }),
+        EventCode::RunAbandoned | EventCode::RunAborted => Some(Ending::Abandoned { why: event.message.clone() }),
         _ => None,
     })
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tanist_model::api::{CreateReplication, Refusal, RefusalCode};
 use tanist_model::id::{AgentName, ApplicationName, ReplicationName, StorageName, VolumeAddress};
-use tanist_model::policy::{Policy, SourceMode, VerifyMode};
+use tanist_model::policy::{Policy, SourceMode, StreamCount, VerifyMode};
 use tanist_model::retention::Retention;
 use tanist_model::schedule::Schedule;
 use tanist_model::spelling::nearest;
@@ -54,6 +54,8 @@ pub struct DeclaredReplication {
     verify: VerifyMode,
     rpo: Option<Text<Rpo>>,
     limit: Option<Text<Bandwidth>>,
+    #[serde(default)]
+    streams: StreamCount,
     schedule: Option<Text<Schedule>>,
     verify_schedule: Option<Text<Schedule>>,
     keep: Option<Text<Retention>>,
@@ -86,6 +88,7 @@ impl DeclaredReplication {
             verify: self.verify,
             rpo_seconds: self.rpo.as_ref().map(|rpo| rpo.0.seconds),
             bandwidth_bytes_per_second: self.limit.as_ref().map(|limit| limit.0.bytes_per_second),
+            streams: self.streams,
             schedule: self.schedule.as_ref().map(|schedule| schedule.0.clone()),
             verify_schedule: self.verify_schedule.as_ref().map(|schedule| schedule.0.clone()),
             application: self.application.clone(),

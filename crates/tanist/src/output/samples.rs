@@ -13,7 +13,7 @@ use tanist_model::id::{
     AgentName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
     StorageName, Term, VolumeAddress,
 };
-use tanist_model::policy::{Policy, SourceMode, VerifyMode};
+use tanist_model::policy::{Policy, SourceMode, StreamCount, VerifyMode};
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, Intent, ProofKind, Side};
 use tanist_model::run::{ChainDigest, RunState};
@@ -58,6 +58,7 @@ fn policy() -> Policy {
         verify_schedule: None,
         retention: "last=3,daily=7".parse().unwrap(),
         automatic_handback: false,
+        streams: StreamCount::default(),
         application: None,
     }
 }

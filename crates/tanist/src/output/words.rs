@@ -2,7 +2,8 @@
 
 use tanist_model::api::Health;
 use tanist_model::event::Severity;
-use tanist_model::policy::{Policy, SourceMode, VerifyMode};
+use tanist_model::policy::{Policy, SourceMode, StreamCount, VerifyMode};
+use tanist_model::quantity::count;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, ProofKind};
 use tanist_model::run::RunState;
@@ -69,8 +70,9 @@ pub fn verify(mode: VerifyMode) -> &'static str {
 pub fn limits(policy: &Policy) -> String {
     let rpo = policy.rpo_seconds.map(|s| format!("RPO {}", units::seconds(s)));
     let rate = policy.bandwidth_bytes_per_second.map(|b| format!("at most {}", units::rate(b)));
+    let streams = (policy.streams != StreamCount::default()).then(|| count(u8::from(policy.streams).into(), "stream"));
     let application = policy.application.as_ref().map(|name| format!("{name} quiesced for each snapshot"));
-    let parts: Vec<String> = [rpo, rate, application].into_iter().flatten().collect();
+    let parts: Vec<String> = [rpo, rate, streams, application].into_iter().flatten().collect();
     if parts.is_empty() { "no RPO, no rate limit".to_owned() } else { parts.join(", ") }
 }
 

@@ -38,6 +38,7 @@ pub struct Builder {
     server_environment: Vec<(String, String)>,
     agent_environment: Vec<(String, String)>,
     server_place: Option<PathBuf>,
+    server_config: String,
     storage_place: Option<PathBuf>,
     reach: Vec<&'static [&'static str]>,
     more_storage: String,
@@ -117,6 +118,13 @@ impl Builder {
         self
     }
 
+    /// What stands in server.toml besides what `server init` wrote there.
+    #[must_use]
+    pub fn server_config(mut self, text: &str) -> Self {
+        self.server_config.push_str(text);
+        self
+    }
+
     /// Where the two storage systems are, if not with the rest.
     #[must_use]
     pub fn storage_place(mut self, place: &Path) -> Self {
@@ -148,6 +156,7 @@ impl Builder {
             network: self.network,
         };
         cluster.initialise();
+        append(&cluster.server_folder.join("server.toml"), &self.server_config);
         cluster.start_server();
         for number in 1..=self.agents {
             let mut environment = self.agent_environment.clone();
@@ -203,6 +212,7 @@ impl Cluster {
             server_environment: Vec::new(),
             agent_environment: Vec::new(),
             server_place: None,
+            server_config: String::new(),
             storage_place: None,
             reach: Vec::new(),
             more_storage: String::new(),
@@ -270,9 +280,7 @@ impl Cluster {
 
     /// Adds to an agent's configuration, for its next start.
     fn configure(&self, name: &str, text: &str) {
-        let path = self.folder(name).join("agent.toml");
-        let before = std::fs::read_to_string(&path).expect("read a configuration");
-        std::fs::write(path, format!("{before}\n{text}")).expect("write a configuration");
+        append(&self.folder(name).join("agent.toml"), text);
     }
 
     #[must_use]
@@ -499,6 +507,11 @@ impl Drop for Cluster {
             self.print_logs();
         }
     }
+}
+
+fn append(path: &Path, text: &str) {
+    let before = std::fs::read_to_string(path).expect("read a configuration");
+    std::fs::write(path, format!("{before}\n{text}")).expect("write a configuration");
 }
 
 /// Runs a command line to its end.

@@ -17,6 +17,7 @@ pub mod random;
 pub mod scene;
 pub mod signal;
 pub mod story;
+pub mod throttle;
 pub mod volume;
 pub mod wait;
 

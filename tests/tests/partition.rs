@@ -139,6 +139,27 @@ fn another_peer_carries_on_when_the_relay_dies() {
 }
 
 #[test]
+fn an_agent_that_starts_while_it_is_cut_off_is_carried_by_a_peer_of_its_last_process() {
+    let test = "an_agent_that_starts_while_it_is_cut_off_is_carried_by_a_peer_of_its_last_process";
+    let Some(mut cluster) = cluster(test) else { return };
+    let mut random = Random::seeded("partition");
+    let scene = Scene::set(&cluster, "db", SIZE, random.number(), &[]);
+    let acting = scene.acting(&cluster);
+    let failover = if acting == "h1" { "h2" } else { "h1" };
+    cluster.network().cut(failover, "server");
+    cluster.kill(failover);
+    cluster.start_agent(failover);
+    wait_relayed(&cluster, failover);
+    scene.wait_whole(&cluster);
+    // Good for work that way: it takes over.
+    let (run, _) = scene.run_until(&cluster, 0);
+    cluster.tanist(&["replication", "handover", &scene.name, "--to", failover]).done();
+    scene.wait_equal(&cluster, run);
+    cluster.network().heal(failover, "server");
+    wait_direct(&cluster, failover);
+}
+
+#[test]
 fn an_agent_cut_off_from_all_is_replaced_and_harmless_when_it_is_back() {
     let Some(cluster) = cluster("an_agent_cut_off_from_all_is_replaced_and_harmless_when_it_is_back") else { return };
     let mut random = Random::seeded("partition");

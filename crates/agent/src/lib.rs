@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acquaintances;
 mod application;
 mod clock;
 mod config;

@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use tanist_model::id::AgentName;
 use tanist_model::time::Monotonic;
 use tanist_protocol::agent::way::{Attempt, DialFailure, Ended, Way, WayFinder, WayStep};
-use tanist_protocol::message::{AgentMessage, ServerMessage};
+use tanist_protocol::message::{AgentMessage, PeerAddress, ServerMessage};
 use tanist_protocol::timers::Timers;
 use tanist_wire::certificate::TrustAnchor;
 use tanist_wire::connect::{Established, WireError, connect};
@@ -177,13 +177,14 @@ impl Link {
         dialler: Dialler,
         serial: watch::Receiver<Serial>,
         timers: Timers,
+        acquaintances: Vec<PeerAddress>,
         events: mpsc::Sender<LinkEvent>,
     ) -> Self {
         let (speaker, words) = mpsc::channel(QUEUE);
         Self {
             dialler,
             serial,
-            finder: WayFinder::new(timers, now()),
+            finder: WayFinder::new(timers, now(), acquaintances),
             dials: JoinSet::new(),
             under_way: HashMap::new(),
             fresh: None,

@@ -15,6 +15,7 @@ use tanist_wire::socket;
 use tanist_wire::tls::{self, ConfigError as TlsConfigError, LiveCertificate};
 use tokio::sync::{mpsc, watch};
 
+use crate::acquaintances;
 use crate::application::{Applications, Keeper};
 use crate::clock;
 use crate::config::{AgentConfig, ConfigError};
@@ -171,13 +172,16 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
     };
     let core = Core::new(machine, mutations, outlets);
     let dialler = link::Dialler { server: config.server, config: client, live: live.clone(), anchor: anchor.clone() };
-    let mut keeper = tokio::spawn(Link::new(dialler, serial, timers, link_events).keep());
+    let acquaintances = acquaintances::remembered(folder);
+    let mut keeper = tokio::spawn(Link::new(dialler, serial, timers, acquaintances, link_events).keep());
+    let remembering = tokio::spawn(acquaintances::remember(folder.to_owned(), assigned.clone()));
     let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
     let ended = tokio::select! {
         () = core.run(Inlets { link, reports: engine_reports, readings: reader_reports, seen, thaws }, leave) => Ok(()),
         cause = peers::listen(listener, live, &anchor, cluster, Welcoming { incarnation, desk, relay }) => Err(AgentError::ListenerDied(cause)),
     };
     routine.abort();
+    remembering.abort();
     // What was said last shall arrive, and the server shall see a goodbye; a link that is stuck is not waited for.
     if tokio::time::timeout(GOODBYE, &mut keeper).await.is_err() {
         keeper.abort();

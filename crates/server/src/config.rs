@@ -93,12 +93,18 @@ pub struct LimitsConfig {
     pub runs: NonZeroU32,
     /// Runs in progress at once whose target one agent writes.
     pub runs_per_agent: NonZeroU32,
+    /// A run that commits less is slow, whatever it did before; zero: only what is usual counts.
+    pub slow_bytes_per_second: u64,
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
         let or_one = |n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        Self { runs: or_one(Limits::DEFAULT.runs), runs_per_agent: or_one(Limits::DEFAULT.runs_per_agent) }
+        Self {
+            runs: or_one(Limits::DEFAULT.runs),
+            runs_per_agent: or_one(Limits::DEFAULT.runs_per_agent),
+            slow_bytes_per_second: Limits::DEFAULT.slow_bytes_per_second,
+        }
     }
 }
 
@@ -110,7 +116,8 @@ impl LimitsConfig {
     /// As the server's machine takes them.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits { runs: self.runs.get(), runs_per_agent: self.runs_per_agent.get(), ..Limits::DEFAULT }
+        let (runs, runs_per_agent) = (self.runs.get(), self.runs_per_agent.get());
+        Limits { runs, runs_per_agent, slow_bytes_per_second: self.slow_bytes_per_second }
     }
 }
 

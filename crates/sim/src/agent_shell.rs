@@ -41,7 +41,7 @@ impl World {
             pending: None,
             connection: None,
             replaced: None,
-            finder: WayFinder::new(self.timers, Monotonic(self.now)),
+            finder: WayFinder::new(self.timers, Monotonic(self.now), self.agents[agent].acquaintances.clone()),
             way_due: None,
             engines: std::collections::BTreeMap::new(),
             readers: std::collections::BTreeMap::new(),
@@ -176,6 +176,7 @@ impl World {
                 self.command_reader(agent, (replication, epochs), command);
             }
             Effect::Watch { peers, volumes } => {
+                self.agents[agent].acquaintances.clone_from(&peers);
                 if let Some(process) = self.agents[agent].process.as_mut() {
                     process.watch = (peers, volumes);
                 }

@@ -77,6 +77,8 @@ pub struct AgentProcess {
 pub struct AgentSlot {
     /// Digests of a published run: a cache in its directory.
     pub stored: BTreeMap<ReplicationId, (RunId, BTreeMap<usize, u64>)>,
+    /// Its peers as assigned last, in its directory.
+    pub acquaintances: Vec<PeerAddress>,
     pub host: usize,
     pub process: Option<AgentProcess>,
     /// The cache of granted epochs on its disk.
@@ -96,6 +98,7 @@ impl AgentSlot {
         Self {
             stored: BTreeMap::new(),
             host,
+            acquaintances: Vec::new(),
             process: None,
             remembered: Vec::new(),
             path_lost: false,

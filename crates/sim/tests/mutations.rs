@@ -4,6 +4,7 @@
 //! process asks for the grant of one epoch under one nonce only; so no grant exists that this switch would let in. The nonce is a
 //! second lock on the same door.
 
+use tanist_model::policy::SourceMode;
 use tanist_protocol::mutation::Mutation;
 use tanist_sim::{Report, run, run_cut, run_where_it_matters};
 
@@ -46,7 +47,6 @@ controls! {
     a_refused_connection_is_proof: RefusedAsProof within 5000 by "S1";
     a_restore_raises_no_epochs: RestoreWithoutRaise within 2000 by "S2";
     a_frame_of_an_old_run_is_admitted: GateAdmitsOldStream within 2000 by "S1";
-    stored_digests_on_a_dirty_target: StoredDigestsOnDirtyTarget within 20000 by "S4" | "S5";
     a_window_is_skipped_by_read_back: WindowSkippedByReadBack within 20000 by "S5" | "S4";
     a_failed_flush_is_retried: FailedFlushRetried within 1000 by "S5" | "S4";
 }
@@ -60,6 +60,18 @@ fn a_lock_on_another_file_is_proof() {
         run_where_it_matters(seed, mutation, |mut scenario| {
             (scenario.lock_beside, scenario.kernel_lock) = (true, true);
             scenario.hosts.fill(0);
+            scenario
+        })
+    });
+}
+
+/// It takes a run that was given up after one that was published, and another one after both.
+#[test]
+fn stored_digests_on_a_dirty_target() {
+    let mutation = Mutation::StoredDigestsOnDirtyTarget;
+    caught_by(mutation, 5000, &["S4", "S5"], |seed| {
+        run_where_it_matters(seed, mutation, |mut scenario| {
+            (scenario.source_mode, scenario.operator_pause_us) = (SourceMode::Snapshot, 300_000);
             scenario
         })
     });

@@ -139,16 +139,20 @@ pub struct WayFinder {
 }
 
 impl WayFinder {
+    /// `acquaintances`: the peers of an earlier process of this agent. They are asked only once the direct way has had its time, so
+    /// that no start takes the way round.
     #[must_use]
-    pub fn new(timers: Timers, now: Monotonic) -> Self {
+    pub fn new(timers: Timers, now: Monotonic, acquaintances: Vec<PeerAddress>) -> Self {
+        let due = |place| Dialling::due_at(now.plus(timers.direct_attempt + timers.relay_stagger * place));
+        let relays = (1..).zip(&acquaintances).map(|(place, peer)| (peer.agent.clone(), due(place))).collect();
         Self {
             timers,
             now,
             next_attempt: 1,
             assigned: OrderNumber::default(),
-            peers: Vec::new(),
+            peers: acquaintances,
             direct: Dialling::due_at(now),
-            relays: BTreeMap::new(),
+            relays,
             present: None,
             searching: true,
             refused_since: None,

@@ -38,7 +38,7 @@ fn dialled(steps: &[WayStep]) -> Vec<(Attempt, Way)> {
 
 /// Connected directly at 0 ms, with two peers; the server answers beats.
 fn connected() -> WayFinder {
-    let mut finder = WayFinder::new(Timers::DEFAULT, at(0));
+    let mut finder = WayFinder::new(Timers::DEFAULT, at(0), Vec::new());
     let steps = finder.tick(at(0));
     assert_eq!(dialled(&steps), [(Attempt(1), Way::Direct)]);
     let steps = finder.established(at(0), Attempt(1));
@@ -210,4 +210,16 @@ fn peers_are_remembered_and_an_older_assignment_changes_nothing() {
     finder.ended(at(0), Attempt(1), Ended::Lost);
     let asked: Vec<Way> = dialled(&finder.tick(at(500))).into_iter().map(|(_, way)| way).collect();
     assert_eq!(asked, [Way::Direct, through("c")]);
+}
+
+#[test]
+fn a_process_that_starts_cut_off_asks_the_peers_of_the_one_before() {
+    let peer = |name: &str| PeerAddress { agent: agent(name), address: format!("{name}:1") };
+    let mut finder = WayFinder::new(Timers::DEFAULT, at(0), vec![peer("b"), peer("c")]);
+    assert_eq!(dialled(&finder.tick(at(0))), [(Attempt(1), Way::Direct)]);
+    assert!(dialled(&finder.tick(at(2000))).is_empty(), "the direct way has its time");
+    assert_eq!(dialled(&finder.tick(at(2150))), [(Attempt(2), through("b"))]);
+    assert_eq!(dialled(&finder.tick(at(2300))), [(Attempt(3), through("c"))]);
+    let steps = finder.established(at(2310), Attempt(3));
+    assert!(steps.contains(&WayStep::Take { attempt: Attempt(3), way: through("c") }), "{steps:?}");
 }

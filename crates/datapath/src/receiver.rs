@@ -289,6 +289,8 @@ impl Reception {
             self.cut();
         }
         self.telling.set_ended();
+        // The owner may have let go already: then nothing else would wake the teller.
+        self.control.nudge();
         events(outcome);
         self.control.wait_until(None, |_| self.telling.is_over());
         self.control.wait_until(Some(LAST_WORDS), |_| self.telling.has_told_all());

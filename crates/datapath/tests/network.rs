@@ -163,6 +163,27 @@ fn a_target_that_stops_makes_durable_what_came_and_the_source_hears_of_it() {
     assert!(matches!(last, SenderEvent::Stopped { .. }), "{last:?}");
 }
 
+/// As a handover does it: nobody waits for the outcome before letting go.
+#[test]
+fn a_target_that_is_stopped_and_let_go_at_once_ends() {
+    let size_bytes = 40 * MIB;
+    let (source, target) = (full(size_bytes), Arc::new(MemoryDevice::new(size_bytes)));
+    source.fail_every(FaultyOperation::Read, Fault::Delay(Duration::from_millis(2)));
+    target.fail_every(FaultyOperation::Flush, Fault::Delay(Duration::from_millis(50)));
+    let config = TransferConfig::new(Checkpoint::START, size_bytes);
+    let Session { sending, receiving, .. } = Session::start(&source, &target, config, connect(2));
+    while receiving.receiver.progress().written_bytes == 0 {
+        std::thread::yield_now();
+    }
+    let begun = Instant::now();
+    receiving.receiver.stop();
+    receiving.receiver.join();
+    assert!(begun.elapsed() < Duration::from_millis(900), "nothing was waited for in vain: {:?}", begun.elapsed());
+    let last = receiving.events.iter().last();
+    assert!(matches!(last, Some(TransferEvent::Stopped { .. })), "{last:?}");
+    assert!(matches!(sending.last(), SenderEvent::Stopped { .. }));
+}
+
 #[test]
 fn a_source_that_stops_says_so() {
     let size_bytes = 40 * MIB;

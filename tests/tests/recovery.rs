@@ -1,10 +1,10 @@
 //! Recovery points after their publication: restored, retained, pinned. What is restored is compared with what the source was.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use tanist_model::api::{RecoveryPointView, RefusalCode, ReplicationView};
+use tanist_model::api::{RecoveryPointView, Refusal, RefusalCode, ReplicationView};
 use tanist_model::event::EventCode;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::run::RunState;
@@ -88,6 +88,74 @@ fn a_source_is_restored_in_place_while_its_replication_is_paused() {
     scene.run(&cluster);
 }
 
+/// Exports `last` to `out` as one who reaches the storage systems of `agent`.
+fn export(cluster: &Cluster, agent: &str, out: &Path, more: &[&str]) -> Command {
+    let (out, folder) = (out.display().to_string(), cluster.dir().join(agent).display().to_string());
+    cluster.command(&[&["recovery-point", "export", "db", "last", &out, "--dir", &folder][..], more].concat())
+}
+
+fn refused(output: &Output) -> Refusal {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_point_becomes_a_file_although_every_agent_dies_and_a_killed_export_leaves_none() {
+    let mut cluster = Cluster::builder(build!()).agents(2).start();
+    let scene = Scene::set(&cluster, "db", SIZE, 1, &[]);
+    scene.run(&cluster);
+    let out = cluster.dir().join("db.img");
+    let partial = cluster.dir().join("db.img.partial");
+    let slowly = ["--limit", RATE];
+    // Half written: nothing that looks whole, neither now nor after the death of the command.
+    let mut killed = export(&cluster, "h1", &out, &slowly).stdout(Stdio::null()).spawn().expect("start an export");
+    wait::until("an export is in its middle", RUN_LIMIT, || {
+        (partial.exists() && compare::stored_bytes(&partial, 0, SIZE) > SIZE / 16).then_some(())
+    });
+    assert!(!out.exists());
+    let busy = refused(&export(&cluster, "h2", &out, &[]).output().expect("run an export"));
+    assert!(busy.cause.is_some_and(|cause| cause.contains("another export")), "one at a time");
+    killed.kill().expect("kill an export");
+    killed.wait().expect("the end of an export");
+    assert!(!out.exists() && partial.exists());
+
+    let going = export(&cluster, "h1", &out, &slowly).stdout(Stdio::null()).spawn().expect("start an export");
+    wait::until("an export is in its middle again", RUN_LIMIT, || {
+        (compare::stored_bytes(&partial, 0, SIZE) > SIZE / 16).then_some(())
+    });
+    cluster.kill("h1");
+    cluster.kill("h2");
+    let ended = going.wait_with_output().expect("the end of an export");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(fingerprint(&out), fingerprint(&scene.source));
+    assert!(compare::stored_bytes(&out, 0, SIZE) < SIZE, "holes stay holes");
+    assert!(!partial.exists());
+
+    let twice = refused(&export(&cluster, "h1", &out, &[]).output().expect("run an export"));
+    assert_eq!(twice.code, RefusalCode::Conflict, "{twice:?}");
+    // What is not any more what was published becomes no file, not even in place of another.
+    volume::mutate(&scene.target, 5);
+    let before = fingerprint(&out);
+    let rotten = refused(&export(&cluster, "h1", &out, &["--force"]).output().expect("run an export"));
+    assert!(rotten.cause.is_some_and(|cause| cause.contains("digest")), "it says why");
+    assert_eq!(fingerprint(&out), before);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn a_host_that_does_not_reach_the_target_says_who_does() {
+    let cluster = Cluster::builder(build!()).reach(&[&["san-a"], &["san-b"]]).start();
+    let scene = Scene::set(&cluster, "db", SIZE, 1, &[]);
+    scene.run(&cluster);
+    let out = cluster.dir().join("db.img");
+    let refusal = refused(&export(&cluster, "h1", &out, &[]).output().expect("run an export"));
+    assert!(refusal.hint.is_some_and(|hint| hint.contains("on the host of h2")), "it names the agent");
+    let exported = export(&cluster, "h2", &out, &[]).output().expect("run an export");
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    assert_eq!(fingerprint(&out), fingerprint(&scene.source));
+}
+
 /// Needs reflinks: there every point but the last is a target snapshot.
 #[test]
 fn every_point_is_restorable_until_the_retention_takes_it_and_a_pinned_one_stays() {
@@ -112,6 +180,11 @@ fn every_point_is_restorable_until_the_retention_takes_it_and_a_pinned_one_stays
         cluster.tanist(&["restore", "db", "--point", &point.run.to_string(), "--to", &to]).done();
         assert_eq!(fingerprint(&restored), *bytes, "{point:?}");
         std::fs::remove_file(restored).expect("remove what was restored");
+        let out = cluster.dir().join(format!("of-{}.img", point.run));
+        let (file, folder) = (out.display().to_string(), cluster.dir().join("h1").display().to_string());
+        let which = point.run.to_string();
+        cluster.tanist(&["recovery-point", "export", "db", &which, &file, "--dir", &folder]).done();
+        assert_eq!(fingerprint(&out), *bytes, "{point:?}");
     }
 
     let oldest = points(&cluster).pop().expect("a point");

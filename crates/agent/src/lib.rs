@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod core;
 mod engine;
+mod export;
 mod host;
 mod ledger;
 mod link;
@@ -29,4 +30,5 @@ mod watch;
 
 pub use application::{ApplicationConfig, GUARD_COMMAND, QuiesceLimit, guard};
 pub use config::{AgentConfig, ConfigError, StorageConfig};
+pub use export::{ExportError, ExportOrder, export};
 pub use run::{AgentError, run};

@@ -13,9 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, ReplicationName};
 
-use agent::AgentCommand;
+use agent::{AgentCommand, AgentPlace};
 use replication::{ReplicationCommand, RestoreArgs, TransferArgs};
 use server::{DemoArgs, ServerCommand};
+use values::Bandwidth;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -166,6 +167,12 @@ pub enum RecoveryPointCommand {
         /// The replication.
         name: ReplicationName,
     },
+    /// Write a recovery point into a file of this host, which has to be one whose agent reaches the target.
+    ///
+    /// The file has the exact size and the holes of the volume. It gets its name when it is durable and has the digest that was published;
+    /// until then it is FILE.partial, which a killed export leaves and the next one begins anew. Agents and the server may die
+    /// meanwhile. Run it as the user of the agent, who may read the storage.
+    Export(ExportArgs),
     /// Keep a recovery point whatever the retention says.
     Pin(PointArgs),
     /// Leave a recovery point to the retention again.
@@ -179,6 +186,25 @@ pub struct PointArgs {
     /// The recovery point: the run that made it, as `list` shows it (its beginning is enough), or `last`.
     #[arg(value_name = "RUN")]
     pub point: String,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// The replication.
+    pub name: ReplicationName,
+    /// The recovery point: the run that made it, as `list` shows it (its beginning is enough), or `last`.
+    #[arg(value_name = "RUN")]
+    pub point: String,
+    /// The file to write.
+    pub file: PathBuf,
+    /// Replace a file of that name, once the new one is whole.
+    #[arg(long)]
+    pub force: bool,
+    /// Upper limit of what the export reads a second, as in 100MiB/s.
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<Bandwidth>,
+    #[command(flatten)]
+    pub place: AgentPlace,
 }
 
 #[derive(Args, Debug)]

@@ -6,6 +6,7 @@ mod apply;
 mod confirm;
 mod events;
 mod explain;
+mod export;
 mod join;
 mod login;
 mod paperwork;

@@ -18,6 +18,7 @@ pub async fn run(command: RecoveryPointCommand, session: &Session<'_>) -> Outcom
             session.screen.answer(&points, |points, style| render_recovery_points(points, style))?;
             Ok(ExitCode::SUCCESS)
         }
+        RecoveryPointCommand::Export(args) => super::export::run(args, session).await,
         RecoveryPointCommand::Pin(args) => pin(&args, true, session).await,
         RecoveryPointCommand::Unpin(args) => pin(&args, false, session).await,
     }

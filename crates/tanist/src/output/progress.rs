@@ -43,6 +43,21 @@ impl Progress {
         }
     }
 
+    /// A copy that is no run and knows only how far it is.
+    pub fn passed(&mut self, done_bytes: u64, size_bytes: u64) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_length(size_bytes);
+                bar.set_position(done_bytes);
+                bar.set_message(part(done_bytes, size_bytes));
+            }
+            Self::Lines(log) => {
+                log.part(done_bytes, size_bytes, screen::now()).into_iter().for_each(|line| tell(&line))
+            }
+            Self::Silent => {}
+        }
+    }
+
     /// Something besides the run itself: the server is away, the server is back.
     pub fn say(&self, text: &str) {
         match self {
@@ -75,6 +90,10 @@ fn update(bar: &ProgressBar, run: &RunView) {
     bar.set_message(message(run));
 }
 
+fn part(done_bytes: u64, size_bytes: u64) -> String {
+    format!("{} of {}", units::bytes(done_bytes), units::bytes(size_bytes))
+}
+
 fn message(run: &RunView) -> String {
     let on = run.agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
     format!("{}{on}: {}", words::run_state(run.state), speed(run))
@@ -88,7 +107,7 @@ pub struct LineLog {
 
 #[derive(Debug)]
 struct Line {
-    state: RunState,
+    state: Option<RunState>,
     agent: Option<String>,
     tenth: u64,
     at: Timestamp,
@@ -97,17 +116,24 @@ struct Line {
 impl LineLog {
     /// The line to print, if one is due.
     pub fn line(&mut self, run: &RunView, now: Timestamp) -> Option<String> {
-        let next = Line {
-            state: run.state,
-            agent: run.agent.as_ref().map(ToString::to_string),
-            tenth: percent(run) / 10,
-            at: now,
-        };
+        let agent = run.agent.as_ref().map(ToString::to_string);
+        let due = self.is_due(Line { state: Some(run.state), agent, tenth: percent(run) / 10, at: now });
+        due.then(|| format!("run {}, {}", units::short(&run.id), message(run)))
+    }
+
+    /// The same for a copy that is no run.
+    fn part(&mut self, done_bytes: u64, size_bytes: u64, now: Timestamp) -> Option<String> {
+        let tenth = done_bytes.saturating_mul(10).checked_div(size_bytes).unwrap_or(10);
+        let due = self.is_due(Line { state: None, agent: None, tenth, at: now });
+        due.then(|| part(done_bytes, size_bytes))
+    }
+
+    fn is_due(&mut self, next: Line) -> bool {
         if self.last.as_ref().is_some_and(|last| !next.is_due_after(last)) {
-            return None;
+            return false;
         }
         self.last = Some(next);
-        Some(format!("run {}, {}", units::short(&run.id), message(run)))
+        true
     }
 }
 

@@ -446,6 +446,22 @@ impl Cluster {
         takeovers
     }
 
+    /// The changes of the agent that reads the source, oldest first.
+    #[must_use]
+    pub fn readers(&self, replication: &str) -> Vec<Event> {
+        let granted = |event: &Event| event.code == EventCode::ReaderGranted;
+        self.events_of(replication).into_iter().filter(granted).collect()
+    }
+
+    /// The agent that reads now, by the last grant.
+    ///
+    /// # Panics
+    /// If nobody was ever granted to.
+    #[must_use]
+    pub fn reader(&self, replication: &str) -> String {
+        self.readers(replication).pop().and_then(|event| event.agent).expect("somebody reads").to_string()
+    }
+
     /// The whole audit log.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {

@@ -8,6 +8,7 @@ use crate::random::Random;
 
 /// One kind of content after another changes at this step, in bytes.
 const STRETCH: u64 = 256 << 10;
+const PAGE: u64 = 4096;
 
 /// Makes a source: noise, text, zeros that are written, holes, mixed by the seed.
 ///
@@ -50,6 +51,22 @@ pub fn mutate(path: &Path, seed: u64) {
         random.fill(&mut block);
         let at = random.between(0, (size_bytes - 4096) / 4096) * 4096;
         file.write_all_at(&block, at).expect("change a volume");
+    }
+    file.sync_all().expect("flush a volume");
+}
+
+/// Changes one page of 4 KiB in so many, chosen by the seed, all over a volume.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn change_one_page_in(path: &Path, one_in: u64, seed: u64) {
+    let file = OpenOptions::new().write(true).open(path).unwrap_or_else(|e| panic!("open {}: {e}", path.display()));
+    let pages = file.metadata().expect("the size of a volume").len() / PAGE;
+    let mut random = Random::new(seed);
+    let mut page = vec![0; usize::try_from(PAGE).expect("a page fits")];
+    for _ in 0..pages / one_in {
+        random.fill(&mut page);
+        file.write_all_at(&page, random.between(0, pages) * PAGE).expect("change a volume");
     }
     file.sync_all().expect("flush a volume");
 }

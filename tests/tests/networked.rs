@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use tanist_model::event::{Event, EventCode};
 use tanist_tests::cluster::{Builder, Cluster, SOURCES, TARGETS};
 use tanist_tests::random::Random;
 use tanist_tests::scene::{RUN_LIMIT, Scene};
@@ -18,17 +17,8 @@ fn cluster() -> Builder {
     Cluster::builder(build!()).reach(&[&[SOURCES], &[SOURCES], &[TARGETS], &[TARGETS]]).own_hosts()
 }
 
-fn readers(cluster: &Cluster, name: &str) -> Vec<Event> {
-    cluster.events_of(name).into_iter().filter(|event| event.code == EventCode::ReaderGranted).collect()
-}
-
-/// The agent that reads now, by the last grant.
-fn reader(cluster: &Cluster, name: &str) -> String {
-    readers(cluster, name).pop().and_then(|event| event.agent).expect("somebody reads").to_string()
-}
-
 fn wait_other_reader(cluster: &Cluster, name: &str, than: &str) -> String {
-    wait::until("another agent reads", RUN_LIMIT, || Some(reader(cluster, name)).filter(|now| now != than))
+    wait::until("another agent reads", RUN_LIMIT, || Some(cluster.reader(name)).filter(|now| now != than))
 }
 
 #[test]
@@ -38,10 +28,10 @@ fn data_crosses_from_the_reader_to_the_holder() {
     let scene = Scene::set(&cluster, "db", SIZE, random.number(), &[]);
     scene.run(&cluster);
     assert_eq!(scene.acting(&cluster), "h3", "the first of the target's order");
-    assert_eq!(reader(&cluster, "db"), "h1", "the first of the source's order");
+    assert_eq!(cluster.reader("db"), "h1", "the first of the source's order");
     volume::mutate(&scene.source, random.number());
     scene.run(&cluster);
-    assert_eq!(readers(&cluster, "db").len(), 1, "nobody had a reason to read in its place");
+    assert_eq!(cluster.readers("db").len(), 1, "nobody had a reason to read in its place");
     assert!(story::untruths(&[], &cluster.takeovers("db"), &cluster.events()).is_empty());
 }
 
@@ -67,7 +57,7 @@ fn a_killed_holder_is_replaced_and_the_reader_goes_on() {
     let fault = Fault::new(&acting, cluster.kill(&acting));
     scene.wait_equal(&cluster, run);
     assert_eq!(scene.acting(&cluster), "h4");
-    assert_eq!(readers(&cluster, "db").len(), 1, "the reader kept its epoch");
+    assert_eq!(cluster.readers("db").len(), 1, "the reader kept its epoch");
     story::assert_true(&[fault], &cluster.takeovers("db"), &cluster.events_of("db"));
 }
 
@@ -80,7 +70,7 @@ fn both_sides_fail_at_once() {
     let fault = Fault::new(&acting, cluster.kill(&acting));
     cluster.kill("h1");
     scene.wait_equal(&cluster, run);
-    assert_eq!((scene.acting(&cluster).as_str(), reader(&cluster, "db").as_str()), ("h4", "h2"));
+    assert_eq!((scene.acting(&cluster).as_str(), cluster.reader("db").as_str()), ("h4", "h2"));
     story::assert_true(&[fault], &cluster.takeovers("db"), &cluster.events_of("db"));
 }
 

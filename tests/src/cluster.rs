@@ -413,6 +413,16 @@ impl Cluster {
         self.take_agent(name).kill()
     }
 
+    /// Wakes a stopped agent while no server runs; when this returns, it has been at work and knows that it is alone.
+    pub fn wake_alone(&self, name: &str) {
+        let log = self.agent(name).log().to_owned();
+        let missed =
+            || std::fs::read_to_string(&log).unwrap_or_default().matches("the link to the server ended").count();
+        let before = missed();
+        self.agent(name).wake();
+        wait::until("the agent misses the server", STARTUP, || (missed() > before).then_some(()));
+    }
+
     #[must_use]
     pub fn agents(&self) -> Vec<AgentView> {
         self.tanist(&["agent", "list"]).body()

@@ -67,6 +67,18 @@ impl Process {
         wait::until("a process ends after SIGTERM", END_LIMIT, || self.child.try_wait().ok().flatten())
     }
 
+    /// What it has read from files and sockets so far, in bytes (`rchar`).
+    ///
+    /// # Panics
+    /// If the kernel does not say.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/io", self.id());
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
+        let line = text.lines().find_map(|line| line.strip_prefix("rchar:")).expect("an rchar line");
+        line.trim().parse().expect("a number of bytes")
+    }
+
     /// The most memory it ever had resident, in bytes (`VmHWM`).
     ///
     /// # Panics

@@ -1,5 +1,6 @@
 //! The scene that most tests play on: one replication between two image files, its runs, and a fault in the middle of one.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -121,6 +122,12 @@ impl Scene {
     pub fn acting(&self, cluster: &Cluster) -> String {
         let acting = || cluster.try_show(&self.name)?.acting;
         wait::until("somebody acts", STARTUP, acting).to_string()
+    }
+
+    /// How much the target stores.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        std::fs::metadata(&self.target).map_or(0, |file| file.blocks() * 512)
     }
 
     /// Starts a run and waits until it is `part` of 100 done; who acts then.

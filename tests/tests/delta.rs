@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tanist_model::api::RunView;
 use tanist_model::event::EventCode;
 use tanist_model::id::RunId;
 use tanist_model::run::RunState;
@@ -16,6 +17,7 @@ use tanist_tests::{build, setting, signal, volume, wait};
 
 /// One page in so many changes between two runs.
 const CHANGED_ONE_IN: u64 = 100;
+const PAGE: u64 = 4096;
 /// Past these percents, the end of a run is too near for a fault in its middle.
 const LATEST_PERCENT: u64 = 60;
 
@@ -58,9 +60,20 @@ fn delta_in_progress(cluster: &Cluster, scene: &Scene, random: &mut Random) -> (
 }
 
 /// A run over the same few changes that nothing disturbs.
-fn undisturbed(cluster: &Cluster, scene: &Scene, random: &mut Random) {
+fn undisturbed(cluster: &Cluster, scene: &Scene, random: &mut Random) -> RunView {
     volume::change_one_page_in(&scene.source, CHANGED_ONE_IN, random.number());
-    scene.run(cluster);
+    scene.run(cluster)
+}
+
+/// It was a delta run, which looked at everything and moved what had changed; so `show` says.
+#[track_caller]
+fn assert_little_moved(scene: &Scene, run: &RunView) {
+    let work = &run.work;
+    assert_eq!(run.method.as_deref(), Some("delta"), "{run:?}");
+    assert_eq!((work.scanned_bytes, run.copied_again_bytes), (scene.size_bytes, 0), "{run:?}");
+    assert_eq!(work.same_bytes + work.written_bytes + work.zeroed_bytes, scene.size_bytes, "{run:?}");
+    assert!((1..=scene.size_bytes / CHANGED_ONE_IN + PAGE).contains(&work.written_bytes), "{run:?}");
+    assert!(work.sent_bytes <= scene.size_bytes / CHANGED_ONE_IN * 3 / 2, "{run:?}");
 }
 
 #[test]
@@ -72,7 +85,9 @@ fn the_acting_agent_dies_at_any_moment_of_a_delta_run() {
     for _ in 0..kills() {
         let (run, acting) = delta_in_progress(&cluster, &scene, &mut random);
         faults.push(Fault::new(&acting, cluster.kill(&acting)));
-        scene.wait_equal(&cluster, run);
+        let ended = scene.wait_equal(&cluster, run);
+        assert_eq!(ended.method.as_deref(), Some("delta"), "{ended:?}");
+        assert!(ended.work.scanned_bytes >= scene.size_bytes, "what the dead agent did is counted: {ended:?}");
         cluster.start_agent(&acting);
         scene.wait_whole(&cluster);
     }
@@ -116,7 +131,9 @@ fn an_agent_that_was_stopped_in_a_delta_run_wakes_and_does_no_harm() {
     cluster.wait_event(EventCode::AwaitingProof, asked_at, RUN_LIMIT);
     cluster.agent(&acting).wake();
     scene.wait_equal(&cluster, next);
-    undisturbed(&cluster, &scene, &mut random);
+    let run = undisturbed(&cluster, &scene, &mut random);
+    assert_little_moved(&scene, &run);
+    assert_eq!(run.work.sent_bytes, 0, "{run:?}");
     story::assert_true(&[fault], &cluster.takeovers(&scene.name), &cluster.events());
 }
 
@@ -131,7 +148,9 @@ fn a_holder_that_was_stopped_in_a_delta_run_wakes_and_does_no_harm() {
     scene.wait_equal(&cluster, run);
     cluster.agent(&holder).wake();
     undisturbed(&cluster, &scene, &mut random);
-    undisturbed(&cluster, &scene, &mut random);
+    let run = undisturbed(&cluster, &scene, &mut random);
+    assert_little_moved(&scene, &run);
+    assert!(run.work.sent_bytes > 0, "{run:?}");
     story::assert_true(&[fault], &cluster.takeovers(&scene.name), &cluster.events());
 }
 
@@ -144,7 +163,8 @@ fn a_delta_run_follows_one_that_was_aborted() {
         let (run, _) = delta_in_progress(&cluster, &scene, &mut random);
         cluster.tanist(&["replication", "abort", &scene.name]).done();
         assert_eq!(scene.wait_ended(&cluster, run).state, RunState::Abandoned);
-        undisturbed(&cluster, &scene, &mut random);
-        undisturbed(&cluster, &scene, &mut random);
+        let next = undisturbed(&cluster, &scene, &mut random);
+        assert_eq!(next.method.as_deref(), Some("compare"), "{next:?}");
+        assert_little_moved(&scene, &undisturbed(&cluster, &scene, &mut random));
     }
 }

@@ -6,8 +6,6 @@
 //! arrive at the target.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -118,9 +116,9 @@ fn stop_in_a_run(cluster: &Cluster, name: &str, random: &mut Random) -> Option<S
     let scene = Scene::set_noise(cluster, name, SIZE, random.number(), &[]);
     let agent = scene.acting(cluster);
     let run = scene.sync(cluster);
-    wait::until("the target grows", RUN_LIMIT, || (stored_bytes(&scene.target) >= SIZE / 8).then_some(()));
+    wait::until("the target grows", RUN_LIMIT, || (scene.stored_bytes() >= SIZE / 8).then_some(()));
     let at = cluster.agent(&agent).stop();
-    let is_in_the_middle = stored_bytes(&scene.target) < SIZE / 8 * 7;
+    let is_in_the_middle = scene.stored_bytes() < SIZE / 8 * 7;
     if is_in_the_middle {
         return Some(Stopped { scene, agent, run, at });
     }
@@ -129,10 +127,6 @@ fn stop_in_a_run(cluster: &Cluster, name: &str, random: &mut Random) -> Option<S
     scene.wait_ended(cluster, run);
     cluster.tanist(&["replication", "delete", name]).done();
     None
-}
-
-fn stored_bytes(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |file| file.blocks() * 512)
 }
 
 impl Stopped {
@@ -158,14 +152,9 @@ impl Stopped {
         self.scene.wait_equal(cluster, next);
     }
 
-    /// Wakes it while no server is there; when this returns, it has been at work and knows that it is alone.
     fn wake_unheard(&self, cluster: &mut Cluster) {
         cluster.kill_server();
-        let log = cluster.agent(&self.agent).log().to_owned();
-        let read = || fs::read_to_string(&log).unwrap_or_default().matches("the link to the server ended").count();
-        let before = read();
-        cluster.agent(&self.agent).wake();
-        wait::until("the agent misses the server", RUN_LIMIT, || (read() > before).then_some(()));
+        cluster.wake_alone(&self.agent);
     }
 
     fn wake_and_look(&self, cluster: &mut Cluster) -> bool {

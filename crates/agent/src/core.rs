@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+#[cfg(feature = "mutations")]
+use tanist_datapath::gate::GateMutation;
+use tanist_datapath::gate::GateRules;
 use tanist_model::application::{ApplicationReport, ThawReport};
 use tanist_model::id::{Epochs, ReplicationId};
 use tanist_model::volume::{StorageReport, VolumeReport};
@@ -10,6 +13,8 @@ use tanist_protocol::agent::{
 };
 use tanist_protocol::driver::{Interpreter, Step};
 use tanist_protocol::message::{AgentMessage, RunFailureKind, ServerMessage};
+#[cfg(feature = "mutations")]
+use tanist_protocol::mutation::Mutation;
 use tanist_protocol::mutation::Mutations;
 use tanist_wire::service_manager::ServiceManager;
 use tokio::sync::{mpsc, watch};
@@ -59,6 +64,7 @@ pub(crate) struct Outlets {
 pub(crate) struct Core {
     machine: AgentMachine,
     interpreter: Interpreter<Effect>,
+    rules: GateRules,
     outlets: Outlets,
     link: Option<mpsc::Sender<AgentMessage>>,
     engines: HashMap<(ReplicationId, Epochs), EngineHandle>,
@@ -68,11 +74,22 @@ pub(crate) struct Core {
     done: bool,
 }
 
+/// The gate as it has to be, but in a test build that switches it off.
+fn gate_rules(mutations: Mutations) -> GateRules {
+    #[cfg(feature = "mutations")]
+    if mutations.breaks(Mutation::GateAdmitsOldStream) {
+        return GateRules::breaking(GateMutation::KeyIgnored);
+    }
+    let _ = mutations;
+    GateRules::WHOLE
+}
+
 impl Core {
     pub(crate) fn new(machine: AgentMachine, mutations: Mutations, outlets: Outlets) -> Self {
         Self {
             machine,
             interpreter: Interpreter::new(mutations),
+            rules: gate_rules(mutations),
             outlets,
             link: None,
             engines: HashMap::new(),
@@ -240,7 +257,7 @@ impl Core {
         if matches!(command, EngineCommand::Open { .. }) {
             let Outlets { storages, applications, reports, .. } = &self.outlets;
             let (storages, applications) = (storages.clone(), applications.clone());
-            match EngineHandle::start(replication, epochs, storages, applications, reports.clone()) {
+            match EngineHandle::start(replication, epochs, storages, applications, self.rules, reports.clone()) {
                 Ok(engine) => {
                     self.engines.insert((replication, epochs), engine);
                 }

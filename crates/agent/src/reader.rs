@@ -10,6 +10,7 @@ use tanist_datapath::{Link, Progress, Sender, SenderConfig, SenderEvent, Transfe
 use tanist_model::id::{ApplicationName, Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::policy::{SourceMode, StreamCount};
 use tanist_model::run::{BoundSnapshot, RunMethod};
+use tanist_model::work::RunWork;
 use tanist_protocol::agent::{ReaderCommand, ReaderEvent};
 use tanist_protocol::message::{PeerAddress, ReadAssignment, RunFailureKind, RunProgress, StreamKey};
 use tanist_storage::StorageError;
@@ -304,7 +305,9 @@ impl ReaderEngine {
         sending.rate = if sending.rate == 0 { rate } else { sending.rate / 2 + rate / 2 };
         let limit = now.limiting_stage(&sending.last_progress.1).map_or_else(String::new, |stage| stage.to_string());
         sending.last_progress = (Instant::now(), now);
-        let progress = RunProgress { passed_bytes: now.durable_seq, rate_bytes_per_second: sending.rate, limit };
+        // The holder counts what was done.
+        let work = RunWork::default();
+        let progress = RunProgress { passed_bytes: now.durable_seq, rate_bytes_per_second: sending.rate, limit, work };
         let run = sending.run;
         self.report(ReaderEvent::Progress { run, progress });
     }

@@ -13,7 +13,8 @@ use tanist_datapath::frame::{FrameKey, StreamGeneration};
 use tanist_datapath::gate::GateRules;
 use tanist_datapath::io::blocking::BlockingFile;
 use tanist_datapath::{
-    Arrival, BlockDevice, Link, Progress, Receiver, ReceiverConfig, Sender, SenderConfig, TransferConfig, TransferEvent,
+    Arrival, BlockDevice, LateStreams, Link, Progress, Receiver, ReceiverConfig, Sender, SenderConfig, TransferConfig,
+    TransferEvent,
 };
 use tanist_model::id::{Epochs, RunId};
 use tanist_model::run::Checkpoint;
@@ -36,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arrivals = theirs.into_iter().map(Arrival::accept).collect::<Result<_, _>>()?;
     let transfer = TransferConfig::new(Checkpoint::START, size_bytes);
     let (told, events) = channel();
-    let config = ReceiverConfig { key, transfer, rules: GateRules::WHOLE };
+    let config = ReceiverConfig { key, transfer, rules: GateRules::WHOLE, late: LateStreams::default() };
     let receiver = Receiver::start(target, config, arrivals, move |event| drop(told.send(event)));
     let last = loop {
         match events.recv()? {

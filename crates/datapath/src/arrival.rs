@@ -50,7 +50,7 @@ impl Arrival {
     pub fn accept(link: Link) -> Result<Self, LinkError> {
         let Link { reader, writer, shutdown } = link;
         let cut = Cut(shutdown);
-        let mut reader = FrameReader { stream: 0, inner: reader };
+        let mut reader = FrameReader::new(0, reader);
         let frame = reader.next_small()?;
         let (Kind::Open { stream, streams, .. }, Payload::Small(grant)) = (frame.header.kind, frame.payload) else {
             return Err(Refusal::OutOfPlace { kind: frame.header.kind.code() }.into());

@@ -132,7 +132,7 @@ impl<'a> Dealer<'a> {
         let lane = usize::try_from(self.number.0 % self.streams as u64).unwrap_or_default();
         self.number = FrameNumber(self.number.0 + 1);
         self.offset += header.volume_bytes();
-        self.lanes.put(lane, Outgoing { header, payload }).then_some(())
+        self.lanes.put(lane, Outgoing { header, payload }).ok()
     }
 }
 

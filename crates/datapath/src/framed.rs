@@ -23,6 +23,13 @@ pub(crate) struct Received {
 }
 
 impl Payload {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Block(buffer) => buffer,
+            Self::Small(bytes) => bytes,
+        }
+    }
+
     /// The text in the payload of a frame that has one.
     pub(crate) fn reason(&self) -> String {
         match self {
@@ -33,6 +40,11 @@ impl Payload {
 }
 
 impl Received {
+    /// What came behind the header.
+    pub(crate) fn payload(&self) -> &[u8] {
+        self.payload.bytes().get(..self.header.payload_len()).unwrap_or_default()
+    }
+
     pub(crate) fn wire_bytes(&self) -> u64 {
         (HEADER_BYTES + self.header.payload_len()) as u64
     }
@@ -42,9 +54,15 @@ impl Received {
 pub(crate) struct FrameReader {
     pub(crate) stream: u16,
     pub(crate) inner: Box<dyn Read + Send>,
+    /// A header whose block found no buffer.
+    half_read: Option<Header>,
 }
 
 impl FrameReader {
+    pub(crate) fn new(stream: u16, inner: Box<dyn Read + Send>) -> Self {
+        Self { stream, inner, half_read: None }
+    }
+
     /// The next frame; `None` if the pool was closed. A block waits for its buffer before it is read, which is how a slow target holds
     /// the source back.
     pub(crate) fn next(&mut self, pool: &Arc<Pool>) -> Result<Option<Received>, LinkError> {
@@ -52,11 +70,26 @@ impl FrameReader {
         if !matches!(header.kind, Kind::Data { .. } | Kind::Pages { .. }) {
             return self.with_small(header).map(Some);
         }
-        let Some(mut buffer) = pool.take() else { return Ok(None) };
+        let Some(mut buffer) = pool.take() else {
+            self.half_read = Some(header);
+            return Ok(None);
+        };
         let (bytes, _) = buffer.split_at_mut(header.payload_len());
         self.fill(bytes)?;
         header.check_payload(bytes).map_err(|cause| self.damaged(cause))?;
         Ok(Some(Received { header, payload: Payload::Block(buffer) }))
+    }
+
+    /// The next frame when nobody lends buffers any more: its header; its payload is left in `payload`.
+    pub(crate) fn next_unpooled(&mut self, payload: &mut Vec<u8>) -> Result<Header, LinkError> {
+        let header = match self.half_read.take() {
+            Some(header) => header,
+            None => self.header()?,
+        };
+        payload.resize(header.payload_len(), 0);
+        self.fill(payload)?;
+        header.check_payload(payload).map_err(|cause| self.damaged(cause))?;
+        Ok(header)
     }
 
     /// The next frame where no blocks are expected.

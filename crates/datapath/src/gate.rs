@@ -81,6 +81,8 @@ impl GateRules {
 pub enum Refusal {
     #[error("the frame belongs to run {found} and run {open} is open")]
     OtherRun { open: RunId, found: RunId },
+    #[error("the frame belongs to run {found} and nothing is open")]
+    NothingOpen { found: RunId },
     #[error("the frame comes from superseded epochs: {found}, and {open} are open; its agent has been replaced")]
     OldEpochs { open: Epochs, found: Epochs },
     #[error("the frame has epochs {found} and {open} are open: the target has not been granted them")]
@@ -171,13 +173,28 @@ pub fn admit(run: &OpenRun, frame: &Header) -> Result<OpenRun, Refusal> {
     Ok(OpenRun { next: FrameNumber(number.0.saturating_add(1)), position, ..*run })
 }
 
+/// Asks for a frame that came when its reception was over: `open` is what is received now.
+///
+/// # Errors
+/// Why it stays outside.
+pub fn admit_late(rules: GateRules, open: Option<&FrameKey>, found: &FrameKey) -> Result<(), Refusal> {
+    match open {
+        Some(open) => compare_keys(rules, open, found),
+        None if rules.breaks(GateMutation::KeyIgnored) => Ok(()),
+        None => Err(Refusal::NothingOpen { found: found.run }),
+    }
+}
+
 fn check_key(run: &OpenRun, found: &FrameKey) -> Result<(), Refusal> {
-    let open = &run.key;
-    if found.run != open.run && !run.rules.breaks(GateMutation::KeyIgnored) {
+    compare_keys(run.rules, &run.key, found)
+}
+
+fn compare_keys(rules: GateRules, open: &FrameKey, found: &FrameKey) -> Result<(), Refusal> {
+    if found.run != open.run && !rules.breaks(GateMutation::KeyIgnored) {
         return Err(Refusal::OtherRun { open: open.run, found: found.run });
     }
-    check_epochs(run.rules, open.epochs, found.epochs)?;
-    check_generation(run.rules, open.generation, found.generation)
+    check_epochs(rules, open.epochs, found.epochs)?;
+    check_generation(rules, open.generation, found.generation)
 }
 
 fn check_epochs(rules: GateRules, open: Epochs, found: Epochs) -> Result<(), Refusal> {

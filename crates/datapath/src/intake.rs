@@ -10,25 +10,34 @@ use crate::frame::Kind;
 use crate::framed::{FrameReader, Payload, Received};
 use crate::gate::{self, OpenRun, Refusal};
 use crate::lanes::{Lanes, Taken};
+use crate::late::LateStreams;
 use crate::link::LinkError;
 use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
 use crate::scanner::Findings;
 
-/// Reads one stream into its lane until it ends or nobody takes what comes.
-pub(crate) fn read_stream(mut reader: FrameReader, lanes: &Lanes<Received>, control: &Arc<Control>) {
+/// Reads one stream into its lane until it ends or nobody takes what comes; whether it goes on without anybody.
+pub(crate) fn read_stream(
+    reader: &mut FrameReader,
+    lanes: &Lanes<Received>,
+    control: &Arc<Control>,
+    late: &LateStreams,
+) -> bool {
     let lane = usize::from(reader.stream);
     loop {
         match reader.next(&control.pool) {
             Ok(Some(frame)) => {
                 control.counters.wire_bytes.add(frame.wire_bytes());
-                if !lanes.put(lane, frame) {
-                    return;
+                if let Err(frame) = lanes.put(lane, frame) {
+                    return late.judge(&frame.header, frame.payload());
                 }
             }
-            Ok(None) => return,
-            Err(error) => return lanes.end(lane, error),
+            Ok(None) => return true,
+            Err(error) => {
+                lanes.end(lane, error);
+                return false;
+            }
         }
     }
 }

@@ -59,19 +59,19 @@ impl<T> Lanes<T> {
         Self { state: Mutex::new(State { lanes, finished: false, closed: false }), changed: Condvar::new() }
     }
 
-    /// Puts an item, waiting for room; false if nobody will take it.
-    pub(crate) fn put(&self, lane: usize, item: T) -> bool {
+    /// Puts an item, waiting for room; gives it back if nobody will take it.
+    pub(crate) fn put(&self, lane: usize, item: T) -> Result<(), T> {
         let mut state = self.lock();
         loop {
             if state.closed {
-                return false;
+                return Err(item);
             }
             match state.lanes.get_mut(lane) {
-                None => return false,
+                None => return Err(item),
                 Some(lane) if lane.waiting.is_none() => {
                     lane.waiting = Some(item);
                     self.changed.notify_all();
-                    return true;
+                    return Ok(());
                 }
                 Some(_) => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
@@ -172,8 +172,8 @@ mod tests {
     fn a_lane_holds_one_item_and_keeps_the_order() {
         let lanes = Lanes::new(2);
         std::thread::scope(|scope| {
-            scope.spawn(|| assert!([0, 2, 4].iter().all(|n| lanes.put(0, *n))));
-            scope.spawn(|| assert!([1, 3, 5].iter().all(|n| lanes.put(1, *n))));
+            scope.spawn(|| assert!([0, 2, 4].iter().all(|n| lanes.put(0, *n).is_ok())));
+            scope.spawn(|| assert!([1, 3, 5].iter().all(|n| lanes.put(1, *n).is_ok())));
             for n in 0..6 {
                 assert!(matches!(lanes.take(n % 2), Taken::Item(item) if item == n));
             }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_came_before_the_end_of_a_stream_is_still_taken() {
         let lanes = Lanes::new(2);
-        assert!(lanes.put(0, 1));
+        assert!(lanes.put(0, 1).is_ok());
         lanes.end(0, broken(0));
         lanes.end(1, broken(1));
         assert!(matches!(lanes.take(0), Taken::Item(1)));
@@ -200,12 +200,12 @@ mod tests {
     #[test]
     fn closing_wakes_those_who_put_and_those_who_take() {
         let lanes = Lanes::new(2);
-        assert!(lanes.put(0, 1));
+        assert!(lanes.put(0, 1).is_ok());
         std::thread::scope(|scope| {
             let putting = scope.spawn(|| lanes.put(0, 2));
             let taking = scope.spawn(|| lanes.take(1));
             lanes.close();
-            assert!(!putting.join().unwrap());
+            assert_eq!(putting.join().unwrap(), Err(2));
             assert!(matches!(taking.join().unwrap(), Taken::Closed));
         });
         assert!(matches!(lanes.take(0), Taken::Closed));
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn finished_lanes_are_emptied_first() {
         let lanes = Lanes::new(1);
-        assert!(lanes.put(0, 1));
+        assert!(lanes.put(0, 1).is_ok());
         lanes.finish();
         assert!(matches!(lanes.take(0), Taken::Item(1)));
         assert!(matches!(lanes.take(0), Taken::Closed));

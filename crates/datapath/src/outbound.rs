@@ -105,7 +105,7 @@ impl<'a> Outbound<'a> {
         let mut cuts = Vec::new();
         for (stream, Link { reader, writer, shutdown }) in (0..).zip(links) {
             work.push((Stage::Network, Box::new(move || self.write(FrameWriter { stream, inner: writer }))));
-            work.push((Stage::Network, Box::new(move || self.listen(FrameReader { stream, inner: reader }))));
+            work.push((Stage::Network, Box::new(move || self.listen(FrameReader::new(stream, reader)))));
             cuts.push(shutdown);
         }
         stages::run(control, work, || {

@@ -87,9 +87,12 @@ impl Pool {
         }
     }
 
-    /// Wakes all who wait for a buffer; none is given any more.
+    /// Wakes all who wait for a buffer; none is given any more, and none is kept.
     pub fn close(&self) {
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        state.free = Vec::new();
+        drop(state);
         self.returned.notify_all();
     }
 
@@ -104,8 +107,12 @@ impl Pool {
     }
 
     fn give_back(&self, buffer: AlignedBuffer) {
-        self.lock().free.push(buffer);
-        self.returned.notify_one();
+        let mut state = self.lock();
+        if !state.closed {
+            state.free.push(buffer);
+            drop(state);
+            self.returned.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState> {

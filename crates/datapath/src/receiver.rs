@@ -1,8 +1,9 @@
 //! The target's half of a copy over the network: from the streams through the gate to the checkpoint.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::arrival::{Arrival, Cut};
@@ -17,6 +18,7 @@ use crate::intake::{Intake, read_stream};
 use crate::io::BlockDevice;
 use crate::knowledge::Seed;
 use crate::lanes::{LAST_WORDS, Lanes};
+use crate::late::LateStreams;
 use crate::link::LinkError;
 use crate::pool::Pool;
 use crate::progress::{Progress, Stage};
@@ -35,6 +37,8 @@ pub struct ReceiverConfig {
     pub transfer: TransferConfig,
     /// [`GateRules::WHOLE`].
     pub rules: GateRules,
+    /// Where its streams are heard on when it ends before its source does.
+    pub late: LateStreams,
 }
 
 /// A running reception. It outlives its outcome: until it is dropped, commits are still told to the source, which waits for the
@@ -55,11 +59,15 @@ impl Receiver {
         events: impl Fn(TransferEvent) + Send + 'static,
     ) -> Self {
         let (streams, cuts) = Streams::of(arrivals);
-        let control = new_control(&config.transfer, &streams.lanes, &cuts);
+        let control = new_control(&config.transfer, &streams.lanes);
         let telling = Arc::new(Telling::default());
         let findings = Findings::from(config.transfer.from.seq);
         let (shared, told) = (Arc::clone(&control), Arc::clone(&telling));
-        let reception = Reception { config, control: shared, telling: told, findings, cuts };
+        config.late.open(config.key);
+        #[cfg(feature = "mutations")]
+        config.late.write_without_gate(&target);
+        let reading = Arc::default();
+        let reception = Reception { config, control: shared, telling: told, findings, cuts, reading };
         let supervisor = thread::spawn(move || {
             let control = Arc::clone(&reception.control);
             guarded(&control, || reception.run(target, streams, &events));
@@ -81,7 +89,7 @@ impl Receiver {
         self.control.nudge();
     }
 
-    /// Ends it as soon as the I/O in progress ends; the streams are cut at once.
+    /// Ends it as soon as the I/O in progress ends; nothing of its streams is taken any more.
     pub fn abort(&self) {
         self.control.halt(Halt::Abort);
     }
@@ -183,16 +191,36 @@ impl Streams {
     }
 }
 
-fn new_control(config: &TransferConfig, lanes: &Arc<Lanes<Received>>, cuts: &Arc<Vec<Cut>>) -> Arc<Control> {
-    let (lanes, cuts) = (Arc::clone(lanes), Arc::clone(cuts));
-    let on_halt: OnHalt = Box::new(move |halt| {
-        lanes.close();
-        if halt == Halt::Abort {
-            cuts.iter().for_each(Cut::cut);
-        }
-    });
+fn new_control(config: &TransferConfig, lanes: &Arc<Lanes<Received>>) -> Arc<Control> {
+    let lanes = Arc::clone(lanes);
+    let on_halt: OnHalt = Box::new(move |_| lanes.close());
     let pool = Pool::new(POOL_BUFFERS, BLOCK_LEN);
     Arc::new(Control::new(config.from.seq, pool, config.effective_stall_bytes(), None, on_halt))
+}
+
+fn lock(writers: &Mutex<Vec<FrameWriter>>) -> MutexGuard<'_, Vec<FrameWriter>> {
+    writers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How leave is taken of the streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Leave {
+    /// Nothing is to come any more, or nothing of use.
+    Cut,
+    /// The source was asked to stop. It answers by ending the streams, unless it sleeps.
+    Await,
+    /// Their source may not know that this is over.
+    HearOn,
+}
+
+impl Leave {
+    fn after(outcome: &TransferEvent) -> Self {
+        match outcome {
+            TransferEvent::Stopped { .. } => Self::Await,
+            TransferEvent::Aborted => Self::HearOn,
+            _ => Self::Cut,
+        }
+    }
 }
 
 /// What the supervising thread works with.
@@ -202,6 +230,8 @@ struct Reception {
     telling: Arc<Telling>,
     findings: Findings,
     cuts: Arc<Vec<Cut>>,
+    /// Streams that are being read.
+    reading: Arc<AtomicUsize>,
 }
 
 impl Reception {
@@ -213,6 +243,7 @@ impl Reception {
         };
         drop(target);
         self.telling.set_ended();
+        self.config.late.close(self.config.key);
         self.cut();
         events(outcome);
     }
@@ -233,21 +264,55 @@ impl Reception {
         (streams, run): (Streams, OpenRun),
         events: &dyn Fn(TransferEvent),
     ) {
-        let Streams { readers, writers, lanes, .. } = streams;
-        let mut writers = writers.into_iter();
-        let teller = writers.next().map(|writer| self.teller(writer));
+        let Streams { readers, mut writers, lanes, .. } = streams;
+        readers.into_iter().for_each(|reader| self.read(reader, &lanes));
+        let teller = self.teller(writers.remove(0));
+        let writers = Mutex::new(writers);
+        let mut leave = Leave::Cut;
         thread::scope(|scope| {
-            for reader in readers {
-                scope.spawn(|| guarded(&self.control, || read_stream(reader, &lanes, &self.control)));
-            }
-            scope.spawn(|| guarded(&self.control, || teller.map(Teller::run)));
+            scope.spawn(|| guarded(&self.control, || lock(&writers).push(teller.run())));
             guarded(&self.control, || {
                 let outcome = self.supervise(&*target, run, &lanes, events);
                 drop(target);
-                self.conclude(outcome, events);
+                leave = self.conclude(outcome, events);
             });
+            // A source that does not read may hold up the teller.
+            if !self.telling.has_told_all() {
+                self.cut();
+            }
         });
-        drop(writers);
+        self.part(leave, std::mem::take(&mut *lock(&writers)));
+    }
+
+    /// Reads a stream on a thread that may outlive this reception.
+    fn read(&self, mut reader: FrameReader, lanes: &Arc<Lanes<Received>>) {
+        let (lanes, control, late) = (Arc::clone(lanes), Arc::clone(&self.control), self.config.late.clone());
+        let reading = Arc::clone(&self.reading);
+        reading.fetch_add(1, Ordering::AcqRel);
+        thread::spawn(move || {
+            let mut goes_on = false;
+            guarded(&control, || goes_on = read_stream(&mut reader, &lanes, &control, &late));
+            drop(lanes);
+            if goes_on {
+                late.hear(reader);
+            }
+            reading.fetch_sub(1, Ordering::AcqRel);
+            control.nudge();
+        });
+    }
+
+    /// Takes leave of the streams.
+    fn part(&self, leave: Leave, writers: Vec<FrameWriter>) {
+        self.control.pool.close();
+        if leave == Leave::Await {
+            self.control.wait_until(Some(LAST_WORDS), |_| self.reading.load(Ordering::Acquire) == 0);
+        }
+        self.config.late.close(self.config.key);
+        if leave == Leave::Cut || !self.telling.has_told_all() {
+            self.cut();
+        } else {
+            self.config.late.keep(Arc::clone(&self.cuts), writers);
+        }
     }
 
     fn teller(&self, writer: FrameWriter) -> Teller<'_> {
@@ -281,20 +346,21 @@ impl Reception {
         conclude(control, config, checkpoint)
     }
 
-    fn conclude(&self, outcome: TransferEvent, events: &dyn Fn(TransferEvent)) {
+    fn conclude(&self, outcome: TransferEvent, events: &dyn Fn(TransferEvent)) -> Leave {
         if let TransferEvent::Failed(error) = &outcome {
             self.telling.say_farewell(error);
             self.control.nudge();
             self.control.wait_until(Some(LAST_WORDS), |_| self.telling.has_told_all());
             self.cut();
         }
+        let leave = Leave::after(&outcome);
         self.telling.set_ended();
         // The owner may have let go already: then nothing else would wake the teller.
         self.control.nudge();
         events(outcome);
         self.control.wait_until(None, |_| self.telling.is_over());
         self.control.wait_until(Some(LAST_WORDS), |_| self.telling.has_told_all());
-        self.cut();
+        leave
     }
 
     fn cut(&self) {

@@ -85,8 +85,8 @@ enum News {
 }
 
 impl Teller<'_> {
-    /// Tells what there is until there can be no more, or the source cannot be reached.
-    pub(crate) fn run(mut self) {
+    /// Tells what there is until there can be no more, or the source cannot be reached. The stream is not ended by that.
+    pub(crate) fn run(mut self) -> FrameWriter {
         while let Some(news) = self.wait_for_news() {
             if !self.tell(news) {
                 break;
@@ -94,6 +94,7 @@ impl Teller<'_> {
         }
         self.telling.told_all.store(true, Ordering::Release);
         self.control.nudge();
+        self.writer
     }
 
     fn wait_for_news(&self) -> Option<News> {

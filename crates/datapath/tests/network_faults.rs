@@ -4,6 +4,7 @@ mod support;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use support::session::{
     Receiving, Sending, Session, WireFault, connect, copy_over, drain, faulty, key, sender_config, unix_pair,
@@ -14,7 +15,9 @@ use tanist_datapath::error::{GeometryError, Operation};
 use tanist_datapath::frame::{FrameKey, FrameNumber, HEADER_BYTES, Header, Kind};
 use tanist_datapath::gate::{GateRules, Refusal};
 use tanist_datapath::io::memory::{Fault, FaultyOperation, MemoryDevice};
-use tanist_datapath::{Arrival, LinkError, TransferConfig, TransferError, TransferEvent};
+use tanist_datapath::{
+    Arrival, LateStreams, LinkError, Receiver, ReceiverConfig, TransferConfig, TransferError, TransferEvent,
+};
 use tanist_model::replication::Side;
 use tanist_model::run::Checkpoint;
 
@@ -172,14 +175,14 @@ fn a_late_frame_in_an_open_stream_is_refused_and_counted() {
 #[test]
 fn with_the_gate_broken_a_late_frame_does_corrupt() {
     use tanist_datapath::gate::GateMutation;
-    use tanist_datapath::{Receiver, ReceiverConfig};
     for (broken, lets_in) in [(GateMutation::HigherPairAdmitted, false), (GateMutation::OldStreamAdmitted, true)] {
         let transfer = config(Checkpoint::START);
         let (ours, theirs) = unix_pair();
         let mut raw = Raw { writer: ours.writer, reader: None };
         raw.send(key(7), open(&transfer), b"grant");
         let target = Arc::new(MemoryDevice::new(SIZE));
-        let receiver_config = ReceiverConfig { key: key(7), transfer, rules: GateRules::breaking(broken) };
+        let receiver_config =
+            ReceiverConfig { key: key(7), transfer, rules: GateRules::breaking(broken), late: LateStreams::default() };
         let (own, events) = std::sync::mpsc::channel();
         let arrivals = vec![Arrival::accept(theirs).unwrap()];
         let told = move |event| own.send(event).unwrap();
@@ -325,4 +328,50 @@ fn random_bytes_and_truncations_end_a_stream_and_nothing_else() {
         assert!(matches!(outcome.failure(), TransferError::Link(_)), "seed {seed}: {:?}", outcome.last);
         assert!(untouched(&target) && outcome.durable.is_empty(), "seed {seed}");
     }
+}
+
+/// A reception is given up while its source is silent; then the source goes on.
+fn late_frame(late: &LateStreams) -> (Arc<MemoryDevice>, std::sync::mpsc::Receiver<TransferEvent>) {
+    let transfer = config(Checkpoint::START);
+    let (ours, theirs) = unix_pair();
+    let mut raw = Raw { writer: ours.writer, reader: None };
+    raw.send(key(7), open(&transfer), b"grant");
+    let target = Arc::new(MemoryDevice::new(SIZE));
+    let receiver_config = ReceiverConfig { key: key(7), transfer, rules: GateRules::WHOLE, late: late.clone() };
+    let (own, events) = std::sync::mpsc::channel();
+    let arrivals = vec![Arrival::accept(theirs).unwrap()];
+    let told = move |event| drop(own.send(event));
+    drop(Receiver::start(Arc::clone(&target) as _, receiver_config, arrivals, told));
+    let old = vec![0xee; 1 << 20];
+    let kind = Kind::Data { number: FrameNumber(0), offset: 0, digest: BlockDigest::of(&old) };
+    raw.send(key(7), kind, &old);
+    (target, events)
+}
+
+#[test]
+fn what_comes_after_a_reception_was_given_up_is_refused_and_counted() {
+    let late = LateStreams::default();
+    let (target, events) = late_frame(&late);
+    assert!(matches!(events.iter().last(), Some(TransferEvent::Aborted)));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while late.refused().frames == 0 && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    let refused = late.refused();
+    assert_eq!((refused.frames, matches!(refused.last, Some(Refusal::NothingOpen { .. }))), (1, true), "{refused:?}");
+    assert!(untouched(&target));
+}
+
+/// The negative control. Nobody but the gate keeps it out.
+#[cfg(feature = "mutations")]
+#[test]
+fn without_the_gate_what_comes_late_is_written() {
+    use tanist_datapath::gate::GateMutation;
+    let late = LateStreams::new(GateRules::breaking(GateMutation::KeyIgnored));
+    let (target, _events) = late_frame(&late);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while untouched(&target) && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert!(!untouched(&target));
 }

@@ -18,6 +18,7 @@ use crate::run::{ChainDigest, RunState};
 use crate::takeover::TakeoverRecord;
 use crate::time::Timestamp;
 use crate::volume::{StorageReport, VolumeReport};
+use crate::work::RunWork;
 
 /// A refusal: what is wrong, why, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -251,6 +252,15 @@ pub struct RunView {
     pub limit: Option<String>,
     pub takeovers: u32,
     pub repairs: u32,
+    /// What it may leave unwritten: `full`, `compare` or `delta`; not yet decided before its snapshot is bound.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// What its attempts have done, by the agents' word.
+    #[serde(default)]
+    pub work: RunWork,
+    /// Of that, passed again after takeovers and failures.
+    #[serde(default)]
+    pub copied_again_bytes: u64,
     pub requested_at: Timestamp,
     pub finished_at: Option<Timestamp>,
     pub failure: Option<String>,
@@ -347,6 +357,9 @@ pub struct ReplicationView {
     /// Host applications that may be quiesced for it now.
     #[serde(default)]
     pub quiesced: Vec<Quiescence>,
+    /// Frames that came too late and were refused, since the replication was created.
+    #[serde(default)]
+    pub refused_frames: u64,
     /// The command to type next.
     pub next: Option<String>,
 }

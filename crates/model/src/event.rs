@@ -103,6 +103,7 @@ event_codes! {
     ReaderSuspected "T420" Warning "the agent that reads the source is suspected";
     SourceExhausted "T421" Alarm "no agent can read the source";
     GrayFailure "T422" Warning "the acting agent is too slow, and hands over";
+    LateFramesRefused "T423" Warning "frames of an agent that was replaced came late and were refused";
     // 5xx: runs
     RunRequested "T501" Info "a run was requested";
     SnapshotBound "T502" Info "a source snapshot was bound to a run";

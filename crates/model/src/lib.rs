@@ -27,3 +27,4 @@ pub mod state;
 pub mod takeover;
 pub mod time;
 pub mod volume;
+pub mod work;

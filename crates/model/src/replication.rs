@@ -196,6 +196,30 @@ pub struct ReplicationRecord {
     /// Host applications that may be quiesced for it now.
     #[serde(default)]
     pub quiesced: Vec<Quiescence>,
+    /// Frames that its holders refused.
+    #[serde(default)]
+    pub refused: RefusedFrames,
+}
+
+/// Frames that came too late for a target and were refused at the gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct RefusedFrames {
+    pub total: u64,
+    /// Under which epoch of the target, and how many of the total its holder has reported: it counts from its beginning.
+    pub epoch: Epoch,
+    pub reported: u64,
+}
+
+impl RefusedFrames {
+    /// What this becomes when the holder of an epoch reports so many; `None` if that is no news.
+    #[must_use]
+    pub fn with(self, epoch: Epoch, reported: u64) -> Option<Self> {
+        let known = if epoch == self.epoch { self.reported } else { 0 };
+        let total = self.total.saturating_add(reported.checked_sub(known).filter(|more| *more > 0)?);
+        (epoch >= self.epoch).then_some(Self { total, epoch, reported })
+    }
 }
 
 /// Which recovery point a restore brings back.

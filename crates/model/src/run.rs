@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AgentName, ApplicationName, Epochs, ReplicationId, RunId, SnapshotId};
 use crate::policy::{SourceMode, VerifyMode};
 use crate::time::Timestamp;
+use crate::work::WorkLog;
 
 /// Where a run stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -204,6 +205,9 @@ pub struct RunRecord {
     pub finished_at: Option<Timestamp>,
     #[serde(default)]
     pub verification: Option<Verification>,
+    /// What its attempts have done.
+    #[serde(default)]
+    pub work: WorkLog,
     /// Why it was abandoned; of a run that goes on, what it failed at since its last checkpoint.
     pub failure: Option<String>,
 }

@@ -15,6 +15,7 @@ use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::time::Timestamp;
 use tanist_model::volume::{StorageReport, VolumeReport};
+use tanist_model::work::RunWork;
 
 pub use orders::{Assignment, CopyOrder, ReadAssignment, ReadOrder, Release, RunEnd, RunOrder, SourceAccess};
 
@@ -67,6 +68,17 @@ pub struct RunProgress {
     pub rate_bytes_per_second: u64,
     /// The stage that the others wait for.
     pub limit: String,
+    /// What this holder has done for the run, all its attempts together.
+    #[serde(default)]
+    pub work: RunWork,
+}
+
+/// Frames that came when their reception was over, and why the last of them was not let in.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LateFrames {
+    /// Since the role began.
+    pub refused: u64,
+    pub why: String,
 }
 
 /// One role of an agent, as it reports it with each beat. The server compares it with what it wants and sends again what is missing.
@@ -84,6 +96,8 @@ pub struct RoleReport {
     /// The stream that it waits for or works on.
     pub stream: Option<StreamKey>,
     pub progress: Option<RunProgress>,
+    #[serde(default)]
+    pub late: LateFrames,
 }
 
 /// One stream of blocks from a reader to a holder. The gate admits what carries exactly this and the open run.
@@ -262,6 +276,8 @@ pub enum AgentMessage {
         run: RunId,
         checkpoint: Checkpoint,
         durable_at: Timestamp,
+        #[serde(default)]
+        work: RunWork,
     },
     RunComplete {
         replication: ReplicationId,
@@ -269,6 +285,8 @@ pub enum AgentMessage {
         run: RunId,
         checkpoint: Checkpoint,
         verified: bool,
+        #[serde(default)]
+        work: RunWork,
     },
     RunFailed {
         replication: ReplicationId,

@@ -109,7 +109,7 @@ fn set(gauges: &Gauges) {
 /// A family of gauges: its name, its help text, and its value for one replication, if it has one.
 type Family = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<u64>);
 
-const FAMILIES: [Family; 9] = [
+const FAMILIES: [Family; 16] = [
     ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
     ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
     ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
@@ -125,6 +125,27 @@ const FAMILIES: [Family; 9] = [
     }),
     ("tanist_replication_unproven_epochs", "Epochs that are not proven quiet.", |r| Some(r.unproven)),
     ("tanist_replication_quiesced_applications", "Host applications that may be quiesced now.", |r| Some(r.quiesced)),
+    ("tanist_replication_refused_frames", "Frames that came late and were refused, since its creation.", |r| {
+        Some(r.refused_frames)
+    }),
+    ("tanist_run_scanned_bytes", "Bytes of the volume that the present or last run passed.", |r| {
+        r.work.map(|work| work.scanned_bytes)
+    }),
+    ("tanist_run_same_bytes", "Bytes that the present or last run left as the target had them.", |r| {
+        r.work.map(|work| work.same_bytes)
+    }),
+    ("tanist_run_written_bytes", "Bytes of data that the present or last run wrote.", |r| {
+        r.work.map(|work| work.written_bytes)
+    }),
+    ("tanist_run_zeroed_bytes", "Bytes that the present or last run made zero.", |r| {
+        r.work.map(|work| work.zeroed_bytes)
+    }),
+    ("tanist_run_sent_bytes", "Bytes between the two agents of the present or last run.", |r| {
+        r.work.map(|work| work.sent_bytes)
+    }),
+    ("tanist_run_copied_again_bytes", "Bytes that the present or last run passed more than once.", |r| {
+        r.copied_again_bytes
+    }),
 ];
 
 /// The present values of replications in Prometheus' text format. Names need no escaping: their letters are checked.
@@ -187,6 +208,7 @@ fn evidence_kind(evidence: &Evidence) -> &'static str {
 mod tests {
     use super::*;
     use tanist_model::id::ReplicationName;
+    use tanist_model::work::RunWork;
 
     fn gauges() -> Gauges {
         let replication = ReplicationGauges {
@@ -201,6 +223,9 @@ mod tests {
             has_reader: true,
             unproven: 1,
             quiesced: 0,
+            refused_frames: 2,
+            work: Some(RunWork { same_bytes: 77, ..RunWork::default() }),
+            copied_again_bytes: None,
         };
         Gauges { term: 4, connected_agents: 2, relayed_agents: 1, replications: vec![replication] }
     }
@@ -220,6 +245,8 @@ mod tests {
             "tanist_replication_source_epoch{replication=\"db\"} 4",
             "tanist_replication_quiesced_applications{replication=\"db\"} 0",
             "tanist_replication_has_reader{replication=\"db\"} 1",
+            "tanist_replication_refused_frames{replication=\"db\"} 2",
+            "tanist_run_same_bytes{replication=\"db\"} 77",
             "tanist_takeovers_total{evidence=\"restarted\"} 1",
             "tanist_store_commit_seconds_bucket{le=\"0.005\"} 1",
             "tanist_store_failing 0",

@@ -5,7 +5,6 @@ use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use tanist_datapath::gate::GateRules;
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::verify::{Verified, VerifyControl, verify_full};
 use tanist_datapath::{
@@ -14,6 +13,7 @@ use tanist_datapath::{
 use tanist_model::id::RunId;
 use tanist_model::policy::{SourceMode, VerifyMode};
 use tanist_model::run::Checkpoint;
+use tanist_model::work::RunWork;
 use tanist_protocol::agent::{EngineEvent, EngineSource};
 use tanist_protocol::message::{CopyOrder, RunFailureKind, RunProgress, StreamKey};
 use tanist_storage::StorageError;
@@ -33,6 +33,9 @@ pub(super) struct Copying {
     halting: bool,
     last_progress: (Instant, Progress),
     rate: u64,
+    limit: String,
+    /// What this engine had done for the run before.
+    before: RunWork,
 }
 
 enum Stage {
@@ -113,6 +116,8 @@ impl Engine {
     }
 
     fn begin(&mut self, order: CopyOrder, stage: Stage) {
+        self.note_work();
+        let before = self.work_for(order.run);
         self.copying = Some(Copying {
             number: self.attempts,
             order,
@@ -120,13 +125,16 @@ impl Engine {
             halting: false,
             last_progress: (Instant::now(), Progress::default()),
             rate: 0,
+            limit: String::new(),
+            before,
         });
     }
 
     /// The networked form: a reader opens the streams; the desk was told before the server could hear that we wait.
     fn await_streams(&mut self, order: CopyOrder, stream: &StreamKey) {
         let (transfer, committed) = (self.transfer_config(&order), order.committed);
-        let config = ReceiverConfig { key: key_of(order.run, stream), transfer, rules: GateRules::WHOLE };
+        let config =
+            ReceiverConfig { key: key_of(order.run, stream), transfer, rules: self.rules, late: self.late.clone() };
         self.begin(order, Stage::Streams { config: Box::new(config), committed, arrivals: Vec::new() });
     }
 
@@ -175,7 +183,11 @@ impl Engine {
     }
 
     pub(super) fn on_transfer(&mut self, number: u64, event: TransferEvent) {
-        let Some(copying) = self.copying.as_ref().filter(|c| c.number == number) else { return };
+        if self.copying.as_ref().is_none_or(|copying| copying.number != number) {
+            return;
+        }
+        self.tell_work();
+        let Some(copying) = self.copying.as_ref() else { return };
         let run = copying.order.run;
         match event {
             TransferEvent::Durable { checkpoint, .. } => self.on_durable(run, checkpoint),
@@ -348,10 +360,45 @@ impl Engine {
     }
 
     pub(super) fn report_progress(&mut self) {
+        self.note_work();
         let Some(copying) = self.copying.as_mut() else { return };
-        let Some(progress) = copying.progress() else { return };
-        let run = copying.order.run;
+        let (run, Some(progress)) = (copying.order.run, copying.progress()) else { return };
+        let work = self.work_for(run);
+        self.report(EngineEvent::Progress { run, progress: RunProgress { work, ..progress } });
+    }
+
+    /// Before a word that the server commits: what was done up to it.
+    fn tell_work(&mut self) {
+        self.note_work();
+        let Some(copying) = &self.copying else { return };
+        let (run, Some(now)) = (copying.order.run, copying.reading()) else { return };
+        let (rate_bytes_per_second, limit) = (copying.rate, copying.limit.clone());
+        let (passed_bytes, work) = (now.written_seq, self.work_for(run));
+        let progress = RunProgress { passed_bytes, rate_bytes_per_second, limit, work };
         self.report(EngineEvent::Progress { run, progress });
+    }
+
+    fn note_work(&mut self) {
+        let Some(copying) = &self.copying else { return };
+        if let Some(now) = copying.reading() {
+            let done = work_of(&now, copying.order.from.seq);
+            self.work = Some((copying.order.run, copying.before.plus(done)));
+        }
+    }
+
+    fn work_for(&self, run: RunId) -> RunWork {
+        self.work.filter(|(of, _)| *of == run).map(|(_, work)| work).unwrap_or_default()
+    }
+}
+
+/// What an attempt that began at `from` has done.
+fn work_of(progress: &Progress, from: u64) -> RunWork {
+    RunWork {
+        scanned_bytes: progress.written_seq.saturating_sub(from),
+        same_bytes: progress.same_bytes,
+        written_bytes: progress.written_bytes,
+        zeroed_bytes: progress.zeroed_bytes,
+        sent_bytes: progress.wire_bytes,
     }
 }
 
@@ -367,32 +414,35 @@ impl Copying {
         true
     }
 
+    /// The counters of what moves bytes now.
+    fn reading(&self) -> Option<Progress> {
+        match &self.stage {
+            Stage::Transfer(transfer) => Some(transfer.progress()),
+            Stage::Reception(receiver) => Some(receiver.progress()),
+            Stage::Streams { .. } | Stage::Verify { .. } => None,
+        }
+    }
+
     /// A reading, if the last one is old enough to measure a rate against.
     fn progress(&mut self) -> Option<RunProgress> {
         let elapsed = self.last_progress.0.elapsed();
         if elapsed < super::PROGRESS_INTERVAL {
             return None;
         }
-        let now = match &self.stage {
-            Stage::Transfer(transfer) => transfer.progress(),
-            Stage::Reception(receiver) => receiver.progress(),
-            Stage::Streams { .. } => return None,
-            Stage::Verify { control, .. } => {
-                let passed_bytes = control.verified_seq();
-                return Some(RunProgress {
-                    passed_bytes,
-                    rate_bytes_per_second: self.rate,
-                    limit: "verify".to_owned(),
-                });
-            }
-        };
+        let work = RunWork::default();
+        if let Stage::Verify { control, .. } = &self.stage {
+            let (passed_bytes, rate_bytes_per_second) = (control.verified_seq(), self.rate);
+            return Some(RunProgress { passed_bytes, rate_bytes_per_second, limit: "verify".to_owned(), work });
+        }
+        let now = self.reading()?;
         let moved = now.written_seq.saturating_sub(self.last_progress.1.written_seq);
         let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
         // Half old, half new: steady enough to read, quick enough to show a stall.
         self.rate = if self.rate == 0 { rate } else { self.rate / 2 + rate / 2 };
-        let limit = now.limiting_stage(&self.last_progress.1).map_or_else(String::new, |stage| stage.to_string());
+        self.limit = now.limiting_stage(&self.last_progress.1).map_or_else(String::new, |stage| stage.to_string());
         self.last_progress = (Instant::now(), now);
-        Some(RunProgress { passed_bytes: now.written_seq, rate_bytes_per_second: self.rate, limit })
+        let limit = self.limit.clone();
+        Some(RunProgress { passed_bytes: now.written_seq, rate_bytes_per_second: self.rate, limit, work })
     }
 }
 

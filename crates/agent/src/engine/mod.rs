@@ -11,11 +11,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use tanist_datapath::{Arrival, TransferEvent};
+use tanist_datapath::gate::GateRules;
+use tanist_datapath::{Arrival, LateStreams, RefusedFrames, TransferEvent};
 use tanist_model::id::{Epochs, ReplicationId, RunId};
 use tanist_model::run::BoundSnapshot;
+use tanist_model::work::RunWork;
 use tanist_protocol::agent::{EngineCommand, EngineEvent};
-use tanist_protocol::message::{Assignment, RunFailureKind};
+use tanist_protocol::message::{Assignment, LateFrames, RunFailureKind};
 use tanist_storage::TargetHandle;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -79,6 +81,7 @@ impl EngineHandle {
         epochs: Epochs,
         storages: Storages,
         applications: Applications,
+        rules: GateRules,
         reports: UnboundedSender<Report>,
     ) -> std::io::Result<Self> {
         let (commands, queue) = channel();
@@ -97,6 +100,10 @@ impl EngineHandle {
                 attempts: 0,
                 prepared: None,
                 quiescing: None,
+                rules,
+                late: LateStreams::new(rules),
+                late_frames: 0,
+                work: None,
             };
             engine.run(&queue);
         };
@@ -140,6 +147,13 @@ struct Engine {
     prepared: Option<RunId>,
     /// A host application is being quiesced, by number. Dropped, it is given up.
     quiescing: Option<(u64, Attempt)>,
+    rules: GateRules,
+    /// Streams whose reception is over.
+    late: LateStreams,
+    /// Of what came there, refused and reported.
+    late_frames: u64,
+    /// What was done for the run that was worked on last.
+    work: Option<(RunId, RunWork)>,
 }
 
 /// Whether the engine goes on.
@@ -162,6 +176,16 @@ impl Engine {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.report_progress();
+            self.report_late_frames();
+        }
+    }
+
+    fn report_late_frames(&mut self) {
+        self.late.tend();
+        let RefusedFrames { frames, last } = self.late.refused();
+        if let Some(why) = last.filter(|_| frames > self.late_frames) {
+            self.late_frames = frames;
+            self.report(EngineEvent::Late(LateFrames { refused: frames, why: why.to_string() }));
         }
     }
 
@@ -214,6 +238,7 @@ impl Engine {
             EngineCommand::Close { graceful, release } => {
                 (self.finished, self.quiescing) = (None, None);
                 self.end_copy(graceful, queue);
+                self.late.end();
                 if let Some(release) = release {
                     self.release_source(&release.source_snapshots);
                     self.release_target(&release.target_snapshots);

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tanist_datapath::frame::{FrameKey, StreamGeneration};
 use tanist_datapath::gate::GateRules;
 use tanist_datapath::{
-    Arrival, BlockDevice, Link, Receiver, ReceiverConfig, Sender, SenderConfig, SenderEvent, Shutdown, TransferConfig,
-    TransferError, TransferEvent,
+    Arrival, BlockDevice, LateStreams, Link, Receiver, ReceiverConfig, Sender, SenderConfig, SenderEvent, Shutdown,
+    TransferConfig, TransferError, TransferEvent,
 };
 use tanist_model::id::{Epoch, Epochs, RunId};
 use tanist_model::run::Checkpoint;
@@ -156,7 +156,7 @@ impl Receiving {
         arrivals: Vec<Arrival>,
     ) -> Self {
         let (own, events) = channel();
-        let config = ReceiverConfig { key, transfer, rules: GateRules::WHOLE };
+        let config = ReceiverConfig { key, transfer, rules: GateRules::WHOLE, late: LateStreams::default() };
         let target: Arc<dyn BlockDevice> = Arc::clone(target) as _;
         Self { receiver: Receiver::start(target, config, arrivals, move |event| own.send(event).unwrap()), events }
     }

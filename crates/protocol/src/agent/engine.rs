@@ -6,7 +6,8 @@ use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 use tanist_model::time::Timestamp;
 
 use crate::message::{
-    Assignment, CopyOrder, FenceReport, PeerAddress, ReadAssignment, Release, RunFailureKind, RunProgress, StreamKey,
+    Assignment, CopyOrder, FenceReport, LateFrames, PeerAddress, ReadAssignment, Release, RunFailureKind, RunProgress,
+    StreamKey,
 };
 
 /// A command to the engine.
@@ -166,6 +167,8 @@ pub enum EngineEvent {
         run: RunId,
         progress: RunProgress,
     },
+    /// Frames came when their reception was over.
+    Late(LateFrames),
     /// The storage path is gone; nothing can be done here any more.
     Unfit {
         reason: String,

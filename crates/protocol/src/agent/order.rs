@@ -195,13 +195,14 @@ impl AgentMachine {
                     *sent = now;
                 }
                 // Also while it is being halted or drained: the last checkpoint saves the successor work.
-                let durable_at = at;
-                self.send(AgentMessage::Checkpoint { replication: id, epochs, run, checkpoint, durable_at });
+                let (durable_at, work) = (at, role.work_for(run));
+                self.send(AgentMessage::Checkpoint { replication: id, epochs, run, checkpoint, durable_at, work });
             }
             EngineEvent::CopyDone { run, checkpoint, verified } => {
                 let Some(work) = working_on(role, run) else { return };
                 *work = Work::AwaitPublish { run, stream: work.stream(), checkpoint, verified, sent: now };
-                self.send(AgentMessage::RunComplete { replication: id, epochs, run, checkpoint, verified });
+                let work = role.work_for(run);
+                self.send(AgentMessage::RunComplete { replication: id, epochs, run, checkpoint, verified, work });
             }
             EngineEvent::RunFailed { run, kind, reason } => {
                 let Some(work) = working_on(role, run) else { return };
@@ -216,6 +217,10 @@ impl AgentMachine {
                 self.beat.hurry();
             }
             EngineEvent::Progress { run, progress } => role.progress = Some((run, progress)),
+            EngineEvent::Late(late) => {
+                role.late = late;
+                self.beat.hurry();
+            }
             _ => {}
         }
     }
@@ -320,6 +325,7 @@ fn unanswered(
         }
         is_due
     };
+    let done = role.work().and_then(Work::run).map(|run| role.work_for(run)).unwrap_or_default();
     match &mut role.phase {
         Phase::AwaitGrant { nonce, asked } => {
             due(asked).then_some(AgentMessage::GrantRequest { replication, epochs, nonce: *nonce })
@@ -336,6 +342,7 @@ fn unanswered(
                 run: *run,
                 checkpoint: *checkpoint,
                 durable_at: *at,
+                work: done,
             }),
         Phase::Active { work: Work::AwaitPublish { run, checkpoint, verified, sent, .. } } => {
             due(sent).then_some(AgentMessage::RunComplete {
@@ -344,6 +351,7 @@ fn unanswered(
                 run: *run,
                 checkpoint: *checkpoint,
                 verified: *verified,
+                work: done,
             })
         }
         _ => None,

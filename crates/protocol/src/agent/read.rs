@@ -10,8 +10,8 @@ use tanist_model::time::Monotonic;
 
 use super::{AgentMachine, Effect, ReaderCommand, ReaderEvent};
 use crate::message::{
-    AgentMessage, FenceReport, OrderNumber, ReadAssignment, ReadOrder, RoleReport, RoleState, RunFailureKind,
-    RunProgress, Stamp, StreamKey,
+    AgentMessage, FenceReport, LateFrames, OrderNumber, ReadAssignment, ReadOrder, RoleReport, RoleState,
+    RunFailureKind, RunProgress, Stamp, StreamKey,
 };
 
 /// What a reader is busy with.
@@ -71,6 +71,7 @@ impl Reading {
             run,
             stream,
             progress: self.progress.as_ref().filter(|(of, _)| Some(*of) == run).map(|(_, p)| p.clone()),
+            late: LateFrames::default(),
         }
     }
 }

@@ -4,11 +4,12 @@ use tanist_model::id::{CommandId, Epochs, Nonce, ReplicationId, RunId};
 use tanist_model::replication::Side;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
 use tanist_model::time::{Monotonic, Timestamp};
+use tanist_model::work::RunWork;
 
 use super::{AgentMachine, Effect, EngineCommand};
 use crate::message::{
-    AgentMessage, Assignment, FenceReport, OrderNumber, Release, RoleReport, RoleState, RunProgress, ServerMessage,
-    Stamp, StreamKey,
+    AgentMessage, Assignment, FenceReport, LateFrames, OrderNumber, Release, RoleReport, RoleState, RunProgress,
+    ServerMessage, Stamp, StreamKey,
 };
 use crate::mutation::Mutation;
 
@@ -110,6 +111,7 @@ pub struct Role {
     pub fence: FenceReport,
     pub(super) orders: OrderNumber,
     pub(super) progress: Option<(RunId, RunProgress)>,
+    pub(super) late: LateFrames,
     pub(super) lock_tried: Monotonic,
 }
 
@@ -158,6 +160,11 @@ impl Role {
         }
     }
 
+    /// What it has done for this run.
+    pub(super) fn work_for(&self, run: RunId) -> RunWork {
+        self.progress.as_ref().filter(|(of, _)| *of == run).map(|(_, progress)| progress.work).unwrap_or_default()
+    }
+
     pub(super) fn report(&self, replication: ReplicationId) -> RoleReport {
         let run = self.work().and_then(Work::run);
         RoleReport {
@@ -169,6 +176,7 @@ impl Role {
             fence: self.fence.clone(),
             run,
             progress: self.progress.as_ref().filter(|(of, _)| Some(*of) == run).map(|(_, p)| p.clone()),
+            late: self.late.clone(),
         }
     }
 }
@@ -234,6 +242,7 @@ impl AgentMachine {
             fence: FenceReport::default(),
             orders: OrderNumber::default(),
             progress: None,
+            late: LateFrames::default(),
             lock_tried: self.now.monotonic,
         };
         if let Some(old) = self.roles.insert(id, role) {
@@ -391,6 +400,7 @@ impl AgentMachine {
             fence: FenceReport::default(),
             orders: OrderNumber::default(),
             progress: None,
+            late: LateFrames::default(),
             lock_tried: said,
         };
         if let Some(old) = self.roles.insert(replication, role)

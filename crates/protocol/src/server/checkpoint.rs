@@ -8,6 +8,7 @@ use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::{Checkpoint, RunRecord, RunState, STALL_WINDOW_BYTES};
 use tanist_model::takeover::TakeoverRecord;
 use tanist_model::time::Timestamp;
+use tanist_model::work::RunWork;
 
 use super::ServerMachine;
 use crate::message::ServerMessage;
@@ -18,7 +19,7 @@ impl ServerMachine {
         &mut self,
         agent: &AgentName,
         (id, epochs, run): (ReplicationId, Epochs, RunId),
-        checkpoint: Checkpoint,
+        (checkpoint, done): (Checkpoint, RunWork),
         durable_at: Timestamp,
     ) {
         let old_epoch_accepted = self.mutations.breaks(Mutation::CheckpointUnderOldEpoch);
@@ -34,6 +35,7 @@ impl ServerMachine {
             return;
         }
         let ack_seq = checkpoint.seq;
+        let run = Self::with_work(&record, run, done);
         let changes = self.checkpoint_changes(agent, &record, &run, checkpoint, epochs, durable_at);
         let ack = self.ack_of(&record, run.id, ack_seq).and_then(|message| self.to_agent(agent, message));
         self.commit_current(&record, changes, ack.into_iter().collect());

@@ -6,7 +6,7 @@ use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, Epochs, VolumeAddress};
-use tanist_model::replication::{Agenda, Intent, ReplicationRecord, SideRecord};
+use tanist_model::replication::{Agenda, Intent, RefusedFrames, ReplicationRecord, SideRecord};
 
 use super::ServerMachine;
 use super::command::Answer;
@@ -65,6 +65,7 @@ impl ServerMachine {
             rpo_missed: false,
             origin: None,
             quiesced: Vec::new(),
+            refused: RefusedFrames::default(),
         })
     }
 

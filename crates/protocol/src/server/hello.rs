@@ -278,6 +278,7 @@ impl ServerMachine {
         }
         self.repeat_lost_watch(agent, beat);
         self.stand_down_stale_roles(agent);
+        self.note_late_frames(agent, beat);
         for role in beat.roles.iter().filter(|role| role.fence.locked.is_some()) {
             if self.is_current(agent, role.replication, role.epochs)
                 && let Some(record) = self.state.replications.get(&role.replication).cloned()

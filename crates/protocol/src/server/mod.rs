@@ -22,6 +22,7 @@ mod policy;
 mod proof;
 mod reader;
 mod recovery;
+mod reported;
 mod request;
 mod restore;
 mod rpo;

@@ -6,6 +6,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{CommandId, ReplicationName};
 use tanist_model::replication::{Agenda, Intent, ReplicationRecord};
 use tanist_model::run::{Checkpoint, RunRecord, RunState, RunTrigger};
+use tanist_model::work::WorkLog;
 
 use super::ServerMachine;
 use super::command::Answer;
@@ -73,6 +74,7 @@ impl ServerMachine {
             checkpoint: Checkpoint::START,
             checkpoint_epochs: record.epochs,
             takeovers: 0,
+            work: WorkLog::default(),
             repairs: 0,
             mismatches: 0,
             agent: None,

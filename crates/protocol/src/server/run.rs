@@ -214,11 +214,12 @@ impl ServerMachine {
                     self.bind(&record, run, snapshot, kept);
                 }
             }
-            AgentMessage::Checkpoint { replication, epochs, run, checkpoint, durable_at } => {
-                self.handle_checkpoint(agent, (replication, epochs, run), checkpoint, durable_at);
+            AgentMessage::Checkpoint { replication, epochs, run, checkpoint, durable_at, work } => {
+                self.handle_checkpoint(agent, (replication, epochs, run), (checkpoint, work), durable_at);
             }
-            AgentMessage::RunComplete { replication, epochs, run, checkpoint, verified } => {
+            AgentMessage::RunComplete { replication, epochs, run, checkpoint, verified, work } => {
                 if let Some((record, run)) = self.current_work(agent, replication, epochs, run) {
+                    let run = Self::with_work(&record, run, work);
                     self.publish(&record, run, checkpoint, verified);
                 }
             }
@@ -395,12 +396,7 @@ impl ServerMachine {
         if record.once {
             next.intent = Intent::Deleting;
         }
-        let message = format!(
-            "run {}: recovery point published, {}, digest {}",
-            run.id,
-            count(point.size_bytes, "byte"),
-            point.chain
-        );
+        let message = published_message(&run, &point);
         let event = self.event_of(record, Some(&holder.agent), EventCode::RunPublished, message);
         let id = run.id;
         let mut changes = self.expire_points(record, &point);
@@ -432,6 +428,7 @@ impl ServerMachine {
             // Made or not, it was not bound: it is removed with the next release.
             run.dead_attempts.push(run.attempt);
         }
+        run = self.with_reported_work(record, run);
         run.state = RunState::Abandoned;
         run.failure = Some(reason.clone());
         run.finished_at = Some(self.now.wall);
@@ -473,6 +470,7 @@ impl ServerMachine {
         kind: RunFailureKind,
         reason: String,
     ) {
+        run = self.with_reported_work(record, run);
         if let Some(role) = self.sessions.get_mut(agent).and_then(|s| s.roles.get_mut(&record.id)) {
             role.run = None;
         }
@@ -525,6 +523,21 @@ impl ServerMachine {
             run.dead_attempts.push(std::mem::replace(&mut run.attempt, next));
         }
     }
+}
+
+/// The log of events is the history of runs: what each cost stands in it.
+fn published_message(run: &RunRecord, point: &RecoveryPoint) -> String {
+    let (work, method) = (run.work.total(), run.method.unwrap_or_default().name());
+    format!(
+        "run {}: recovery point published, {}, digest {}; {method}: {} the same, {} written, {} sent, {} copied again",
+        run.id,
+        count(point.size_bytes, "byte"),
+        point.chain,
+        work.same_bytes,
+        work.written_bytes + work.zeroed_bytes,
+        work.sent_bytes,
+        work.again_bytes(point.size_bytes)
+    )
 }
 
 fn grown(expected: u64, found: u64) -> String {

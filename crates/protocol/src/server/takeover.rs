@@ -61,12 +61,8 @@ impl ServerMachine {
 
     /// How far the holder had written in the present run, by its last beat.
     fn reported_seq(&self, record: &ReplicationRecord) -> Option<u64> {
-        let (_, session) = self.holder_session(record)?;
-        let role = session
-            .roles
-            .get(&record.id)
-            .filter(|role| role.epochs.same_holder(record.epochs) && role.run == record.run)?;
-        role.progress.as_ref().map(|progress| progress.passed_bytes.min(record.size_bytes))
+        let progress = self.reported_progress(record, record.run?)?;
+        Some(progress.passed_bytes.min(record.size_bytes))
     }
 
     /// In one commit: the new epoch and its holder, the predecessor's place among the unproven, the record of the takeover. Only
@@ -109,7 +105,7 @@ impl ServerMachine {
             changes.push(self.event_of(record, Some(&takeover.to), EventCode::ExhaustedEnded, message));
         }
         if let Some(run) = self.state.current_run(record) {
-            let mut run = run.clone();
+            let mut run = self.with_reported_work(record, run.clone());
             run.takeovers += u32::from(takeover.from.is_some());
             // A reader that goes on reading finishes its own attempt.
             if record.epochs.source != takeover.epochs.source {

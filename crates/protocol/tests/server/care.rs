@@ -36,6 +36,7 @@ fn copying() -> RunRecord {
         copy_ordered: false,
         attempt: SnapshotId(9),
         dead_attempts: Vec::new(),
+        work: Default::default(),
         snapshot: Some(snapshot),
         checkpoint: Checkpoint { seq: 4096, chain: ChainDigest([0; 32]) },
         checkpoint_epochs: FIRST,
@@ -70,6 +71,7 @@ fn beat(machine: &mut ServerMachine, now: Now, run: Option<RunId>, took_us: u64)
         run,
         stream: None,
         progress: None,
+        late: Default::default(),
     };
     let of = |message: AgentMessage, roles: Vec<RoleReport>| match message {
         AgentMessage::Heartbeat(beat) => AgentMessage::Heartbeat(Heartbeat { roles, ..beat }),
@@ -208,7 +210,14 @@ fn with_points(keep: &str, ages: &[(u64, u64)]) -> State {
 fn publish(machine: &mut ServerMachine) {
     beat(machine, second(1), Some(RUN), 1);
     let checkpoint = Checkpoint { seq: SIZE, chain: ChainDigest([2; 32]) };
-    let done = AgentMessage::RunComplete { replication: DB, epochs: FIRST, run: RUN, checkpoint, verified: true };
+    let done = AgentMessage::RunComplete {
+        replication: DB,
+        epochs: FIRST,
+        run: RUN,
+        checkpoint,
+        verified: true,
+        work: Default::default(),
+    };
     say_at(machine, second(1), "h1", 1, done);
     assert_eq!(machine.state().replications[&DB].published, Some(RUN));
 }

@@ -102,6 +102,7 @@ pub fn db() -> ReplicationRecord {
         quarantine: None,
         once: false,
         quiesced: Vec::new(),
+        refused: Default::default(),
         agenda: Agenda::default(),
         rpo_missed: false,
         origin: None,

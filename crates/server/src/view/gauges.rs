@@ -2,6 +2,7 @@
 
 use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
+use tanist_model::work::RunWork;
 use tanist_protocol::server::ServerMachine;
 
 use super::findings::last_point;
@@ -35,6 +36,11 @@ pub struct ReplicationGauges {
     pub unproven: u64,
     /// Host applications that may be quiesced.
     pub quiesced: u64,
+    /// Late frames that were not let in.
+    pub refused_frames: u64,
+    /// Of the present run, or else the last.
+    pub work: Option<RunWork>,
+    pub copied_again_bytes: Option<u64>,
 }
 
 #[must_use]
@@ -53,6 +59,7 @@ pub fn gauges(machine: &ServerMachine) -> Gauges {
 fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> ReplicationGauges {
     let run = machine.state().current_run(record);
     let progress = run.and_then(|run| run::progress(machine, record, run.id));
+    let shown = run::current(machine, record).or_else(|| run::last(machine, record));
     ReplicationGauges {
         name: record.name.clone(),
         state: machine.phase(record).name(),
@@ -65,5 +72,8 @@ fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Replicati
         has_reader: record.reader.is_some(),
         unproven: record.unproven.len() as u64,
         quiesced: record.quiesced.len() as u64,
+        refused_frames: record.refused.total,
+        work: shown.as_ref().map(|run| run.work),
+        copied_again_bytes: shown.as_ref().map(|run| run.copied_again_bytes),
     }
 }

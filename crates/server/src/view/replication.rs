@@ -41,6 +41,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         awaited: waiting::awaited(machine, record),
         last_takeover: history::last_takeover(machine, record),
         quiesced: record.quiesced.clone(),
+        refused_frames: record.refused.total,
         next: verdict.next,
     }
 }

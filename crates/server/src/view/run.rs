@@ -4,6 +4,7 @@ use tanist_model::api::RunView;
 use tanist_model::id::RunId;
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::{RunRecord, RunState};
+use tanist_model::work::RunWork;
 use tanist_protocol::message::RunProgress;
 use tanist_protocol::server::ServerMachine;
 
@@ -42,6 +43,9 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
     let done_bytes = if run.state == RunState::Verifying { passed } else { passed.max(run.checkpoint.seq) };
     let rate = progress.map_or(0, |progress| progress.rate_bytes_per_second);
     let moving = !run.state.is_finished() && run.state != RunState::SnapshotPending;
+    let mut log = run.work;
+    log.note(record.epochs.target, progress.map_or_else(RunWork::default, |progress| progress.work));
+    let work = log.total();
     RunView {
         id: run.id,
         state: run.state,
@@ -52,6 +56,9 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
         seconds_left: (size_bytes - done_bytes.min(size_bytes)).checked_div(rate).filter(|_| moving),
         limit: progress.map(|progress| progress.limit.clone()).filter(|limit| !limit.is_empty()),
         takeovers: run.takeovers,
+        method: run.method.map(|method| method.name().to_owned()),
+        work,
+        copied_again_bytes: work.again_bytes(done_bytes),
         repairs: run.repairs,
         requested_at: run.requested_at,
         finished_at: run.finished_at,

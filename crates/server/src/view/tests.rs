@@ -103,6 +103,7 @@ fn record() -> ReplicationRecord {
         rpo_missed: false,
         origin: None,
         quiesced: Vec::new(),
+        refused: Default::default(),
     }
 }
 
@@ -151,6 +152,7 @@ fn run(state: RunState) -> RunRecord {
         copy_ordered: false,
         attempt: SnapshotId(1),
         dead_attempts: Vec::new(),
+        work: Default::default(),
         snapshot: Some(snapshot),
         checkpoint: Checkpoint { seq: 250, chain: ChainDigest([0; 32]) },
         checkpoint_epochs: Epochs::default(),
@@ -235,7 +237,13 @@ fn beat(incarnation: u128) -> AgentMessage {
         fence: FenceReport::default(),
         run: Some(RUN),
         stream: None,
-        progress: Some(RunProgress { passed_bytes: 500, rate_bytes_per_second: 50, limit: "the source".into() }),
+        late: Default::default(),
+        progress: Some(RunProgress {
+            passed_bytes: 500,
+            rate_bytes_per_second: 50,
+            limit: "the source".into(),
+            work: Default::default(),
+        }),
     };
     AgentMessage::Heartbeat(Heartbeat {
         roles: if incarnation == 1 { vec![role] } else { Vec::new() },

@@ -177,6 +177,7 @@ impl Mind {
             run: role.run,
             stream: None,
             progress: None,
+            late: Default::default(),
         };
         self.roles.iter().map(report).collect()
     }
@@ -255,7 +256,15 @@ impl Mind {
     async fn checkpoint(&mut self, stamp: Stamp, run: RunId, seq: u64) {
         let (replication, epochs) = (stamp.replication, stamp.epochs);
         let checkpoint = Checkpoint { seq, chain: ChainDigest([1; 32]) };
-        self.say(AgentMessage::Checkpoint { replication, epochs, run, checkpoint, durable_at: now() }).await;
+        self.say(AgentMessage::Checkpoint {
+            replication,
+            epochs,
+            run,
+            checkpoint,
+            durable_at: now(),
+            work: Default::default(),
+        })
+        .await;
     }
 
     async fn acknowledged(&mut self, stamp: Stamp, run: RunId, seq: u64) {
@@ -263,7 +272,15 @@ impl Mind {
         let (replication, epochs) = (stamp.replication, stamp.epochs);
         if seq == SIZE {
             let checkpoint = Checkpoint { seq, chain: ChainDigest([1; 32]) };
-            self.say(AgentMessage::RunComplete { replication, epochs, run, checkpoint, verified: true }).await;
+            self.say(AgentMessage::RunComplete {
+                replication,
+                epochs,
+                run,
+                checkpoint,
+                verified: true,
+                work: Default::default(),
+            })
+            .await;
         } else if self.play == Play::Whole {
             self.checkpoint(stamp, run, SIZE).await;
         }

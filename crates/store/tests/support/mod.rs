@@ -90,6 +90,7 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         rpo_missed: false,
         origin: None,
         quiesced: Vec::new(),
+        refused: Default::default(),
     }
 }
 

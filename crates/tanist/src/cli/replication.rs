@@ -19,6 +19,9 @@ pub enum ReplicationCommand {
     /// List the replications.
     List,
     /// Is my data safe, what happened, what do I do.
+    ///
+    /// Of the run in progress and of the last one it tells by which method they were made (full, compare, delta) and how many bytes they
+    /// scanned, found the same, wrote, sent and copied again.
     Show(NameArgs),
     /// Bring the present state of the source to the target.
     Sync {

@@ -22,6 +22,7 @@ use tanist_model::time::Timestamp;
 use tanist_model::volume::{
     DeviceReport, StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport,
 };
+use tanist_model::work::RunWork;
 
 use super::Style;
 
@@ -93,6 +94,15 @@ pub fn run() -> RunView {
         rate_bytes_per_second: 48 * MIB,
         seconds_left: Some(4),
         limit: Some("the rate limit".into()),
+        method: Some("delta".into()),
+        work: RunWork {
+            scanned_bytes: 328 * MIB,
+            same_bytes: 325 * MIB,
+            written_bytes: 2 * MIB,
+            zeroed_bytes: MIB,
+            sent_bytes: 0,
+        },
+        copied_again_bytes: 16 * MIB,
         takeovers: 1,
         repairs: 0,
         requested_at: at(48_000),
@@ -177,6 +187,15 @@ pub fn replication() -> ReplicationView {
             state: RunState::Published,
             done_bytes: 512 * MIB,
             takeovers: 0,
+            method: Some("full".into()),
+            work: RunWork {
+                scanned_bytes: 512 * MIB,
+                same_bytes: 0,
+                written_bytes: 500 * MIB,
+                zeroed_bytes: 12 * MIB,
+                sent_bytes: 501 * MIB,
+            },
+            copied_again_bytes: 0,
             requested_at: at(0),
             finished_at: Some(at(8_000)),
             ..run()
@@ -189,6 +208,7 @@ pub fn replication() -> ReplicationView {
             since: at(50_009),
         }],
         last_takeover: Some(takeover()),
+        refused_frames: 2,
         quiesced: Vec::new(),
         next: Some("tanist agent confirm-dead h1    # only if its host is off".into()),
     }
@@ -232,6 +252,7 @@ pub fn quiet_replication() -> ReplicationView {
         awaited: vec![],
         last_takeover: None,
         quiesced: Vec::new(),
+        refused_frames: 0,
         next: None,
         ..replication()
     }

@@ -39,6 +39,9 @@ fn facts(view: &ReplicationView, style: Style) -> String {
     fact("runs", runs(view, style));
     fact("fencing", format!("{}: {}", words::tier(view.tier), view.promise));
     fact("state", state(view));
+    if view.refused_frames > 0 {
+        fact("gate", format!("{} refused that came late", count(view.refused_frames, "frame")));
+    }
     rows.render(2)
 }
 
@@ -147,7 +150,8 @@ fn current_run(run: &RunView, style: Style) -> String {
     let on = run.agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
     let title = format!("run {}, {}{on}", units::short(&run.id), words::run_state(run.state));
     let asked = units::ago(run.requested_at, style.now);
-    format!("{}\n  {}\n  {}, asked for {asked}\n", style.paint(Tone::Strong, &title), speed(run), troubles(run))
+    let (title, speed, work) = (style.paint(Tone::Strong, &title), speed(run), work(run));
+    format!("{title}\n  {speed}\n{work}  {}, asked for {asked}\n", troubles(run))
 }
 
 /// `61 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: bandwidth policy`.
@@ -184,7 +188,25 @@ fn last_run(view: &ReplicationView, style: Style) -> Option<String> {
     let why = run.failure.as_ref().map(|why| format!("\n  {}", style.paint(Tone::Bad, why))).unwrap_or_default();
     let title = format!("last run {}, {}{ended}", units::short(&run.id), words::run_state(run.state));
     let took = took.unwrap_or_default();
-    Some(format!("{}\n  {size}{took}, {}{why}\n", style.paint(Tone::Strong, &title), troubles(run)))
+    let (title, work) = (style.paint(Tone::Strong, &title), work(run));
+    Some(format!("{title}\n  {size}{took}, {}{why}\n{work}", troubles(run)))
+}
+
+/// `by delta: 325 MiB the same, 2 MiB written, 16 MiB copied again`, on a line of its own.
+fn work(run: &RunView) -> String {
+    let Some(method) = &run.method else { return String::new() };
+    let part = |bytes: u64, what: &str| (bytes > 0).then(|| format!("{} {what}", units::bytes(bytes)));
+    let work = &run.work;
+    let parts = [
+        part(work.scanned_bytes, "scanned"),
+        part(work.same_bytes, "the same"),
+        part(work.written_bytes, "written"),
+        part(work.zeroed_bytes, "made zero"),
+        part(work.sent_bytes, "sent"),
+        part(run.copied_again_bytes, "copied again"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { format!("  by {method}\n") } else { format!("  by {method}: {}\n", parts.join(", ")) }
 }
 
 fn last_takeover(takeover: &TakeoverRecord, style: Style) -> String {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::process::Process;
-use crate::signal;
+use crate::{signal, wait};
 
 /// Well under the silence that makes an acting agent suspected, 1 s.
 const STOPPED: Duration = Duration::from_millis(400);
@@ -17,6 +17,7 @@ const STOPPED: Duration = Duration::from_millis(400);
 const SLICE: Duration = Duration::from_millis(2);
 /// or so much time, if it wants none.
 const LONGEST_SLICE: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The process goes on as before when this is dropped.
 #[derive(Debug)]
@@ -33,11 +34,11 @@ impl Throttle {
         let thread = thread::spawn(move || {
             while !told.load(Ordering::Acquire) {
                 signal::send(id, Signal::STOP);
-                thread::sleep(STOPPED);
+                wait::pass(STOPPED);
                 signal::send(id, Signal::CONT);
                 let (begun, used) = (Instant::now(), used(id));
                 while self::used(id).saturating_sub(used) < SLICE && begun.elapsed() < LONGEST_SLICE {
-                    thread::sleep(Duration::from_millis(1));
+                    wait::pass(LOOK);
                 }
             }
         });

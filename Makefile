@@ -67,4 +67,5 @@ deb: needs ## the Debian package, optimised: target/debian/tanist_VERSION_ARCHIT
 
 proof: everything ## the long forms: 20,000 simulated seeds, 100 killed agents; takes long
 	@cargo run --package tanist-sim -- --seeds 1..20000
-	TANIST_KILLS=100 TANIST_VOLUME_MIB=1024 TANIST_STOP_SECONDS=20 cargo test --workspace --no-fail-fast
+	TANIST_KILLS=100 TANIST_VOLUME_MIB=1024 TANIST_STOP_SECONDS=20 TANIST_PARTITIONS=100 TANIST_HANDOVERS=100 TANIST_DELTA_GIB=4 \
+	    cargo test --workspace --no-fail-fast

@@ -9,6 +9,7 @@ pub mod answer;
 pub mod cluster;
 pub mod compare;
 pub mod counter;
+pub mod figures;
 pub mod loop_device;
 pub mod mounted;
 pub mod network;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tanist_model::takeover::Evidence;
 use tanist_tests::cluster::{Builder, Cluster, SOURCES, TARGETS};
+use tanist_tests::figures::Figures;
 use tanist_tests::random::Random;
 use tanist_tests::scene::{RUN_LIMIT, Scene};
 use tanist_tests::{build, setting, signal, story, volume, wait};
@@ -45,8 +46,5 @@ fn hand_over_again_and_again(builder: Builder) {
         wait::until("all is well again", RUN_LIMIT, || (cluster.status().0 == 0).then_some(()));
     }
     assert!(story::untruths(&[], &cluster.takeovers(&scene.name), &cluster.events()).is_empty());
-    times.sort();
-    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-    println!("{} handovers to the first durable write: median {median:?}, max {worst:?}", times.len());
-    assert!(median <= GOAL && worst <= LIMIT, "median {median:?}, slowest {worst:?}");
+    Figures::of(times).assert_within("handover to first durable write", GOAL, LIMIT);
 }

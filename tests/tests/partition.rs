@@ -6,6 +6,7 @@ use std::time::Duration;
 use tanist_model::event::EventCode;
 use tanist_model::time::Timestamp;
 use tanist_tests::cluster::Cluster;
+use tanist_tests::figures::Figures;
 use tanist_tests::network::Network;
 use tanist_tests::random::Random;
 use tanist_tests::scene::{RUN_LIMIT, Scene};
@@ -198,14 +199,5 @@ fn a_silent_partition_costs_little_time() {
         cluster.network().rejoin(&acting);
         scene.wait_whole(&cluster);
     }
-    times.sort();
-    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
-    println!(
-        "partition to first durable write, {} times: min {} ms, median {} ms, max {} ms",
-        times.len(),
-        times[0].as_millis(),
-        median.as_millis(),
-        worst.as_millis()
-    );
-    assert!(median <= GOAL && worst <= LIMIT, "median {median:?}, slowest {worst:?}");
+    Figures::of(times).assert_within("partition to first durable write", GOAL, LIMIT);
 }

@@ -11,6 +11,7 @@ use tanist_model::takeover::TakeoverRecord;
 use tanist_model::time::Timestamp;
 use tanist_tests::cluster::Cluster;
 use tanist_tests::compare::stored_bytes;
+use tanist_tests::figures::Figures;
 use tanist_tests::random::Random;
 use tanist_tests::scene::{RUN_LIMIT, Scene};
 use tanist_tests::story::{self, Fault};
@@ -20,8 +21,6 @@ use tanist_tests::{build, setting, volume, wait};
 const GOAL: Duration = Duration::from_millis(500);
 /// No takeover may take longer, whatever else the machine does.
 const LIMIT: Duration = Duration::from_millis(2500);
-/// With fewer samples, one disturbed by the machine is the 99th percentile.
-const SAMPLES_FOR_A_PERCENTILE: usize = 50;
 /// What a run may read a second: slow enough for a kill in the middle.
 const RATE_MIB: u64 = 64;
 /// A checkpoint is made every second or 256 MiB; this much is copied again at most, with the time that making one takes.
@@ -57,7 +56,7 @@ fn a_killed_agent_is_replaced_at_any_moment() {
         scene.wait_whole(&cluster);
     }
     story::assert_true(&faults, &cluster.takeovers(&scene.name), &cluster.events());
-    assert_fast(times);
+    Figures::of(times).assert_within("death to first durable write", GOAL, LIMIT);
 }
 
 /// The successor dies as well, as soon as it is known to be one.
@@ -130,21 +129,4 @@ fn assert_little_copied_again(scene: &Scene, takeover: &TakeoverRecord, kill: &K
     let worth = u128::from(rate_mib(scene.size_bytes) << 20) * COPIED_AGAIN.as_millis() / 1000;
     assert!(u128::from(again) <= worth.min(WINDOW_BYTES.into()), "{again} bytes copied again: {takeover:#?}");
     assert!(takeover.copied_again_bytes.is_some_and(|bytes| bytes <= WINDOW_BYTES), "{takeover:#?}");
-}
-
-fn assert_fast(mut times: Vec<Duration>) {
-    times.sort();
-    let percentile = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
-    let (median, worst) = (percentile(50), percentile(99));
-    println!(
-        "death to first durable write, {} times: min {} ms, median {} ms, p90 {} ms, p99 {} ms, max {} ms",
-        times.len(),
-        times[0].as_millis(),
-        median.as_millis(),
-        percentile(90).as_millis(),
-        worst.as_millis(),
-        times[times.len() - 1].as_millis()
-    );
-    assert!(median <= GOAL, "the median is {median:?}");
-    assert!(worst <= if times.len() >= SAMPLES_FOR_A_PERCENTILE { GOAL } else { LIMIT }, "the slowest took {worst:?}");
 }

@@ -1,15 +1,18 @@
 //! What the server sees to between faults: slowness, age, recovery points, the way back.
 
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, CommandId, RunId, SnapshotId};
+use tanist_model::id::{AgentName, CommandId, Epoch, Epochs, RunId, SnapshotId};
 use tanist_model::policy::{Policy, SourceMode};
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{Origin, ReplicationRecord, Side};
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger, Verification};
 use tanist_model::state::State;
 use tanist_model::time::{Now, Timestamp};
-use tanist_protocol::message::{AgentMessage, FenceReport, Heartbeat, RoleReport, RoleState, ServerMessage};
-use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
+use tanist_model::work::RunWork;
+use tanist_protocol::message::{
+    AgentMessage, FenceReport, Heartbeat, LateFrames, RoleReport, RoleState, RunProgress, ServerMessage,
+};
+use tanist_protocol::server::{Command, ConnectionId, Effect, Input, ServerMachine};
 
 use crate::world::{
     DB, FIRST, OTHERS, SIZE, Seen, at, connect_at, db, name, process, reading, say_at, seen, server_at, state, well,
@@ -60,9 +63,8 @@ fn with_run(record: ReplicationRecord) -> State {
     state
 }
 
-/// Both agents are well for one more second; h1 works on the run and gets no further.
-fn beat(machine: &mut ServerMachine, now: Now, run: Option<RunId>, took_us: u64) -> Vec<Seen> {
-    let role = RoleReport {
+fn role_of_h1(run: Option<RunId>) -> RoleReport {
+    RoleReport {
         replication: DB,
         side: Side::Target,
         epochs: FIRST,
@@ -72,7 +74,12 @@ fn beat(machine: &mut ServerMachine, now: Now, run: Option<RunId>, took_us: u64)
         stream: None,
         progress: None,
         late: Default::default(),
-    };
+    }
+}
+
+/// Both agents are well for one more second; h1 works on the run and gets no further.
+fn beat(machine: &mut ServerMachine, now: Now, run: Option<RunId>, took_us: u64) -> Vec<Seen> {
+    let role = role_of_h1(run);
     let of = |message: AgentMessage, roles: Vec<RoleReport>| match message {
         AgentMessage::Heartbeat(beat) => AgentMessage::Heartbeat(Heartbeat { roles, ..beat }),
         other => other,
@@ -314,4 +321,46 @@ fn a_verification_waits_for_the_restore_that_reads_the_target() {
     };
     assert!(opened(verifying), "without a restore it begins");
     assert!(!opened(restoring));
+}
+
+/// h1 says this of its role with a beat.
+fn say_role(machine: &mut ServerMachine, now: Now, role: RoleReport) -> Seen {
+    let AgentMessage::Heartbeat(beat) = well(&["h2"]) else { unreachable!("a beat") };
+    say_at(machine, now, "h1", 1, AgentMessage::Heartbeat(Heartbeat { roles: vec![role], ..beat }))
+}
+
+#[test]
+fn late_frames_are_counted_once_whatever_is_said_twice_and_under_its_epoch_alone() {
+    let mut machine = started(with_run(db()));
+    let late = |refused| LateFrames { refused, why: "the run is over".to_owned() };
+    let told = [2, 2, 5].map(|refused| {
+        let role = RoleReport { late: late(refused), ..role_of_h1(Some(RUN)) };
+        events(&[say_role(&mut machine, second(1), role)]).contains(&EventCode::LateFramesRefused)
+    });
+    assert_eq!(told, [true, false, true]);
+    let (source, target) = (Epoch(0), Epoch(0));
+    let foreign = RoleReport { late: late(9), epochs: Epochs { source, target }, ..role_of_h1(Some(RUN)) };
+    say_role(&mut machine, second(2), foreign);
+    assert_eq!(machine.state().replications[&DB].refused.total, 5);
+}
+
+/// What its holder had done by its last beat is in the record when another one goes on, and what that one does comes on top.
+#[test]
+fn the_work_of_a_run_is_kept_over_a_takeover() {
+    let mut machine = started(with_run(db()));
+    let done = |scanned_bytes| RunWork { scanned_bytes, ..RunWork::default() };
+    let progress = RunProgress { work: done(7000), ..RunProgress::default() };
+    say_role(&mut machine, second(1), RoleReport { progress: Some(progress), ..role_of_h1(Some(RUN)) });
+    let (agent, connection, reason) = (name("h1"), ConnectionId(1), "reset".to_owned());
+    machine.handle(second(1), Input::Disconnected { agent, connection, reason });
+    for half in 2..10 {
+        say_at(&mut machine, at(half * 500), "h2", 2, reading(&["h3"], 1));
+        machine.handle(at(half * 500), Input::Tick);
+    }
+    let record = machine.state().replications[&DB].clone();
+    assert_eq!(record.holder.map(|holder| holder.agent), Some(name("h2")));
+    let mut run = machine.state().runs[&(DB, RUN)].clone();
+    assert_eq!(run.work.total(), done(7000));
+    run.work.note(record.epochs.target, done(3000));
+    assert_eq!(run.work.total().again_bytes(9000), 1000);
 }

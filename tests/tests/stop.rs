@@ -102,3 +102,23 @@ fn assert_one_takeover(cluster: &Cluster, scene: &Scene, agent: &str, at: Timest
     let took = story::time_to_first_write(at, takeover).expect("a first durable write");
     println!("stop to the successor's first durable write: {} ms", took.as_millis());
 }
+
+/// Nobody has to vouch for a process that was killed when its agent runs again: its own host can tell.
+#[test]
+fn an_agent_that_was_killed_and_started_again_gives_the_proof_itself() {
+    let mut cluster = Cluster::builder(build!()).own_hosts().start();
+    let scene = Scene::set(&cluster, "db", SIZE, 4, &LIMIT);
+    let (run, killed) = scene.run_until(&cluster, 30);
+    let at = cluster.kill(&killed);
+    cluster.start_agent(&killed);
+    scene.wait_equal(&cluster, run);
+    let successor = scene.acting(&cluster);
+    assert_ne!(successor, killed);
+    scene.wait_whole(&cluster);
+    let (next, changed_at) = ask_for_the_next(&cluster, &scene);
+    let proven = cluster.wait_event(EventCode::ProvenQuiet, changed_at, RUN_LIMIT);
+    assert_eq!(proven.agent.map(|agent| agent.to_string()), Some(killed.clone()), "{}", proven.message);
+    scene.wait_equal(&cluster, next);
+    assert_eq!(scene.acting(&cluster), successor, "it went there for the proof only");
+    story::assert_true(&[Fault::new(&killed, at)], &cluster.takeovers(&scene.name), &cluster.events());
+}

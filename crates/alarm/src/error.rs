@@ -18,8 +18,8 @@ pub enum DeliveryError {
     Answered { status: u16, body: String },
     #[error("the mail was not taken: {0}")]
     Mail(String),
-    #[error("the script could not be started: {0}")]
-    NotStarted(std::io::Error),
+    #[error("the script {program} could not be started: {cause}")]
+    NotStarted { program: String, cause: std::io::Error },
     #[error("the script {}{}", .0.in_words(), .1.quote())]
     Script(Exit, Said),
     #[error("the alarm cannot be used as it is configured: {0}")]

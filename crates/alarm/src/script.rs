@@ -26,7 +26,8 @@ pub async fn deliver(config: &ScriptConfig, notice: &Notice) -> Result<(), Deliv
             let _ = tell.send(exit);
         }
     };
-    let script = Script::start(command, body, KEEPS, tell).map_err(DeliveryError::NotStarted)?;
+    let script = Script::start(command, body, KEEPS, tell)
+        .map_err(|cause| DeliveryError::NotStarted { program: program.clone(), cause })?;
     let exit = told.recv().await.unwrap_or(Exit::Unknown);
     if exit.is_well() { Ok(()) } else { Err(failed(script, exit).await) }
 }

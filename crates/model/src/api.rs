@@ -343,6 +343,9 @@ pub struct ReplicationView {
     #[serde(default)]
     pub rpo_missed: bool,
     pub last_recovery_point: Option<RecoveryPointView>,
+    /// The newest one whose bytes are there now: the last, or an older one that a snapshot of the target keeps.
+    #[serde(default)]
+    pub restorable_point: Option<RecoveryPointView>,
     /// When the next run is made by itself, if one is.
     #[serde(default)]
     pub next_run_at: Option<Timestamp>,

@@ -56,6 +56,7 @@ event_codes! {
     AlarmFailing "T107" Alarm "alarms cannot be delivered";
     AlarmDelivered "T108" Info "alarms are delivered again";
     AlarmTested "T109" Info "an alarm was tested";
+    StoreRolledBack "T110" Alarm "the store is older than it was, and nobody said so";
     // 2xx: agents and identities
     TokenCreated "T201" Info "a join token was created";
     AgentJoined "T202" Info "an agent joined";
@@ -122,6 +123,7 @@ event_codes! {
     VerificationPassed "T515" Info "the target was read again and holds what was published";
     VerificationFailed "T516" Alarm "the target does not hold any more what was published";
     RunAborted "T517" Info "an operator gave a run up";
+    TargetChanged "T518" Alarm "the target changed where it must not";
     // 6xx: host applications
     QuiesceFailed "T601" Warning "a host application could not be quiesced";
     ApplicationThawed "T602" Info "a host application was thawed";
@@ -135,7 +137,7 @@ impl EventCode {
     pub fn clears(self) -> &'static [Self] {
         match self {
             Self::StoreRecovered => &[Self::StoreFailing],
-            Self::StoreRestoreComplete => &[Self::StoreRestored],
+            Self::StoreRestoreComplete => &[Self::StoreRestored, Self::StoreRolledBack],
             Self::AlarmDelivered => &[Self::AlarmFailing],
             Self::SuspicionCleared => &[Self::AgentSuspected, Self::PartitionSuspected],
             Self::TakeoverComplete => &[Self::AgentSuspected, Self::PartitionSuspected, Self::TakeoverCommitted],
@@ -149,9 +151,11 @@ impl EventCode {
             Self::RunPublished => &[
                 Self::RunAbandoned,
                 Self::SourceChanged,
+                Self::TargetChanged,
                 Self::RunRepaired,
                 Self::RunStalled,
                 Self::VerificationFailed,
+                Self::StoreRolledBack,
             ],
             Self::ReplicationDeleted => &[
                 Self::DeleteWaitsForProof,
@@ -159,6 +163,7 @@ impl EventCode {
                 Self::SourceExhausted,
                 Self::RunAbandoned,
                 Self::SourceChanged,
+                Self::TargetChanged,
                 Self::RunStalled,
                 Self::RpoMissed,
                 Self::ReplicationQuarantined,

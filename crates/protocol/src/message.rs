@@ -166,6 +166,8 @@ pub enum RunFailureKind {
     FullMismatch,
     /// The source changed where it must not, or grew.
     SourceChanged,
+    /// The target is another volume by now, or lost bytes that were written: what was copied certifies nothing.
+    TargetChanged,
     /// The snapshot could not be made.
     Snapshot,
     /// The host application could not be quiesced, or did not stay so until the snapshot was made.

@@ -1,5 +1,6 @@
 //! A copy in progress: the transfer's events become the machine's, with the checks that only the agent can make.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
@@ -12,6 +13,7 @@ use tanist_datapath::{
 };
 use tanist_model::id::RunId;
 use tanist_model::policy::{SourceMode, VerifyMode};
+use tanist_model::replication::Side;
 use tanist_model::run::Checkpoint;
 use tanist_model::work::RunWork;
 use tanist_protocol::agent::{EngineEvent, EngineSource};
@@ -76,6 +78,7 @@ impl Engine {
         let (volume, target) = (open.assignment.source.clone(), open.target.device());
         let limit = order.bandwidth_bytes_per_second.and_then(BytesPerSecond::new);
         self.check_source().map_err(|reason| (RunFailureKind::Io, reason))?;
+        self.check_target()?;
         let system = self.storages.of(&volume).map_err(|reason| (RunFailureKind::Io, reason))?;
         let source = system
             .open_source(&volume, &view_of(&order.snapshot))
@@ -205,10 +208,15 @@ impl Engine {
 
     /// A checkpoint of a source that changed would certify bytes that no state of the source ever had.
     fn on_durable(&mut self, run: RunId, checkpoint: Checkpoint) {
-        match self.why_source_changed() {
+        match self.why_changed() {
             None => self.report(EngineEvent::Durable { run, checkpoint, at: clock::wall() }),
-            Some(reason) => self.give_up(run, RunFailureKind::SourceChanged, reason),
+            Some((kind, reason)) => self.give_up(run, kind, reason),
         }
+    }
+
+    fn why_changed(&self) -> Option<(RunFailureKind, String)> {
+        let source = self.why_source_changed().map(|reason| (RunFailureKind::SourceChanged, reason));
+        source.or_else(|| self.check_target().err())
     }
 
     fn why_source_changed(&self) -> Option<String> {
@@ -231,15 +239,13 @@ impl Engine {
 
     fn fail(&mut self, run: RunId, error: &TransferError) {
         tracing::warn!(%error, %run, "the copy failed");
-        match self.why_source_changed() {
-            Some(reason) => self.give_up(run, RunFailureKind::SourceChanged, reason),
-            None => self.give_up(run, kind_of_failure(error), error.to_string()),
-        }
+        let (kind, reason) = self.why_changed().unwrap_or_else(|| (kind_of_failure(error), error.to_string()));
+        self.give_up(run, kind, reason);
     }
 
     fn on_finished(&mut self, run: RunId, checkpoint: Checkpoint) {
-        if let Some(reason) = self.why_source_changed() {
-            return self.give_up(run, RunFailureKind::SourceChanged, reason);
+        if let Some((kind, reason)) = self.why_changed() {
+            return self.give_up(run, kind, reason);
         }
         let Some(verify) = self.copying.as_ref().map(|copying| copying.order.verify) else { return };
         if verify == VerifyMode::Full {
@@ -301,7 +307,10 @@ impl Engine {
         let _ = thread.join();
         let run = copying.order.run;
         match outcome {
-            Ok(Verified::Equal) => self.report(EngineEvent::CopyDone { run, checkpoint, verified: true }),
+            Ok(Verified::Equal) => self.report(match self.check_target() {
+                Ok(()) => EngineEvent::CopyDone { run, checkpoint, verified: true },
+                Err((kind, reason)) => EngineEvent::RunFailed { run, kind, reason },
+            }),
             Ok(Verified::Stopped) => self.report(EngineEvent::Halted { run }),
             Err(error) => {
                 let (kind, reason) = (kind_of_verification(&error), error.to_string());
@@ -448,6 +457,10 @@ impl Copying {
 
 fn kind_of_failure(error: &TransferError) -> RunFailureKind {
     match error {
+        // It was cut off, and may have its old size again by now: what lay behind the cut is gone.
+        TransferError::Io { side: Side::Target, cause, .. } if cause.kind() == ErrorKind::UnexpectedEof => {
+            RunFailureKind::TargetChanged
+        }
         TransferError::Flush { .. } => RunFailureKind::Flush,
         TransferError::Link(_) => RunFailureKind::Link,
         TransferError::Mismatch { .. } => RunFailureKind::Mismatch,

@@ -6,6 +6,7 @@
 mod copying;
 mod opening;
 mod snapshots;
+mod target;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;

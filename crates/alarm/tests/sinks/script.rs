@@ -43,7 +43,10 @@ async fn a_failure_is_told_with_the_end_of_what_was_said() {
     let failed = shell(10, "echo first; echo no pager >&2; exit 3").deliver(&notice()).await.unwrap_err();
     assert_eq!(failed.to_string(), "the script ended with status 3: first / no pager");
     let missing = sink("[script]\ncommand = ['/no/such/program']").deliver(&notice()).await.unwrap_err();
-    assert!(matches!(missing, DeliveryError::NotStarted(_)), "{missing}");
+    assert!(
+        matches!(&missing, DeliveryError::NotStarted { program, .. } if program == "/no/such/program"),
+        "{missing}"
+    );
 }
 
 #[tokio::test]

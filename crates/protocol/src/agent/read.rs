@@ -189,8 +189,7 @@ impl AgentMachine {
         let concerned: Vec<_> = concerned.filter_map(|(id, r)| Some((*id, r.epochs, r.run()?))).collect();
         for (id, epochs, run) in concerned {
             self.reader(id, epochs, ReaderCommand::Rest);
-            let reason = format!("it cannot read {volume}: {why}");
-            self.say_read_failed(id, run, RunFailureKind::Io, reason);
+            self.say_read_failed(id, run, RunFailureKind::Io, why.to_owned());
         }
     }
 

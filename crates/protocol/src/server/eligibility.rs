@@ -94,9 +94,8 @@ impl ServerMachine {
             return Err("it is being stopped".to_owned());
         }
         let silent = self.now.monotonic.since(session.last_beat);
-        // An agent that acts beats fast: the silence that makes it suspected makes it nobody's successor, least of all its own.
-        let acts = session.roles.values().any(|role| role.state == RoleState::Active);
-        let limit = if acts { self.timers.suspicion() } else { self.timers.fresh_beat(true) };
+        // The silence that makes an acting agent suspected makes it nobody's successor, least of all its own.
+        let limit = if acts(session) { self.timers.suspicion() } else { self.timers.fresh_beat(true) };
         if silent >= limit {
             return Err(format!("it has been silent for {} ms", silent.as_millis()));
         }
@@ -148,10 +147,26 @@ impl ServerMachine {
     }
 
     fn beats_at_once(&self, agent: &AgentName) -> bool {
-        self.sessions.get(agent).is_some_and(|s| {
-            s.is_connected() && self.now.monotonic.since(s.last_beat) <= self.timers.beat_failover * 3 / 2
-        })
+        // Of one that acts, less silence tells more: who does not reach a dead one is not cut off.
+        let limit = |s: &Session| if acts(s) { self.timers.suspicion() } else { self.timers.beat_failover * 3 / 2 };
+        let silent = |s: &Session| self.now.monotonic.since(s.last_beat);
+        self.sessions.get(agent).is_some_and(|s| s.is_connected() && silent(s) < limit(s))
     }
+
+    /// What an agent sees at the target's address, if that is another volume and no agent sees the right one: then what was published
+    /// on the target itself is not there.
+    #[must_use]
+    pub fn replaced_target(&self, record: &ReplicationRecord) -> Option<&str> {
+        let agents = record.target.hierarchy.iter().filter_map(|agent| self.sessions.get(agent));
+        let seen = agents.filter_map(|session| session.canaries.get(&record.target.volume)?.value.result.as_ref().ok());
+        let (right, other): (Vec<_>, Vec<_>) = seen.partition(|report| report.identity == record.target.identity);
+        other.first().filter(|_| right.is_empty()).map(|report| report.identity.as_str())
+    }
+}
+
+/// An agent that acts beats fast.
+fn acts(session: &Session) -> bool {
+    session.roles.values().any(|role| role.state == RoleState::Active)
 }
 
 /// Why each agent is passed over, those with the same reason together: "h1, h2: it is not connected; h3: ...".

@@ -11,6 +11,7 @@ pub mod command;
 mod create;
 pub mod eligibility;
 mod enrol;
+mod errand;
 mod handover;
 mod hello;
 mod method;

@@ -143,7 +143,10 @@ impl ServerMachine {
                     "{first} sees {} bytes, identity {}; {other} sees {} bytes, identity {}",
                     report.size_bytes, report.identity, differs.size_bytes, differs.identity
                 ))
-                .hint("a storage system's name must mean the same storage on every agent"));
+                .hint(
+                    "a storage system's name must mean the same storage on every agent. A directory is the same on two hosts only if it is on \
+                     one network or cluster file system; one on a local file system belongs to its host alone, also if containers share it",
+                ));
         }
         Ok(report)
     }
@@ -274,7 +277,7 @@ impl ServerMachine {
             targets.iter().all(|a| self.storage_report(a, &create.target).is_some_and(|s| s.capabilities.snapshots));
         if keeps {
             remarks.push(
-                "each run keeps the state before it as a target snapshot until the replication is removed: watch the space"
+                "each run keeps the state before it as a target snapshot, as long as --keep says: watch the space"
                     .to_owned(),
             );
         } else {

@@ -71,9 +71,21 @@ impl ServerMachine {
             });
         }
         let message = format!("agent {agent} shows epoch {shown}; the store knew {}", record.epochs);
-        let event = self.event_of(&record, Some(agent), EventCode::EpochBurnt, message);
-        self.commit_current(&record, vec![event, Change::PutReplication(Box::new(next))], Vec::new());
+        let mut changes = vec![self.event_of(&record, Some(agent), EventCode::EpochBurnt, message)];
+        changes.push(Change::PutReplication(Box::new(next.clone())));
+        if raises && !self.state.restoring {
+            changes.extend(self.note_rollback(agent, &next));
+        }
+        self.commit_current(&record, changes, Vec::new());
         self.touched.insert(id);
+    }
+
+    /// A store commits a grant before it is given. One that knows less than an agent was granted has lost what it committed, and nobody
+    /// said so: what it knows of the target is old.
+    fn note_rollback(&self, agent: &AgentName, record: &ReplicationRecord) -> Vec<Change> {
+        let message = format!("the store has lost grants that agent {agent} was given: it is older than it was");
+        let told = self.event_of(record, Some(agent), EventCode::StoreRolledBack, message);
+        std::iter::once(told).chain(self.distrust_target(record)).collect()
     }
 
     fn vacancy_of_lost_epoch(&self) -> Vacancy {

@@ -453,6 +453,13 @@ impl ServerMachine {
         }
     }
 
+    /// What was written may be gone: nothing on the target itself is believed.
+    fn lose_target(&mut self, record: &ReplicationRecord, run: RunRecord, reason: String) {
+        let target_dirty = record.target_dirty.or(Some(run.id));
+        let doubted = ReplicationRecord { target_dirty, ..record.clone() };
+        self.abandon(&doubted, run, EventCode::TargetChanged, reason);
+    }
+
     /// An operator gives up the run in progress.
     pub(super) fn abandon_current(&mut self, record: &ReplicationRecord, reason: &str) {
         if let Some(run) = self.state.current_run(record).cloned() {
@@ -477,6 +484,7 @@ impl ServerMachine {
         let mut present = record.clone();
         match kind {
             RunFailureKind::SourceChanged => return self.abandon(record, run, EventCode::SourceChanged, reason),
+            RunFailureKind::TargetChanged => return self.lose_target(record, run, reason),
             RunFailureKind::SnapshotGone => return self.abandon(record, run, EventCode::RunAbandoned, reason),
             RunFailureKind::Snapshot | RunFailureKind::Quiesce if run.repairs + 1 >= SNAPSHOT_ATTEMPTS => {
                 return self.abandon(record, run, EventCode::RunAbandoned, reason);

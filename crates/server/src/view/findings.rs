@@ -73,11 +73,8 @@ fn raised(finding: Finding) -> Finding {
 
 /// The target was overwritten, and no snapshot of it keeps the last recovery point. Before the first run nothing was lost.
 fn nothing_to_restore(machine: &ServerMachine, record: &ReplicationRecord) -> bool {
-    match last_point(machine, record).map(|point| &point.place) {
-        Some(RecoveryPointPlace::Snapshot(_)) => false,
-        Some(RecoveryPointPlace::Gone) => true,
-        Some(RecoveryPointPlace::Target) | None => record.target_dirty.is_some(),
-    }
+    let had_one = last_point(machine, record).is_some() || record.target_dirty.is_some();
+    had_one && restorable_point(machine, record).is_none()
 }
 
 /// No run can go on.
@@ -249,6 +246,20 @@ fn unable(machine: &ServerMachine, record: &ReplicationRecord, side: Side) -> Ve
     let acting = if side == Side::Target { holder } else { seats::acting(record, side).or(holder) };
     let candidates = machine.candidates_of(record, side).into_iter().filter(|c| Some(&c.agent) != acting);
     candidates.filter_map(|c| Some((c.agent, c.passed_over?))).collect()
+}
+
+/// The newest recovery point whose bytes are there now.
+#[must_use]
+pub fn restorable_point<'a>(machine: &'a ServerMachine, record: &ReplicationRecord) -> Option<&'a RecoveryPoint> {
+    let target_stands = record.target_dirty.is_none() && machine.replaced_target(record).is_none();
+    let stands = |point: &&RecoveryPoint| match point.place {
+        // One on the target itself ends with the first write of the next run.
+        RecoveryPointPlace::Target => target_stands,
+        RecoveryPointPlace::Snapshot(_) => !point.expired,
+        RecoveryPointPlace::Gone => false,
+    };
+    let points = machine.state().recovery_points.values().filter(|point| point.replication == record.id);
+    points.filter(stands).max_by_key(|point| point.published_at)
 }
 
 /// The last recovery point, wherever its bytes are.

@@ -6,7 +6,7 @@ use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
 use tanist_protocol::server::ServerMachine;
 
-use super::findings::{Finding, findings, last_point};
+use super::findings::{Finding, findings, last_point, restorable_point};
 use super::{history, run, seats, waiting};
 
 /// Everything about a replication that a person asks for.
@@ -33,6 +33,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         lag_seconds: point.map(|point| machine.now().wall.since(point.source_time).as_secs()),
         rpo_missed: machine.age_beyond_rpo(record).is_some(),
         last_recovery_point: point.map(history::recovery_point),
+        restorable_point: restorable_point(machine, record).map(history::recovery_point),
         next_run_at: machine.next_run_at(record),
         target_dirty: record.target_dirty.is_some(),
         run: run::current(machine, record),

@@ -88,11 +88,17 @@ fn report(made: &Initialised, dir: &Path, context_file: &Path, named: bool) -> I
 
 fn render_init(made: &InitReport, style: Style) -> String {
     let InitReport { cluster, directory, address, ca_hash, operator, context, next } = made;
+    let local = address.starts_with("127.") || address.starts_with("[::1]") || address.starts_with("localhost:");
+    let unreachable = if local {
+        "\nNobody but this host reaches that address. For agents elsewhere, put the right one into advertise in server.toml before the first start.\n"
+    } else {
+        ""
+    };
     format!(
         "cluster {cluster} is made in {directory}\n\
          you are its operator {operator}; the credential is in {context}, keep it safe\n\
          agents and operators reach the server at {address}; from another machine:\n\n  \
-         tanist login {address} --ca-hash {ca_hash}\n\n{} {next}\n",
+         tanist login {address} --ca-hash {ca_hash}\n{unreachable}\n{} {next}\n",
         style.paint(Tone::Strong, "next:")
     )
 }

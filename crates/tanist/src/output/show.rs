@@ -3,7 +3,6 @@
 use tanist_model::api::{AwaitedProof, Health, RankedAgent, RecoveryPointView, ReplicationView, RunView, SideView};
 use tanist_model::application::Quiescence;
 use tanist_model::quantity::count;
-use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{Intent, Side};
 use tanist_model::takeover::TakeoverRecord;
 
@@ -47,25 +46,18 @@ fn facts(view: &ReplicationView, style: Style) -> String {
 
 /// What could be restored if the source were lost now.
 fn data(view: &ReplicationView, style: Style) -> String {
-    match &view.last_recovery_point {
-        Some(point) if stands(point, view.target_dirty) => restorable(point, style),
-        Some(point) => {
-            let text = format!("NOTHING TO RESTORE NOW: the recovery point of {} is overwritten", when(point, style));
+    match (&view.last_recovery_point, &view.restorable_point) {
+        (Some(last), Some(point)) if last.run == point.run => restorable(point, style),
+        (_, Some(point)) => format!("{}; what came after it is not on the target now", restorable(point, style)),
+        (Some(last), None) => {
+            let text =
+                format!("NOTHING TO RESTORE NOW: the target does not hold the recovery point of {}", when(last, style));
             style.paint(Tone::Bad, &text)
         }
-        None if view.target_dirty => {
+        (None, None) if view.target_dirty => {
             style.paint(Tone::Bad, "NOTHING TO RESTORE: the target is being written, and no run has been published yet")
         }
-        None => style.paint(Tone::Bad, "NOTHING TO RESTORE: no run has been published yet"),
-    }
-}
-
-/// A recovery point on the target itself ends with the first write of the next run.
-fn stands(point: &RecoveryPointView, target_dirty: bool) -> bool {
-    match point.place {
-        RecoveryPointPlace::Target => !target_dirty,
-        RecoveryPointPlace::Snapshot(_) => true,
-        RecoveryPointPlace::Gone => false,
+        (None, None) => style.paint(Tone::Bad, "NOTHING TO RESTORE: no run has been published yet"),
     }
 }
 

@@ -39,7 +39,7 @@ fn show_of_a_networked_replication() {
 fn what_is_being_overwritten_is_never_called_safe() {
     let mut view = samples::quiet_replication();
     assert!(render_show(&view, samples::style()).contains("safe as of"));
-    view.target_dirty = true;
+    (view.target_dirty, view.restorable_point) = (true, None);
     assert!(!render_show(&view, samples::style()).contains("safe as of"));
     view.last_recovery_point = None;
     assert!(render_show(&view, samples::style()).contains("NOTHING TO RESTORE"));

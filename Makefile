@@ -8,7 +8,7 @@ SHELL := /bin/bash
 RUST_NEEDED := 1.95
 SEEDS ?= 1..200
 
-.PHONY: help needs program everything demo test check sim deb proof
+.PHONY: help needs program everything demo test check sim lab deb proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -58,6 +58,9 @@ check: needs ## formatting, lints, imports, style, dependencies: what .ci/run ch
 
 sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 	@cargo run --package tanist-sim -- --seeds $(SEEDS)
+
+lab: program ## try it on real LVM, in a virtual machine; skipped where QEMU is missing
+	@lab/run "$${CARGO_TARGET_DIR:-target}/debug/tanist"
 
 deb: needs ## the Debian package, optimised: target/debian/tanist_VERSION_ARCHITECTURE.deb
 	@target="$${CARGO_TARGET_DIR:-target}"

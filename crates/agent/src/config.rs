@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tanist_model::id::StorageName;
-use tanist_storage::SelectorError;
+use tanist_storage::{LvmNameError, SelectorError};
 use tanist_wire::file::{self, Readers};
 
 pub use self::storage::StorageConfig;
@@ -46,6 +46,12 @@ pub enum ConfigError {
         #[source]
         cause: SelectorError,
     },
+    #[error("storage system {system}: {cause}")]
+    ThinPool {
+        system: StorageName,
+        #[source]
+        cause: LvmNameError,
+    },
     #[error(transparent)]
     Application(#[from] ApplicationError),
 }
@@ -62,7 +68,8 @@ impl ConfigError {
             | Self::PathOrMatch(_)
             | Self::SnapshotCommand { .. }
             | Self::Application(_)
-            | Self::Device { .. } => {
+            | Self::Device { .. }
+            | Self::ThinPool { .. } => {
                 "correct the file; config/valid/agent.toml is a commented sample (of the package: /etc/tanist/samples)"
             }
             Self::Write(_) | Self::Encode(_) => "is there space, and is the folder writable?",
@@ -83,7 +90,7 @@ pub struct AgentConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
     /// The storage systems that this host reaches.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage: Vec<StorageConfig>,
     /// The host applications that this host can quiesce.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -171,10 +178,21 @@ mod tests {
         assert_eq!(AgentConfig::load(folder.path()).unwrap(), sample());
     }
 
+    /// Tables can be added to it by hand, as the documentation shows them.
+    #[test]
+    fn one_without_storage_leaves_the_word_to_whoever_adds_some() {
+        let folder = tempfile::tempdir().unwrap();
+        AgentConfig { storage: Vec::new(), ..sample() }.save(folder.path()).unwrap();
+        let path = folder.path().join(AgentConfig::FILE);
+        let added = "\n[[storage]]\nkind = 'lvm-thin'\nname = 'a'\ngroup = 'g'\npool = 'p'\n";
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap() + added).unwrap();
+        assert_eq!(AgentConfig::load(folder.path()).unwrap().storage.len(), 1);
+    }
+
     #[test]
     fn the_commented_sample_is_valid() {
         let config: AgentConfig = toml::from_str(include_str!("../../../config/valid/agent.toml")).unwrap();
-        assert_eq!((config.storage.len(), config.application.len()), (3, 1));
+        assert_eq!((config.storage.len(), config.application.len()), (4, 1));
         assert!(config.check().is_ok());
     }
 
@@ -218,6 +236,22 @@ mod tests {
         }
         let error = loaded("kind = 'block'\ndirectory = '/srv'").unwrap_err().to_string();
         assert!(error.contains("unknown field `directory`"), "{error}");
+    }
+
+    #[test]
+    fn a_thin_pool_is_named_as_lvm_names_it() {
+        let thin = |rest: &str| loaded(&format!("kind = 'lvm-thin'\n{rest}"));
+        assert!(thin("group = 'vg-0'\npool = 'pool'").is_ok());
+        assert!(thin("group = 'vg-0'\npool = 'pool'\ntimeout = '5m'").is_ok());
+        for (bad, complaint) in [
+            ("group = 'vg0'", "missing field `pool`"),
+            ("group = '-f'\npool = 'pool'", "storage system san-a: \"-f\" cannot be a name in LVM"),
+            ("group = 'vg0'\npool = 'a/b'", "\"a/b\" cannot be a name in LVM"),
+            ("group = 'vg0'\npool = 'pool'\nsnapshots = { command = '/s' }", "unknown field `snapshots`"),
+        ] {
+            let error = thin(bad).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{bad}: {error}");
+        }
     }
 
     #[test]

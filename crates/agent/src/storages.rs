@@ -43,11 +43,12 @@ impl Storages {
         let mut reports = Vec::new();
         let mut volumes = Vec::new();
         for system in self.0.values() {
-            reports.push(system.report());
+            // A report may rest on what the listing has found.
             match system.volumes() {
                 Ok(found) => volumes.extend(found),
                 Err(error) => tracing::warn!(%error, "a storage system cannot be listed"),
             }
+            reports.push(system.report());
         }
         if volumes.len() > LISTED_VOLUMES {
             tracing::warn!(found = volumes.len(), listed = LISTED_VOLUMES, "not every volume is listed");

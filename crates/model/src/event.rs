@@ -73,6 +73,8 @@ event_codes! {
     AgentContested "T213" Warning "two processes claim to be one agent";
     AgentRelayed "T214" Warning "a peer carries an agent's connection to the server";
     AgentDirect "T215" Info "an agent reaches the server itself again";
+    PoolNearlyFull "T216" Alarm "a thin pool is nearly full";
+    PoolHasRoom "T217" Info "a thin pool has room again";
     // 3xx: replications
     ReplicationCreated "T301" Info "a replication was created";
     ReplicationDeleted "T302" Info "a replication was removed";
@@ -145,6 +147,7 @@ impl EventCode {
             Self::ReaderGranted => &[Self::SourceExhausted, Self::ReaderSuspected],
             Self::ProvenQuiet => &[Self::AwaitingProof],
             Self::AgentDirect => &[Self::AgentRelayed],
+            Self::PoolHasRoom => &[Self::PoolNearlyFull],
             Self::RpoMet => &[Self::RpoMissed],
             // Its successor is watched anew.
             Self::RunAbandoned | Self::RunAborted => &[Self::RunStalled],

@@ -13,6 +13,8 @@ pub enum StorageKind {
     Image,
     /// Block devices of the hosts: LUNs, NVMe namespaces, logical volumes.
     Block,
+    /// Thin volumes of one LVM thin pool of a host.
+    LvmThin,
     /// Volumes in the memory of one process; for tests and the simulator.
     Memory,
 }
@@ -41,6 +43,53 @@ pub struct StorageReport {
     pub capabilities: StorageCapabilities,
     /// Why it cannot be used now, if it cannot.
     pub error: Option<String>,
+    /// How full it is, where volumes share what is there and can use it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolUse>,
+}
+
+/// How full a pool is that thin volumes and their snapshots share. Percent, rounded up.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct PoolUse {
+    /// What the storage calls it: `vg0/pool`.
+    pub pool: String,
+    pub data_percent: u8,
+    /// A pool whose metadata is full stands still, however much room there is for data.
+    pub metadata_percent: u8,
+}
+
+impl PoolUse {
+    /// From here on people are told.
+    pub const NEARLY_FULL_PERCENT: u8 = 80;
+    /// From here on nothing that takes more room is begun.
+    pub const FULL_PERCENT: u8 = 95;
+
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        self.fuller() >= Self::NEARLY_FULL_PERCENT
+    }
+
+    /// Clearly so: a pool at the limit would be told again and again.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.fuller() + 5 < Self::NEARLY_FULL_PERCENT
+    }
+
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.fuller() >= Self::FULL_PERCENT
+    }
+
+    fn fuller(&self) -> u8 {
+        self.data_percent.max(self.metadata_percent)
+    }
+
+    /// `12 % data, 3 % metadata`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        format!("{} % data, {} % metadata", self.data_percent, self.metadata_percent)
+    }
 }
 
 /// What was found at the beginning of a volume: a reason to ask before overwriting it.
@@ -161,6 +210,13 @@ mod tests {
         assert!(disk.shares_bytes_with(&disk) && disk.shares_bytes_with(&first) && mapped.shares_bytes_with(&disk));
         assert!(first.shares_bytes_with(&mapped), "either way round");
         assert!(!first.shares_bytes_with(&second) && !mapped.shares_bytes_with(&second));
+    }
+
+    #[test]
+    fn a_pool_is_as_full_as_the_fuller_of_the_two() {
+        let pool = |data_percent, metadata_percent| PoolUse { pool: "a/b".to_owned(), data_percent, metadata_percent };
+        assert!(!pool(79, 3).is_nearly_full() && pool(80, 3).is_nearly_full() && pool(3, 80).is_nearly_full());
+        assert!(!pool(94, 94).is_full() && pool(95, 3).is_full() && pool(3, 95).is_full());
     }
 
     #[test]

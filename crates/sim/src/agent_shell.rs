@@ -219,6 +219,7 @@ impl World {
                 identity: name.to_owned(),
                 capabilities: capabilities(snapshots),
                 error: self.agents[agent].path_lost.then(|| "path lost".to_owned()),
+                pool: None,
             })
         };
         let (source, target) = self.scenario.reach[agent];

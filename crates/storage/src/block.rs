@@ -9,7 +9,7 @@ mod open;
 mod seal;
 mod selector;
 mod survey;
-mod sysfs;
+pub(crate) mod sysfs;
 mod usage;
 
 use std::io;
@@ -132,6 +132,7 @@ impl StorageSystem for BlockDevices {
             identity: format!("{}/block", crate::image::machine_id()),
             capabilities: StorageCapabilities { snapshots: false, kernel_lock: self.sysfs.has_sequence_numbers() },
             error,
+            pool: None,
         }
     }
 

@@ -25,6 +25,22 @@ pub enum StorageError {
     },
     #[error("snapshot command {program} {verb}: {why}")]
     Command { program: String, verb: &'static str, why: String },
+    #[error("{verb} of {of}: {why}")]
+    Lvm {
+        /// The command of LVM.
+        verb: &'static str,
+        of: String,
+        why: String,
+    },
+    #[error(
+        "there is no thin pool {pool} on this host: lvs shows what there is, and vgchange --activate y activates a group"
+    )]
+    NoPool { pool: String },
+    #[error(
+        "no snapshot is made in thin pool {pool}: {reason}; make room first: lvextend --size +10G {pool} (--poolmetadatasize for \
+         its metadata), fewer recovery points (tanist replication set NAME --keep ...), or remove volumes"
+    )]
+    PoolFull { pool: String, reason: String },
     #[error("snapshot {id} of {volume} exists already; an attempt's id is never used again")]
     SnapshotExists { volume: VolumeAddress, id: SnapshotId },
     #[error("there is no snapshot {id} of {volume}")]
@@ -55,7 +71,7 @@ impl StorageError {
             Self::Io { cause, .. } => {
                 !matches!(cause.kind(), Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::Unsupported)
             }
-            Self::Absent { .. } => true,
+            Self::Absent { .. } | Self::PoolFull { .. } => true,
             _ => false,
         }
     }

@@ -125,6 +125,7 @@ impl StorageSystem for ImageDirectory {
             identity,
             capabilities,
             error,
+            pool: None,
         }
     }
 

@@ -10,6 +10,7 @@ pub mod command;
 pub mod content;
 pub mod error;
 pub mod image;
+pub mod lvm;
 pub mod memory;
 pub mod signature;
 pub mod system;
@@ -21,6 +22,7 @@ pub use block::{BlockDevices, DeviceSelector, SelectorError};
 pub use command::{CommandSnapshots, SnapshotCommand};
 pub use error::StorageError;
 pub use image::ImageDirectory;
+pub use lvm::{LvmNameError, LvmThin, ThinPool};
 pub use memory::MemoryStorage;
 pub use system::{
     CanaryReading, LockAttempt, OnHost, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem,

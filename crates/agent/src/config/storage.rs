@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tanist_model::id::StorageName;
 use tanist_storage::{
-    BlockDevices, CommandSnapshots, DeviceSelector, ImageDirectory, OnHost, SelectorError, SnapshotCommand,
-    StorageSystem,
+    BlockDevices, CommandSnapshots, DeviceSelector, ImageDirectory, LvmThin, OnHost, SelectorError, SnapshotCommand,
+    StorageSystem, ThinPool,
 };
 
 use super::ConfigError;
@@ -34,7 +34,21 @@ pub enum StorageConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         snapshots: Option<SnapshotConfig>,
     },
+    /// The thin volumes of one LVM thin pool, whose snapshots are thin snapshots (docs/operations/lvm-thin.md).
+    LvmThin {
+        name: StorageName,
+        /// The volume group.
+        group: String,
+        /// The thin pool in it.
+        pool: String,
+        /// How long each command of LVM may take: `60s`, `2m`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout: Option<CallLimit>,
+    },
 }
+
+/// How long each command of LVM may take. Killing one is worse than waiting: it may leave a device suspended.
+const LVM_LIMIT: Duration = Duration::from_secs(120);
 
 /// A program of the operator's that makes snapshots (docs/operations/snapshot-command.md).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -111,7 +125,7 @@ impl StorageConfig {
     #[must_use]
     pub fn name(&self) -> &StorageName {
         match self {
-            Self::Image { name, .. } | Self::Block { name, .. } => name,
+            Self::Image { name, .. } | Self::Block { name, .. } | Self::LvmThin { name, .. } => name,
         }
     }
 
@@ -127,6 +141,11 @@ impl StorageConfig {
             Self::Block { name, devices, snapshots } => {
                 let devices = BlockDevices::new(name.clone(), selectors(name, devices)?);
                 with_snapshots(name, devices, snapshots.as_ref())
+            }
+            Self::LvmThin { name, group, pool, timeout } => {
+                let pool = ThinPool::new(group, pool)
+                    .map_err(|cause| ConfigError::ThinPool { system: name.clone(), cause })?;
+                Ok(Arc::new(LvmThin::new(name.clone(), pool, timeout.map_or(LVM_LIMIT, |limit| limit.0))))
             }
         }
     }

@@ -103,6 +103,7 @@ impl ServerMachine {
                 session.carry_over(old);
             }
         }
+        self.note_pools(agent);
         self.send(agent, ServerMessage::Welcome { term: self.state.term, cluster: self.cluster, answers_beats: true });
         self.send_watches();
     }
@@ -246,6 +247,7 @@ impl ServerMachine {
             AgentMessage::Heartbeat(beat) => self.handle_heartbeat(agent, &beat),
             AgentMessage::Inventory { storage, volumes, applications } => {
                 session.note_inventory(storage, volumes, applications);
+                self.note_pools(agent);
             }
             AgentMessage::Thawed(report) => self.handle_thawed(agent, &report),
             AgentMessage::Surveyed { survey, canaries, peers } => {

@@ -20,6 +20,7 @@ mod overlap;
 pub mod pace;
 pub mod plan;
 mod policy;
+mod pools;
 mod proof;
 mod reader;
 mod recovery;

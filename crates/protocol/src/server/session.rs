@@ -1,9 +1,9 @@
 //! What the server knows of an agent process from its own words: volatile, gone with the server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tanist_model::application::ApplicationReport;
-use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, VolumeAddress};
+use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, StorageName, VolumeAddress};
 use tanist_model::replication::Side;
 use tanist_model::time::{Monotonic, Timestamp};
 use tanist_model::volume::{StorageReport, VolumeReport};
@@ -60,6 +60,8 @@ pub struct Session {
     /// The last assignment it was sent, and when.
     pub(super) watch_sent: Option<(OrderNumber, Monotonic)>,
     pub storage: Vec<StorageReport>,
+    /// Storage systems whose pool was told to be nearly full.
+    pub(super) full_pools: BTreeSet<StorageName>,
     pub inventory: BTreeMap<VolumeAddress, VolumeReport>,
     pub applications: Vec<ApplicationReport>,
     pub canaries: BTreeMap<VolumeAddress, Seen<CanaryReport>>,
@@ -88,6 +90,7 @@ impl Session {
             leaving: false,
             watch_sent: None,
             storage: hello.storage.clone(),
+            full_pools: BTreeSet::new(),
             inventory: hello.volumes.iter().map(|v| (v.address.clone(), v.clone())).collect(),
             applications: hello.applications.clone(),
             canaries: BTreeMap::new(),
@@ -100,6 +103,8 @@ impl Session {
 
     /// The same process on another connection: what it has shown and said before stays true.
     pub(super) fn carry_over(&mut self, old: Self) {
+        // The pool is the same, whoever looks at it.
+        self.full_pools = old.full_pools;
         if old.incarnation != self.incarnation {
             return;
         }

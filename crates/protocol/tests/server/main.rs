@@ -5,5 +5,6 @@ mod applications;
 mod care;
 mod moments;
 mod overlap;
+mod pools;
 mod ways;
 mod world;

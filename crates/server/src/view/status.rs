@@ -1,10 +1,13 @@
 //! `status`: only what needs a human.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tanist_model::agent::AgentRecord;
 use tanist_model::api::{Concern, Health, StatusView};
+use tanist_model::id::StorageName;
 use tanist_model::replication::ReplicationRecord;
+use tanist_model::volume::PoolUse;
 use tanist_protocol::server::ServerMachine;
 
 use super::findings::{Finding, findings};
@@ -32,6 +35,7 @@ pub fn status(moment: &Moment<'_>) -> StatusView {
     }
     view.concerns.extend(machine.state().agents.values().filter_map(|agent| relayed(machine, agent)));
     view.concerns.extend(machine.state().agents.values().filter_map(|agent| expiring(machine, agent)));
+    view.concerns.extend(full_pools(machine));
     view.concerns.sort_by_key(|concern| std::cmp::Reverse(concern.health));
     view
 }
@@ -63,6 +67,21 @@ fn relayed(machine: &ServerMachine, agent: &AgentRecord) -> Option<Concern> {
     let summary = format!("it does not reach the server itself; {relay} carries its connection");
     let next = Some("tanist explain T214".to_owned());
     Some(Concern { subject: agent.name.to_string(), health: Health::Degraded, summary, next })
+}
+
+/// Each pool once, though several agents see it.
+fn full_pools(machine: &ServerMachine) -> Vec<Concern> {
+    let agents = machine.state().agents.keys().filter_map(|agent| machine.session(agent));
+    let reports = agents.filter(|session| session.is_connected()).flat_map(|session| &session.storage);
+    let full = reports.filter_map(|report| Some((report, report.pool.as_ref().filter(|used| used.is_nearly_full())?)));
+    let pools: BTreeMap<_, _> = full.map(|(report, used)| ((&report.name, &used.pool), used)).collect();
+    pools.into_iter().map(|((name, pool), used)| full_pool(name, pool, used)).collect()
+}
+
+fn full_pool(name: &StorageName, pool: &str, used: &PoolUse) -> Concern {
+    let summary = format!("its thin pool {pool} is nearly full: {}", used.in_words());
+    let next = Some("tanist explain T216".to_owned());
+    Concern { subject: name.to_string(), health: Health::Degraded, summary, next }
 }
 
 fn expiring(machine: &ServerMachine, agent: &AgentRecord) -> Option<Concern> {

@@ -300,6 +300,7 @@ fn storage(name: &str) -> StorageReport {
         identity: name.into(),
         capabilities: StorageCapabilities { snapshots: false, kernel_lock: true },
         error: None,
+        pool: None,
     }
 }
 

@@ -233,7 +233,7 @@ impl<F> ByCommand<F> {
     }
 }
 
-fn program_in(directory: &Path, name: &str, text: &str) -> PathBuf {
+pub fn program_in(directory: &Path, name: &str, text: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let path = directory.join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();

@@ -129,6 +129,7 @@ pub fn storage_kind(kind: StorageKind) -> &'static str {
     match kind {
         StorageKind::Image => "image files",
         StorageKind::Block => "block devices",
+        StorageKind::LvmThin => "LVM thin pool",
         StorageKind::Memory => "memory",
     }
 }

@@ -17,6 +17,7 @@ const ATTEMPTS: u32 = 6;
 const SHORTER_THAN_A_SUSPICION: Duration = Duration::from_millis(500);
 /// Less than this between two looks is no reading of a source.
 const STANDSTILL_BYTES: u64 = 64 << 10;
+const LOOKS_AT_A_STANDSTILL: u32 = 4;
 /// Late frames land, or are told of, within moments.
 const LATE: Duration = Duration::from_secs(5);
 
@@ -32,7 +33,7 @@ fn late_frames_of_an_awakened_reader_are_refused_and_counted() {
         let slept = sleep_through_a_run(&cluster, &format!("db{number}"), &mut random)?;
         cluster.kill_server();
         cluster.wake_alone(&slept.reader);
-        cluster.start_server();
+        start_server(&mut cluster);
         let refused = wait::until_or(LATE, || slept.refusal(&cluster));
         slept.scene.assert_equal();
         assert!(cluster.takeovers(&slept.scene.name).iter().all(|takeover| !story::is_unplanned(takeover)));
@@ -56,11 +57,17 @@ fn without_the_gate_late_frames_damage_the_target() {
         cluster.wake_alone(&slept.reader);
         let scene = &slept.scene;
         let damage = wait::until_or(LATE, || compare::first_difference(&scene.source, &scene.target));
-        cluster.start_server();
+        start_server(&mut cluster);
         println!("{}: {damage:?}", scene.name);
         damage.is_some()
     });
     assert!(damaged, "{ATTEMPTS} attempts damaged nothing: this control proves nothing");
+}
+
+/// The server runs again, and everybody is there for what comes next.
+fn start_server(cluster: &mut Cluster) {
+    cluster.start_server();
+    ["h1", "h2", "h3", "h4"].into_iter().for_each(|name| cluster.wait_connected(name));
 }
 
 /// A reader that was stopped while it sent, when the target holds the snapshot after the one it was sending.
@@ -93,10 +100,11 @@ fn stop_the_reader(cluster: &Cluster, scene: &Scene, run: RunId) -> Option<Strin
     let (reader, holder) = (cluster.reader(&scene.name), scene.acting(cluster));
     // While the holder takes nothing, the reader comes to stand in the middle of its frames.
     cluster.agent(&holder).stop();
-    let mut before = 0;
+    let (mut before, mut still) = (0, 0);
     let _ = wait::until_or(SHORTER_THAN_A_SUSPICION, || {
         let now = cluster.agent(&reader).read_bytes();
-        (now - std::mem::replace(&mut before, now) < STANDSTILL_BYTES).then_some(())
+        still = if now - std::mem::replace(&mut before, now) < STANDSTILL_BYTES { still + 1 } else { 0 };
+        (still == LOOKS_AT_A_STANDSTILL).then_some(())
     });
     cluster.agent(&reader).stop();
     cluster.agent(&holder).wake();

@@ -164,9 +164,9 @@ impl ServerMachine {
     }
 }
 
-/// An agent that acts beats fast.
+/// An agent that acts or reads beats fast.
 fn acts(session: &Session) -> bool {
-    session.roles.values().any(|role| role.state == RoleState::Active)
+    session.roles.values().any(|role| role.state == RoleState::Active) || !session.readings.is_empty()
 }
 
 /// Why each agent is passed over, those with the same reason together: "h1, h2: it is not connected; h3: ...".

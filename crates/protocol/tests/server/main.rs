@@ -6,5 +6,6 @@ mod care;
 mod moments;
 mod overlap;
 mod pools;
+mod silence;
 mod ways;
 mod world;

@@ -10,6 +10,7 @@ use tanist_model::run::RunState;
 use tanist_model::time::Timestamp;
 
 use super::ServerMachine;
+use super::supervise::Supervision;
 use crate::limits::Limits;
 
 /// A run that wants to start.
@@ -43,7 +44,7 @@ impl ServerMachine {
     /// Why the run of a replication is not started yet, if that is for want of a slot.
     #[must_use]
     pub fn waits_for_slot(&self, record: &ReplicationRecord) -> Option<String> {
-        let waiting = self.waiting_run(record)?;
+        let waiting = self.waiting_run(record).filter(|_| !self.stands_still(record))?;
         let (running, others) = self.runs();
         if admitted(&running, others, &self.limits).contains(&record.id) {
             return None;
@@ -79,10 +80,17 @@ impl ServerMachine {
         stands.then_some(Waiting { requested_at, replication: record.id, agent })
     }
 
+    /// What waits for an operator, or for an agent that could, takes nobody's slot.
+    fn stands_still(&self, record: &ReplicationRecord) -> bool {
+        let nobody = |s: &Supervision| s.exhausted || s.source_exhausted;
+        self.waits_for_proof(record) || self.supervisions.get(&record.id).is_some_and(nobody)
+    }
+
     fn runs(&self) -> (BTreeMap<AgentName, u32>, Vec<Waiting>) {
         let mut running = BTreeMap::<AgentName, u32>::new();
         let mut waiting = Vec::new();
-        for record in self.state.replications.values().filter(|r| r.run.is_some() && r.intent == Intent::Enabled) {
+        let wanted = |record: &&ReplicationRecord| record.run.is_some() && record.intent == Intent::Enabled;
+        for record in self.state.replications.values().filter(wanted).filter(|record| !self.stands_still(record)) {
             match (self.waiting_run(record), &record.holder) {
                 (Some(run), _) => waiting.push(run),
                 (None, Some(holder)) => *running.entry(holder.agent.clone()).or_default() += 1,

@@ -62,6 +62,14 @@ impl ServerMachine {
         true
     }
 
+    /// The last recovery point, if the target held it when the store was backed up and nobody knows what became of it since: it is dirty
+    /// by the very run that was published.
+    #[must_use]
+    pub fn doubted_point(&self, record: &ReplicationRecord) -> Option<&RecoveryPoint> {
+        let point = self.state.recovery_points.get(&(record.id, record.published?))?;
+        (record.target_dirty == Some(point.run) && point.place == RecoveryPointPlace::Gone).then_some(point)
+    }
+
     /// The run that reads the target again; why there can be none.
     fn verification(
         &mut self,
@@ -75,8 +83,11 @@ impl ServerMachine {
             return Err(conflict(format!("run {run} of {name} is in progress"))
                 .hint(format!("tanist replication sync {name} --wait, or give the command again when it has ended")));
         }
-        let Some(point) = self.recovery_point_on_target(record).filter(|_| record.target_dirty.is_none()).cloned()
-        else {
+        let doubted = self.doubted_point(record).cloned();
+        // What is doubted may be a later state of which this store does not know: that is not overwritten by an earlier one.
+        let repair = repair && doubted.is_none();
+        let clean = || self.recovery_point_on_target(record).filter(|_| record.target_dirty.is_none()).cloned();
+        let Some(point) = doubted.or_else(clean) else {
             return Err(conflict(format!("the target of {name} holds no recovery point now"))
                 .hint(format!("tanist replication sync {name}")));
         };
@@ -109,10 +120,12 @@ impl ServerMachine {
         let mut changes = vec![self.event_of(record, Some(&holder.agent), EventCode::VerificationPassed, message)];
         if let Some(point) = self.state.recovery_points.get(&(record.id, of)) {
             let verified_at = Some(self.now.wall);
-            let point = RecoveryPoint { verified: true, verified_at, ..point.clone() };
+            let (place, verified) = (RecoveryPointPlace::Target, true);
+            let point = RecoveryPoint { place, verified, verified_at, ..point.clone() };
             changes.push(Change::PutRecoveryPoint(Box::new(point)));
         }
-        let next = ReplicationRecord { run: None, ..record.clone() };
+        let target_dirty = record.target_dirty.filter(|dirty| *dirty != of);
+        let next = ReplicationRecord { run: None, target_dirty, ..record.clone() };
         changes.push(Change::PutRun(Box::new(run)));
         changes.push(Change::PutReplication(Box::new(next.clone())));
         self.commit_current(record, changes, Vec::new());

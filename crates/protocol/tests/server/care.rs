@@ -1,10 +1,10 @@
 //! What the server sees to between faults: slowness, age, recovery points, the way back.
 
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, CommandId, Epoch, Epochs, RunId, SnapshotId};
+use tanist_model::id::{AgentName, CommandId, Epoch, Epochs, Incarnation, RunId, SnapshotId};
 use tanist_model::policy::{Policy, SourceMode};
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{Origin, ReplicationRecord, Side};
+use tanist_model::replication::{Origin, ReplicationRecord, Side, UnprovenEpoch};
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger, Verification};
 use tanist_model::state::State;
 use tanist_model::time::{Now, Timestamp};
@@ -363,4 +363,65 @@ fn the_work_of_a_run_is_kept_over_a_takeover() {
     assert_eq!(run.work.total(), done(7000));
     run.work.note(record.epochs.target, done(3000));
     assert_eq!(run.work.total().again_bytes(9000), 1000);
+}
+
+/// h1 acts and its next run waits; a process of h2 that held the lock is gone, and h2 runs again as another.
+fn waiting_for_h2(held_kernel_lock: bool) -> State {
+    let mut waiting = with_run(ReplicationRecord { target_dirty: None, ..db() });
+    let run = waiting.runs.get_mut(&(DB, RUN)).unwrap();
+    (run.state, run.snapshot, run.checkpoint) = (RunState::SnapshotPending, None, Checkpoint::START);
+    let (_, current) = crate::world::held_by("h2");
+    let (epoch, incarnation) = (Epoch(0), Incarnation(77));
+    let record = waiting.replications.get_mut(&DB).unwrap();
+    record.unproven.insert(0, UnprovenEpoch { epoch, incarnation, held_kernel_lock, ..current });
+    waiting
+}
+
+#[test]
+fn the_role_goes_to_the_host_that_can_tell_of_a_dead_process() {
+    let mut machine = started(waiting_for_h2(true));
+    live(&mut machine, 1..4, None);
+    assert_eq!(goes_to(&machine), Some(name("h2")));
+    // A lock that it never held proves nothing.
+    let mut machine = started(waiting_for_h2(false));
+    live(&mut machine, 1..4, None);
+    assert_eq!(goes_to(&machine), None);
+}
+
+#[test]
+fn a_run_that_waits_for_proof_takes_nobodys_slot() {
+    let mut both = waiting_for_h2(false);
+    let mut other = ReplicationRecord { id: OTHERS, ..db() };
+    (other.run, other.name) = (Some(RUN), "other".parse().unwrap());
+    both.replications.insert(OTHERS, other);
+    let later = RunRecord { replication: OTHERS, requested_at: second(1).wall, ..both.runs[&(DB, RUN)].clone() };
+    both.runs.insert((OTHERS, RUN), later);
+    let limits = tanist_protocol::limits::Limits { runs: 1, ..Default::default() };
+    let machine = server_at(both, at(0)).with_limits(limits);
+    assert_eq!(machine.waits_for_slot(&machine.state().replications[&OTHERS]), None);
+    assert_eq!(machine.waits_for_slot(&machine.state().replications[&DB]), None, "it waits for something else");
+}
+
+/// After a restore of the store the target is doubted; reading it settles that, and repairs nothing: it may be newer than the store.
+#[test]
+fn a_doubted_target_is_read_again_and_believed_or_left_as_it_is() {
+    let mut doubted = with_run(ReplicationRecord { target_dirty: None, ..db() });
+    doubted.runs.get_mut(&(DB, RUN)).unwrap().state = RunState::Published;
+    let published = RunRecord { id: RunId(4), ..doubted.runs[&(DB, RUN)].clone() };
+    doubted.runs.insert((DB, RunId(4)), published);
+    doubted.recovery_points.get_mut(&(DB, RunId(4))).unwrap().place = RecoveryPointPlace::Gone;
+    let record = doubted.replications.get_mut(&DB).unwrap();
+    (record.run, record.target_dirty) = (None, Some(RunId(4)));
+    let mut machine = started(doubted);
+    let command = Box::new(Command::Verify { name: db().name, repair: true });
+    machine.handle(second(1), Input::Command { id: CommandId(1), actor: "anna".into(), command });
+    let run = machine.state().current_run(&machine.state().replications[&DB]).expect("a run").clone();
+    assert!(run.verification.as_ref().is_some_and(|v| v.of == RunId(4) && !v.repair), "{run:?}");
+    let (replication, epochs, verified) = (DB, FIRST, true);
+    let (checkpoint, work) = (run.checkpoint, RunWork::default());
+    let complete = AgentMessage::RunComplete { replication, epochs, run: run.id, checkpoint, verified, work };
+    say_at(&mut machine, second(2), "h1", 1, complete);
+    let state = machine.state();
+    assert_eq!(state.recovery_points[&(DB, RunId(4))].place, RecoveryPointPlace::Target);
+    assert_eq!((state.replications[&DB].target_dirty, state.replications[&DB].run), (None, None));
 }

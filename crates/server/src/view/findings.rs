@@ -192,6 +192,13 @@ fn lost_data(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Find
         let why = failed.failure.as_deref().unwrap_or("no reason is on record");
         return Some(Finding::degraded(format!("the last run was abandoned: {why}"), sync));
     }
+    if let Some(point) = machine.doubted_point(record) {
+        let time = point.source_time;
+        let doubt = format!(
+            "since the store was restored nobody knows whether the target still holds the recovery point of {time}"
+        );
+        return Some(Finding::degraded(doubt, format!("tanist replication verify {}", record.name)));
+    }
     record.target_dirty.is_some().then(|| {
         Finding::degraded("the target was written to by a run that did not end: it equals no recovery point", sync)
     })

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::control::{Control, Halt};
 use crate::dealer::Dealt;
-use crate::digest::{BLOCK_BYTES, BLOCK_LEN, BlockDigest};
+use crate::digest::{BLOCK_BYTES, BLOCK_LEN, BlockDigest, is_zero};
 use crate::encoder::TargetItem;
 use crate::knowledge::{CHUNK_LEN, Knowledge, Known, PageDigest, Seed};
 use crate::pages::{PAGE_LEN, PAGES, PageSet};
@@ -99,7 +99,11 @@ impl<'a> Matcher<'a> {
     }
 
     fn block(&mut self, mut block: Waiting) -> Option<Pending> {
-        let Known::Digests(theirs) = self.known(block.offset)? else { return Some(whole(block)) };
+        let theirs = match self.known(block.offset)? {
+            Known::Digests(theirs) => theirs,
+            Known::Zeros { until } if until >= block.offset + block.length as u64 => return Some(over_zeros(block)),
+            Known::Zeros { .. } | Known::Nothing => return Some(whole(block)),
+        };
         block.own =
             self.control.counters.timed(Stage::Compare, || self.seed.pages(block.buffer.split_at(block.length).0));
         let ours = self.seed.chunks(&block.own);
@@ -193,6 +197,18 @@ impl<'a> Matcher<'a> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Knowledge> {
         self.knowledge.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The target has zeros in its place: the pages that are none.
+fn over_zeros(block: Waiting) -> Pending {
+    let mut pages = PageSet::default();
+    let data = block.buffer.split_at(block.length).0.chunks(PAGE_LEN).enumerate().filter(|(_, page)| !is_zero(page));
+    data.for_each(|(page, _)| pages.insert(page));
+    if pages.is_empty() || pages.count() > MOST_PAGES {
+        return whole(block);
+    }
+    let Waiting { offset, length, buffer, digest, .. } = block;
+    Pending::Ready(TargetItem::Pages { offset, length, buffer, digest, pages })
 }
 
 fn whole(block: Waiting) -> Pending {

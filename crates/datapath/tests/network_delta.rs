@@ -176,3 +176,19 @@ fn one_page_in_a_hundred_costs_little_more_than_itself() {
     let changed: Vec<u64> = source.written.lock().unwrap().keys().copied().collect();
     assert!(changed.into_iter().all(|page| source.page(page) == target.page(page)));
 }
+
+/// A page of data in a hole costs a page, and not the block around it.
+#[test]
+fn data_in_the_holes_of_a_target_costs_what_it_is() {
+    let size_bytes = 16 * MIB;
+    let mut bytes = vec![0; usize::try_from(size_bytes).unwrap()];
+    for block in 0..16 {
+        let at = block * (1 << 20) + (block % 7) * 4096;
+        Random(block as u64 + 1).fill(&mut bytes[at..at + 4096]);
+    }
+    let (source, target) = (Arc::new(MemoryDevice::with_bytes(&bytes)), Arc::new(MemoryDevice::new(size_bytes)));
+    let (_, outcome) = Session::start(&source, &target, comparing(Checkpoint::START, size_bytes), connect(2)).run();
+    let TransferEvent::Finished { progress, .. } = outcome.last else { panic!("{:?}", outcome.last) };
+    assert_eq!(progress.written_bytes, 16 * 4096, "{progress:?}");
+    assert!(contents(&*target) == bytes);
+}

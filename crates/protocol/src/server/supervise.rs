@@ -15,7 +15,6 @@ use tanist_model::time::{Monotonic, Timestamp};
 
 use super::ServerMachine;
 use super::application::is_thawed_or_told;
-use super::errand::Errands;
 use super::pace::Pace;
 use super::session::Declined;
 use super::watchdog::Watched;
@@ -97,7 +96,8 @@ pub struct Supervision {
     pub(super) admitted: Option<RunId>,
     pub(super) pace: Pace,
     pub(super) watched: Watched,
-    pub(super) errands: Errands,
+    /// The newest epoch for whose proof the role went to its agent.
+    pub(super) gone_for: Option<Epoch>,
     /// An agent of a smaller rank than the holder's that could act, and since when.
     pub(super) better: Option<(AgentName, Monotonic)>,
     pub(super) points_ordered: Option<Monotonic>,
@@ -393,7 +393,7 @@ impl ServerMachine {
             self.drive_handover(record, holder, handover);
         } else if self.wants_away(record, holder) {
             self.begin_moving_away(record, holder);
-        } else if self.runs_an_errand(record, holder) {
+        } else if self.goes_for_proof(record, holder) {
             // The role moves.
         } else if record.intent == Intent::Deleting {
             self.drive_delete(record, holder);

@@ -201,7 +201,9 @@ impl Checker {
     /// A pinned snapshot is not removed.
     pub fn snapshots_released(&mut self, id: ReplicationId, snapshots: &[SnapshotId]) {
         let bound = self.ledgers.get(&id).and_then(|l| l.bound.as_ref()).map(|s| s.id);
-        let running = self.state.replications.get(&id).is_some_and(|r| r.run.is_some() && r.intent != Intent::Deleting);
+        // A run that is in progress by a restored store is given up; its snapshot may have been removed in the time that was lost.
+        let goes_on = |r: &ReplicationRecord| r.run.is_some() && r.intent != Intent::Deleting && !self.state.restoring;
+        let running = self.state.replications.get(&id).is_some_and(goes_on);
         if running && bound.is_some_and(|b| snapshots.contains(&b)) {
             let bound_run = self.state.replications.get(&id).and_then(|r| self.state.current_run(r));
             if bound_run.is_some_and(|r| r.snapshot.as_ref().map(|s| s.id) == bound) {
@@ -349,7 +351,11 @@ impl World {
         }
         let was_bound = before.as_ref().is_some_and(|b| b.snapshot.is_some());
         match run.snapshot.clone().filter(|_| !was_bound) {
-            Some(snapshot) if run.verification.is_some() => self.check_verified_snapshot(&record, &snapshot),
+            Some(snapshot) if run.verification.as_ref().is_some_and(|v| v.repair) => {
+                self.check_verified_snapshot(&record, &snapshot);
+            }
+            // It only reads the target.
+            Some(_) if run.verification.is_some() => {}
             Some(snapshot) => self.check_bind(&record, snapshot),
             None => {}
         }

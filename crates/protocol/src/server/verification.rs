@@ -83,7 +83,7 @@ impl ServerMachine {
             return Err(conflict(format!("run {run} of {name} is in progress"))
                 .hint(format!("tanist replication sync {name} --wait, or give the command again when it has ended")));
         }
-        let doubted = self.doubted_point(record).cloned();
+        let doubted = self.doubted_point(record).filter(|_| self.may_advance(record)).cloned();
         // What is doubted may be a later state of which this store does not know: that is not overwritten by an earlier one.
         let repair = repair && doubted.is_none();
         let clean = || self.recovery_point_on_target(record).filter(|_| record.target_dirty.is_none()).cloned();
@@ -118,14 +118,16 @@ impl ServerMachine {
         run.agent = Some(holder.agent.clone());
         let message = format!("run {id}: the whole target was read, and equals the recovery point of run {of}");
         let mut changes = vec![self.event_of(record, Some(&holder.agent), EventCode::VerificationPassed, message)];
-        if let Some(point) = self.state.recovery_points.get(&(record.id, of)) {
+        let mut next = ReplicationRecord { run: None, ..record.clone() };
+        // Whoever wrote in the time that the store has lost could write still: a doubt ends only once all are proven quiet.
+        let believed = record.target_dirty.is_none() || self.may_advance(record);
+        if let Some(point) = self.state.recovery_points.get(&(record.id, of)).filter(|_| believed) {
             let verified_at = Some(self.now.wall);
             let (place, verified) = (RecoveryPointPlace::Target, true);
             let point = RecoveryPoint { place, verified, verified_at, ..point.clone() };
             changes.push(Change::PutRecoveryPoint(Box::new(point)));
+            next.target_dirty.take_if(|dirty| *dirty == of);
         }
-        let target_dirty = record.target_dirty.filter(|dirty| *dirty != of);
-        let next = ReplicationRecord { run: None, target_dirty, ..record.clone() };
         changes.push(Change::PutRun(Box::new(run)));
         changes.push(Change::PutReplication(Box::new(next.clone())));
         self.commit_current(record, changes, Vec::new());

@@ -13,11 +13,11 @@ use tanist_store::{MemoryStore, Store, StoreFailure};
 
 use crate::world::{Running, World};
 
-/// An alarm by a script that appends each notice to a file, one a line, and fails while there is a file `broken` beside it.
+/// An alarm by a script that appends each notice to a file, one a line and at once or not at all, and fails while there is a file `broken` beside it.
 fn alarm(folder: &Path, name: &str, filter: &str) -> String {
     let (file, broken) = (folder.join(name), folder.join(format!("{name}.broken")));
     let script = format!(
-        "[ ! -e {0} ] || {{ echo no line; exit 1; }}; cat >> {1}; echo >> {1}",
+        "[ ! -e {0} ] || {{ echo no line; exit 1; }}; notice=$(cat); printf '%s\\n' \"$notice\" >> {1}",
         broken.display(),
         file.display()
     );

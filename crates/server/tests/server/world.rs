@@ -235,6 +235,8 @@ impl World {
                 if good(&answer) {
                     return answer;
                 }
+                // What never waits could not be given up.
+                tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, asked).await.expect("it never became so")

@@ -129,6 +129,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
         version: env!("CARGO_PKG_VERSION").to_owned(),
         listen_address: Some(advertised(&config, listening)),
         granted: ledger.granted(),
+        granted_here: Vec::new(),
     };
     tracing::info!(agent = %agent.name, %incarnation, %listening, "the agent starts");
     let timers = Timers::DEFAULT;

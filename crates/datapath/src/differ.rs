@@ -6,30 +6,29 @@
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use tanist_model::byte_range::ByteRange;
-use tanist_model::replication::Side;
 
+use crate::compared::ComparedTarget;
 use crate::control::Control;
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN, BlockDigest, is_zero};
 use crate::encoder::TargetItem;
-use crate::error::{Operation, TransferError};
+use crate::error::TransferError;
 use crate::io::{BlockDevice, ExtentKind};
 use crate::pages::differing;
-use crate::pool::{AlignedBuffer, PooledBuffer};
+use crate::pool::PooledBuffer;
 use crate::progress::Stage;
 use crate::transfer::TransferConfig;
 
 pub(crate) struct Differ<'a> {
-    pub(crate) target: &'a dyn BlockDevice,
+    pub(crate) target: ComparedTarget<'a>,
     pub(crate) control: &'a Control,
     pub(crate) config: &'a TransferConfig,
     /// Where the next item begins.
     pub(crate) position: u64,
-    pub(crate) buffer: AlignedBuffer,
 }
 
 impl<'a> Differ<'a> {
     pub(crate) fn new(target: &'a dyn BlockDevice, control: &'a Control, config: &'a TransferConfig) -> Self {
-        Self { target, control, config, position: config.from.seq, buffer: AlignedBuffer::new(BLOCK_LEN) }
+        Self { target: ComparedTarget::new(target, control), control, config, position: config.from.seq }
     }
 
     pub(crate) fn run(mut self, inlet: Receiver<TargetItem>, outlet: &SyncSender<TargetItem>) {
@@ -73,8 +72,8 @@ impl<'a> Differ<'a> {
         if self.is_unconditional(offset, length as u64) {
             return Ok(TargetItem::Block { offset, length, buffer, digest });
         }
-        self.read(offset, length)?;
-        let (source, target) = (buffer.split_at(length).0, self.buffer.split_at(length).0);
+        let target = self.target.read(offset, length)?;
+        let source = buffer.split_at(length).0;
         let pages = self.control.counters.timed(Stage::Compare, || differing(source, target));
         if pages.is_empty() {
             return Ok(TargetItem::Same { length: length as u64, digest });
@@ -96,8 +95,7 @@ impl<'a> Differ<'a> {
         }
         let length = BLOCK_BYTES.min(end - self.position);
         let block_len = usize::try_from(length).unwrap_or(BLOCK_LEN);
-        self.read(self.position, block_len)?;
-        if is_zero(self.buffer.split_at(block_len).0) {
+        if is_zero(self.target.read(self.position, block_len)?) {
             return Ok(TargetItem::SameZeros { length });
         }
         Ok(TargetItem::Zeros { length })
@@ -105,27 +103,11 @@ impl<'a> Differ<'a> {
 
     /// What the target has here, and up to where, in whole blocks.
     fn stretch(&self, end: u64) -> Result<(ExtentKind, u64), TransferError> {
-        let left = end - self.position;
-        let failed = TransferError::io(Side::Target, Operation::MapExtents, self.position, left);
-        let extent =
-            self.control.counters.timed(Stage::Compare, || self.target.extent_at(self.position)).map_err(failed)?;
+        let extent = self.target.extent_at(self.position, end - self.position)?;
         Ok((extent.kind, if extent.end >= end { end } else { extent.end - extent.end % BLOCK_BYTES }))
     }
 
     fn is_unconditional(&self, offset: u64, length: u64) -> bool {
         self.config.unconditional.overlaps(ByteRange::new(offset, offset + length))
-    }
-
-    fn read(&mut self, offset: u64, length: usize) -> Result<(), TransferError> {
-        let counters = &self.control.counters;
-        let bytes = self.buffer.split_at_mut(length).0;
-        counters.timed(Stage::Compare, || self.target.read_at(offset, bytes)).map_err(TransferError::io(
-            Side::Target,
-            Operation::Read,
-            offset,
-            length as u64,
-        ))?;
-        counters.compared_bytes.add(length as u64);
-        Ok(())
     }
 }

@@ -40,6 +40,7 @@ pub mod transfer;
 pub mod verify;
 
 mod checkpoint;
+mod compared;
 mod control;
 mod dealer;
 mod differ;

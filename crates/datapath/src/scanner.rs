@@ -6,16 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tanist_model::byte_range::ByteRange;
-use tanist_model::replication::Side;
 
+use crate::compared::ComparedTarget;
 use crate::control::{Control, Halt};
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
-use crate::error::{Operation, TransferError};
+use crate::error::TransferError;
 use crate::frame::Kind;
 use crate::io::{BlockDevice, ExtentKind};
 use crate::knowledge::{CHUNK_LEN, DIGESTS_BYTES, LOOKAHEAD_BYTES, PageDigest, Seed};
 use crate::pages::PAGE_LEN;
-use crate::pool::AlignedBuffer;
 use crate::progress::Stage;
 use crate::transfer::TransferConfig;
 
@@ -77,13 +76,12 @@ impl Findings {
 }
 
 pub(crate) struct Scanner<'a> {
-    pub(crate) target: &'a dyn BlockDevice,
+    target: ComparedTarget<'a>,
     pub(crate) control: &'a Control,
     pub(crate) config: &'a TransferConfig,
     pub(crate) findings: &'a Findings,
     pub(crate) seed: Seed,
     position: u64,
-    buffer: AlignedBuffer,
     /// Digests that are not told yet, and where they begin.
     batch: (u64, Vec<u8>),
 }
@@ -97,8 +95,8 @@ impl<'a> Scanner<'a> {
         seed: Seed,
     ) -> Self {
         let position = config.from.seq;
-        let (buffer, batch) = (AlignedBuffer::new(BLOCK_LEN), (position, Vec::new()));
-        Self { target, control, config, findings, seed, position, buffer, batch }
+        let (target, batch) = (ComparedTarget::new(target, control), (position, Vec::new()));
+        Self { target, control, config, findings, seed, position, batch }
     }
 
     pub(crate) fn run(mut self) {
@@ -149,8 +147,7 @@ impl<'a> Scanner<'a> {
     /// Up to where there is a hole in whole blocks that ends before anything of which reading proves nothing.
     fn hole_end(&self, block_end: u64) -> Result<u64, TransferError> {
         let (offset, size) = (self.position, self.config.size_bytes);
-        let failed = TransferError::io(Side::Target, Operation::MapExtents, offset, block_end - offset);
-        let extent = self.control.counters.timed(Stage::Compare, || self.target.extent_at(offset)).map_err(failed)?;
+        let extent = self.target.extent_at(offset, block_end - offset)?;
         if extent.kind != ExtentKind::Hole || extent.end < block_end {
             return Ok(offset);
         }
@@ -160,16 +157,9 @@ impl<'a> Scanner<'a> {
     }
 
     fn digest_block(&mut self, length: usize) -> Result<(), TransferError> {
-        let (offset, counters) = (self.position, &self.control.counters);
-        let bytes = self.buffer.split_at_mut(length).0;
-        counters.timed(Stage::Compare, || self.target.read_at(offset, bytes)).map_err(TransferError::io(
-            Side::Target,
-            Operation::Read,
-            offset,
-            length as u64,
-        ))?;
-        counters.compared_bytes.add(length as u64);
-        let pages = counters.timed(Stage::Compare, || self.seed.pages(bytes));
+        let offset = self.position;
+        let bytes = self.target.read(offset, length)?;
+        let pages = self.control.counters.timed(Stage::Compare, || self.seed.pages(bytes));
         self.batch.1.extend(self.seed.chunks(&pages).as_flattened());
         self.findings.keep(offset, pages);
         self.position += length as u64;

@@ -128,6 +128,9 @@ pub struct Hello {
     pub applications: Vec<ApplicationReport>,
     /// The epochs it remembers having been granted, over its restarts; they count after a restore of the store.
     pub granted: Vec<(ReplicationId, Epochs)>,
+    /// Those among them that this very process was granted: of these it can still say that they are over.
+    #[serde(default)]
+    pub granted_here: Vec<(ReplicationId, Epochs)>,
     /// The peer that carries this connection, if the agent did not come directly. For people: nothing is decided by it.
     #[serde(default)]
     pub through: Option<AgentName>,

@@ -78,6 +78,7 @@ impl World {
             version: "0".to_owned(),
             listen_address: Some(format!("h{}", agent + 1)),
             granted: self.agents[agent].remembered.clone(),
+            granted_here: Vec::new(),
         };
         AgentMachine::new(identity, self.timers, self.rng.wide(), self.mutations, self.clock())
     }

@@ -79,6 +79,7 @@ impl AgentMachine {
             roles: self.role_reports(),
             applications,
             granted: self.identity.granted.clone(),
+            granted_here: self.identity.granted_here.clone(),
             through,
             connection,
         };

@@ -132,8 +132,10 @@ pub struct AgentIdentity {
     pub host: HostIdentity,
     pub version: String,
     pub listen_address: Option<String>,
-    /// Epochs that earlier processes were granted, from the cache on disk.
+    /// Epochs that this process and earlier ones were granted, those of earlier ones from the cache on disk.
     pub granted: Vec<(ReplicationId, Epochs)>,
+    /// Those among them that this very process was granted.
+    pub granted_here: Vec<(ReplicationId, Epochs)>,
 }
 
 /// Grants remembered of each replication; the oldest are forgotten, the highest never.
@@ -141,11 +143,13 @@ pub const GRANTS_REMEMBERED: usize = 16;
 
 impl AgentIdentity {
     fn remember(&mut self, replication: ReplicationId, epochs: Epochs) {
-        self.granted.push((replication, epochs));
-        if self.granted.iter().filter(|(id, _)| *id == replication).count() > GRANTS_REMEMBERED
-            && let Some(oldest) = self.granted.iter().position(|(id, _)| *id == replication)
-        {
-            self.granted.remove(oldest);
+        for list in [&mut self.granted, &mut self.granted_here] {
+            list.push((replication, epochs));
+            if list.iter().filter(|(id, _)| *id == replication).count() > GRANTS_REMEMBERED
+                && let Some(oldest) = list.iter().position(|(id, _)| *id == replication)
+            {
+                list.remove(oldest);
+            }
         }
     }
 }

@@ -24,12 +24,9 @@ impl ServerMachine {
             return self.settle(agent);
         }
         let Some(session) = self.sessions.get(agent) else { return };
-        let own = session.incarnation;
-        let works =
-            |id: &ReplicationId, shown: &Epochs| session.roles.get(id).is_some_and(|r| r.epochs.same_holder(*shown));
         // An epoch of an earlier process can no longer drain: only the lock, a new boot or an operator proves it quiet.
-        let incarnation = |id, shown| if works(id, shown) { own } else { Incarnation(0) };
-        let shown: Vec<_> = session.granted.iter().map(|(id, shown)| (*id, *shown, incarnation(id, shown))).collect();
+        let process = |grant| if session.granted_here.contains(grant) { session.incarnation } else { Incarnation(0) };
+        let shown: Vec<_> = session.granted.iter().map(|grant| (grant.0, grant.1, process(grant))).collect();
         for (id, shown, incarnation) in shown {
             self.raise_above(agent, id, shown, incarnation);
         }

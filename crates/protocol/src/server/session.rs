@@ -48,6 +48,8 @@ pub struct Session {
     pub host: HostIdentity,
     /// The epochs it showed when it came: those of its earlier processes too.
     pub granted: Vec<(ReplicationId, Epochs)>,
+    /// Those of this very process.
+    pub granted_here: Vec<(ReplicationId, Epochs)>,
     pub version: String,
     pub listen_address: Option<String>,
     /// Any message counts as a sign of life.
@@ -82,6 +84,7 @@ impl Session {
             incarnation: hello.incarnation,
             host: hello.host.clone(),
             granted: hello.granted.clone(),
+            granted_here: hello.granted_here.clone(),
             version: hello.version.clone(),
             listen_address: hello.listen_address.clone(),
             last_beat: at,

@@ -1,6 +1,5 @@
 //! What the server makes of volumes that are devices: sectors, bytes in common under two names, and which device a lock lies on.
 
-use tanist_model::agent::ShownCertificate;
 use tanist_model::api::{CreateReplication, Plan, Refusal};
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, ClusterId, CommandId, Epoch, Epochs, Incarnation, ReplicationName, Term};
@@ -14,7 +13,7 @@ use tanist_protocol::mutation::Mutations;
 use tanist_protocol::server::{ConnectionId, Input, ServerMachine};
 use tanist_protocol::timers::Timers;
 
-use crate::world::{DB, db, host, member, name};
+use crate::world::{DB, connect_with, db, hello, host, member, name};
 
 const NOW: Now = Now { monotonic: Monotonic(1000), wall: Timestamp(1_795_342_800_000_000) };
 const SECOND: Epochs = Epochs { source: Epoch(2), target: Epoch(2) };
@@ -54,23 +53,8 @@ fn server(records: Vec<ReplicationRecord>, volumes: Vec<VolumeReport>) -> Server
     state.agents = [(h1(), member("h1", 1))].into();
     state.replications = records.into_iter().map(|record| (record.id, record)).collect();
     let mut machine = ServerMachine::new(ClusterId(1), state, Timers::DEFAULT, 7, Mutations::NONE, NOW);
-    let hello = Hello {
-        incarnation: Incarnation(2),
-        host: host("boot"),
-        version: "test".into(),
-        listen_address: Some("h1:1".into()),
-        highest_term: Term(0),
-        storage: Vec::new(),
-        volumes,
-        roles: Vec::new(),
-        applications: Vec::new(),
-        granted: Vec::new(),
-        through: None,
-        connection: 0,
-    };
-    let certificate = ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) };
-    let connected = Input::Connected { agent: h1(), connection: ConnectionId(1), certificate, hello: Box::new(hello) };
-    machine.handle(NOW, connected);
+    let hello = Hello { volumes, ..hello("h1", Incarnation(2)) };
+    connect_with(&mut machine, NOW, "h1", 1, hello);
     machine
 }
 

@@ -174,20 +174,31 @@ fn arrive(
     connection: u64,
     (term, count, through): (u64, u64, Option<&str>),
 ) -> Seen {
-    let hello = Hello {
+    let (highest_term, through) = (Term(term), through.map(name));
+    let hello = Hello { highest_term, through, connection: count, ..hello(agent, incarnation) };
+    connect_with(machine, now, agent, connection, hello)
+}
+
+/// What an agent says that has nothing to say.
+pub fn hello(agent: &str, incarnation: Incarnation) -> Hello {
+    Hello {
         incarnation,
         host: host("boot"),
         version: "test".into(),
         listen_address: Some(format!("{agent}:1")),
-        highest_term: Term(term),
+        highest_term: Term(0),
         storage: Vec::new(),
         volumes: Vec::new(),
         roles: Vec::new(),
         applications: Vec::new(),
         granted: Vec::new(),
-        through: through.map(name),
-        connection: count,
-    };
+        granted_here: Vec::new(),
+        through: None,
+        connection: 0,
+    }
+}
+
+pub fn connect_with(machine: &mut ServerMachine, now: Now, agent: &str, connection: u64, hello: Hello) -> Seen {
     let certificate = ShownCertificate { serial: "01".into(), expires_at: Timestamp(i64::MAX) };
     let connection = ConnectionId(connection);
     seen(machine.handle(now, Input::Connected { agent: name(agent), connection, certificate, hello: Box::new(hello) }))

@@ -192,6 +192,7 @@ fn machine(state: State) -> ServerMachine {
             roles: Vec::new(),
             applications: Vec::new(),
             granted: Vec::new(),
+            granted_here: Vec::new(),
             through: None,
             connection: 0,
         };

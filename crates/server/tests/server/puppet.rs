@@ -162,6 +162,7 @@ impl Mind {
             roles: self.roles(),
             applications: Vec::new(),
             granted: Vec::new(),
+            granted_here: Vec::new(),
             through: None,
             connection: 0,
         }

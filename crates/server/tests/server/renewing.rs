@@ -32,6 +32,7 @@ fn hello() -> AgentMessage {
         roles: Vec::new(),
         applications: Vec::new(),
         granted: Vec::new(),
+        granted_here: Vec::new(),
         through: None,
         connection: 0,
     }))

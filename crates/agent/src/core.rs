@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::application::{Applications, MarkOrder};
 use crate::clock;
+use crate::digests::DigestFolder;
 use crate::engine::{EngineHandle, Report};
 use crate::ledger::Ledger;
 use crate::link::LinkEvent;
@@ -53,6 +54,7 @@ pub(crate) struct Outlets {
     pub(crate) watcher: Watcher,
     pub(crate) storages: Storages,
     pub(crate) applications: Applications,
+    pub(crate) digests: DigestFolder,
     pub(crate) ledger: Ledger,
     pub(crate) renewal: Renewal,
     pub(crate) manager: ServiceManager,
@@ -255,9 +257,7 @@ impl Core {
 
     fn command_engine(&mut self, replication: ReplicationId, epochs: Epochs, command: EngineCommand) {
         if matches!(command, EngineCommand::Open { .. }) {
-            let Outlets { storages, applications, reports, .. } = &self.outlets;
-            let (storages, applications) = (storages.clone(), applications.clone());
-            match EngineHandle::start(replication, epochs, storages, applications, self.rules, reports.clone()) {
+            match self.start_engine(replication, epochs) {
                 Ok(engine) => {
                     self.engines.insert((replication, epochs), engine);
                 }
@@ -292,10 +292,18 @@ impl Core {
         }
     }
 
-    fn start_reader(&self, replication: ReplicationId, epochs: Epochs) -> std::io::Result<ReaderHandle> {
-        let Outlets { storages, applications, dialler, readings, .. } = &self.outlets;
+    fn start_engine(&self, replication: ReplicationId, epochs: Epochs) -> std::io::Result<EngineHandle> {
+        let Outlets { storages, applications, digests, reports, .. } = &self.outlets;
         let (storages, applications) = (storages.clone(), applications.clone());
-        ReaderHandle::start(replication, epochs, storages, applications, dialler.clone(), readings.clone())
+        let digests = digests.of(replication);
+        EngineHandle::start(replication, epochs, storages, applications, digests, self.rules, reports.clone())
+    }
+
+    fn start_reader(&self, replication: ReplicationId, epochs: Epochs) -> std::io::Result<ReaderHandle> {
+        let Outlets { storages, applications, digests, dialler, readings, .. } = &self.outlets;
+        let (storages, applications) = (storages.clone(), applications.clone());
+        let (digests, dialler) = (digests.of(replication), dialler.clone());
+        ReaderHandle::start(replication, epochs, storages, applications, digests, dialler, readings.clone())
     }
 
     fn reader_failed(

@@ -10,6 +10,7 @@ mod application;
 mod clock;
 mod config;
 mod core;
+mod digests;
 mod engine;
 mod export;
 mod host;

@@ -19,6 +19,7 @@ use tanist_wire::tls::{self, LiveCertificate};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::application::{Applications, Attempt, Moment};
+use crate::digests::DigestFiles;
 use crate::source::{Frozen, freeze, kind_of_opening, release, same_volume, view_of};
 use crate::storages::Storages;
 use crate::streams::{key_of, link_of};
@@ -93,6 +94,7 @@ struct ReaderEngine {
     epochs: Epochs,
     storages: Storages,
     applications: Applications,
+    digests: DigestFiles,
     dialler: Dialler,
     reports: UnboundedSender<ReaderReport>,
     own: Queue<Message>,
@@ -109,6 +111,7 @@ impl ReaderHandle {
         epochs: Epochs,
         storages: Storages,
         applications: Applications,
+        digests: DigestFiles,
         dialler: Dialler,
         reports: UnboundedSender<ReaderReport>,
     ) -> std::io::Result<Self> {
@@ -121,6 +124,7 @@ impl ReaderHandle {
                 epochs,
                 storages,
                 applications,
+                digests,
                 dialler,
                 reports,
                 own,
@@ -181,7 +185,7 @@ impl ReaderEngine {
                 }
             }
             ReaderCommand::Rest => (self.sending, self.quiescing) = (None, None),
-            ReaderCommand::Published { .. } => {}
+            ReaderCommand::Published { run } => self.digests.keep_only(&[run]),
             ReaderCommand::Release { assignment, snapshots } => release(&self.storages, &assignment.source, &snapshots),
             ReaderCommand::Close => {}
         }
@@ -251,6 +255,7 @@ impl ReaderEngine {
             grant,
             from_seq: stream.from,
             compare: method.compares(),
+            digests: self.digests.of_copy(run, method, snapshot.size_bytes),
             size_bytes: snapshot.size_bytes,
             limit: assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new),
         };

@@ -20,6 +20,7 @@ use crate::application::{Applications, Keeper};
 use crate::clock;
 use crate::config::{AgentConfig, ConfigError};
 use crate::core::{Core, Inlets, Outlets};
+use crate::digests::DigestFolder;
 use crate::host;
 use crate::ledger::Ledger;
 use crate::link::{self, Link};
@@ -165,6 +166,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
         watcher: watcher.clone(),
         storages,
         applications,
+        digests: DigestFolder::open(folder),
         ledger,
         renewal,
         manager,

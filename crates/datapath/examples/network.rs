@@ -13,8 +13,8 @@ use tanist_datapath::frame::{FrameKey, StreamGeneration};
 use tanist_datapath::gate::GateRules;
 use tanist_datapath::io::blocking::BlockingFile;
 use tanist_datapath::{
-    Arrival, BlockDevice, LateStreams, Link, Progress, Receiver, ReceiverConfig, Sender, SenderConfig, TransferConfig,
-    TransferEvent,
+    Arrival, BlockDevice, Digests, LateStreams, Link, Progress, Receiver, ReceiverConfig, Sender, SenderConfig,
+    TransferConfig, TransferEvent,
 };
 use tanist_model::id::{Epochs, RunId};
 use tanist_model::run::Checkpoint;
@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (ours, theirs): (Vec<_>, Vec<_>) =
         (0..streams).map(|_| pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     let (said, sent) = channel();
-    let config = SenderConfig { key, grant: Vec::new(), from_seq: 0, size_bytes, compare: false, limit: None };
+    let (grant, digests) = (Vec::new(), Digests::default());
+    let config = SenderConfig { key, grant, from_seq: 0, size_bytes, compare: false, digests, limit: None };
     let sender = Sender::start(source, config, ours, move |event| drop(said.send(event)));
     let arrivals = theirs.into_iter().map(Arrival::accept).collect::<Result<_, _>>()?;
     let transfer = TransferConfig::new(Checkpoint::START, size_bytes);

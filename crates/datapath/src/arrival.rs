@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::frame::{FrameKey, Header, Kind, reason_payload};
+use crate::frame::{Comparison, FrameKey, Header, Kind, reason_payload};
 use crate::framed::{FrameReader, FrameWriter, Payload};
 use crate::gate::{self, GateRules, OpenRun, Refusal};
 use crate::link::{Link, LinkError, Shutdown};
@@ -83,9 +83,8 @@ impl Arrival {
     /// # Errors
     /// Why it does not; to be told by [`refuse`](Self::refuse), and counted.
     pub fn check(&self, key: FrameKey, size_bytes: u64, from_seq: u64, rules: GateRules) -> Result<(), Refusal> {
-        let compare = matches!(self.header.kind, Kind::Open { compare: true, .. });
-        // Whether it may compare, the receiver knows.
-        let run = OpenRun { compare, ..OpenRun::new(key, self.streams, size_bytes, from_seq, rules) };
+        let comparison = comparison_of(&self.header);
+        let run = OpenRun { comparison, ..OpenRun::new(key, self.streams, size_bytes, from_seq, rules) };
         gate::admit_open(&run, &self.header, self.stream)
     }
 
@@ -99,5 +98,13 @@ impl Arrival {
 impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arrival").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
+/// What the source of a stream leaves out. Whether it may, the receiver knows.
+pub(crate) fn comparison_of(header: &Header) -> Comparison {
+    match header.kind {
+        Kind::Open { comparison, .. } => comparison,
+        _ => Comparison::None,
     }
 }

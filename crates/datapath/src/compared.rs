@@ -21,12 +21,12 @@ impl<'a> ComparedTarget<'a> {
     }
 
     /// At most a block.
-    pub(crate) fn read(&mut self, offset: u64, length: usize) -> Result<&[u8], TransferError> {
+    pub(crate) fn read(&mut self, offset: u64, length: u64) -> Result<&[u8], TransferError> {
         let counters = &self.control.counters;
-        let bytes = self.buffer.split_at_mut(length).0;
-        let failed = TransferError::io(Side::Target, Operation::Read, offset, length as u64);
+        let bytes = self.buffer.split_at_mut(usize::try_from(length).unwrap_or(BLOCK_LEN)).0;
+        let failed = TransferError::io(Side::Target, Operation::Read, offset, length);
         counters.timed(Stage::Compare, || self.device.read_at(offset, bytes)).map_err(failed)?;
-        counters.compared_bytes.add(length as u64);
+        counters.compared_bytes.add(length);
         Ok(bytes)
     }
 

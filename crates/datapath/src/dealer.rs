@@ -19,6 +19,11 @@ pub(crate) enum Dealt {
         offset: u64,
         chunks: u16,
     },
+    /// What the target has in these blocks that are sent later.
+    Scan {
+        offset: u64,
+        length: u64,
+    },
 }
 
 pub(crate) struct Dealer<'a> {
@@ -61,6 +66,9 @@ impl<'a> Dealer<'a> {
         match dealt {
             Dealt::Ask { offset, chunks } => {
                 self.put(Kind::Ask { number: self.number, offset, chunks }, Outload::Small(Vec::new()))
+            }
+            Dealt::Scan { offset, length } => {
+                self.put(Kind::Scan { number: self.number, offset, length }, Outload::Small(Vec::new()))
             }
             Dealt::Item(TargetItem::Same { length, digest }) => self.gather(length, digest),
             Dealt::Item(item) => {

@@ -9,17 +9,20 @@ use tanist_model::byte_range::ByteRange;
 
 use crate::compared::ComparedTarget;
 use crate::control::Control;
-use crate::digest::{BLOCK_BYTES, BLOCK_LEN, BlockDigest, is_zero};
+use crate::digest::{BLOCK_BYTES, BlockDigest, is_zero};
 use crate::encoder::TargetItem;
 use crate::error::TransferError;
 use crate::io::{BlockDevice, ExtentKind};
 use crate::pages::differing;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
+use crate::sampler::Sampler;
 use crate::transfer::TransferConfig;
 
 pub(crate) struct Differ<'a> {
     pub(crate) target: ComparedTarget<'a>,
+    /// Looks at some of what stored digests leave out.
+    sampler: Sampler<'a>,
     pub(crate) control: &'a Control,
     pub(crate) config: &'a TransferConfig,
     /// Where the next item begins.
@@ -28,7 +31,8 @@ pub(crate) struct Differ<'a> {
 
 impl<'a> Differ<'a> {
     pub(crate) fn new(target: &'a dyn BlockDevice, control: &'a Control, config: &'a TransferConfig) -> Self {
-        Self { target: ComparedTarget::new(target, control), control, config, position: config.from.seq }
+        let (compared, sampler) = (ComparedTarget::new(target, control), Sampler::new(target, control));
+        Self { target: compared, sampler, control, config, position: config.from.seq }
     }
 
     pub(crate) fn run(mut self, inlet: Receiver<TargetItem>, outlet: &SyncSender<TargetItem>) {
@@ -61,6 +65,11 @@ impl<'a> Differ<'a> {
                 Ok(!self.control.is_aborted() && outlet.send(compared).is_ok())
             }
             other => {
+                match &other {
+                    TargetItem::Same { length, digest } => self.sampler.check(self.position, *length, digest)?,
+                    TargetItem::SameZeros { length } => self.sampler.check_zeros(self.position, *length)?,
+                    _ => {}
+                }
                 self.position = end;
                 Ok(outlet.send(other).is_ok())
             }
@@ -72,7 +81,7 @@ impl<'a> Differ<'a> {
         if self.is_unconditional(offset, length as u64) {
             return Ok(TargetItem::Block { offset, length, buffer, digest });
         }
-        let target = self.target.read(offset, length)?;
+        let target = self.target.read(offset, length as u64)?;
         let source = buffer.split_at(length).0;
         let pages = self.control.counters.timed(Stage::Compare, || differing(source, target));
         if pages.is_empty() {
@@ -94,8 +103,7 @@ impl<'a> Differ<'a> {
             return Ok(TargetItem::SameZeros { length: hole_end - self.position });
         }
         let length = BLOCK_BYTES.min(end - self.position);
-        let block_len = usize::try_from(length).unwrap_or(BLOCK_LEN);
-        if is_zero(self.target.read(self.position, block_len)?) {
+        if is_zero(self.target.read(self.position, length)?) {
             return Ok(TargetItem::SameZeros { length });
         }
         Ok(TargetItem::Zeros { length })

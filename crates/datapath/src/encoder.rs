@@ -1,13 +1,15 @@
-//! The second stage: finds blocks of zeros and digests the others. In the direct form nothing is compressed.
+//! The second stage: finds blocks of zeros, digests the others, and leaves out what stored digests show to be unchanged. In the direct form
+//! nothing is compressed.
 
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::control::Control;
-use crate::digest::{BlockDigest, is_zero};
+use crate::digest::{BlockDigest, blocks, is_zero};
 use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
 use crate::reader::SourceItem;
+use crate::stored::{Digests, Lookup, Recorder, warn_unrecorded};
 
 /// What the target is to hold. Items follow one another without gaps.
 #[derive(Debug)]
@@ -50,26 +52,79 @@ impl TargetItem {
     }
 }
 
-/// Encodes until the reader ends or the transfer is aborted.
-pub(crate) fn run(control: &Control, inlet: &Receiver<SourceItem>, outlet: &SyncSender<TargetItem>) {
-    for item in inlet {
-        let encoded = control.counters.timed(Stage::Encode, || encode(item));
-        if control.is_aborted() || outlet.send(encoded).is_err() {
-            return;
-        }
-    }
+/// Encodes, notes what the digests are, and recognises what has not changed since the recovery point before.
+pub(crate) struct Encoder<'a> {
+    control: &'a Control,
+    lookup: Option<Lookup<'a>>,
+    recorder: Option<Recorder>,
+    position: u64,
 }
 
-fn encode(item: SourceItem) -> TargetItem {
-    match item {
-        SourceItem::Hole { length } => TargetItem::Zeros { length },
-        SourceItem::Block { offset, length, buffer } => {
-            let bytes = buffer.split_at(length).0;
-            if is_zero(bytes) {
-                return TargetItem::Zeros { length: length as u64 };
+impl<'a> Encoder<'a> {
+    /// `compares`: what the target holds already may be left out.
+    pub(crate) fn new(control: &'a Control, digests: &'a Digests, compares: bool, position: u64) -> Self {
+        let lookup = digests.stored.as_deref().filter(|_| compares).map(Lookup::new);
+        let begun = digests.record_to.as_ref().map(|path| Recorder::begin(path, position));
+        let recorder = begun.and_then(|begun| begun.inspect_err(warn_unrecorded).ok().flatten());
+        Self { control, lookup, recorder, position }
+    }
+
+    /// Works until the reader ends or the transfer is aborted.
+    pub(crate) fn run(mut self, inlet: &Receiver<SourceItem>, outlet: &SyncSender<TargetItem>) {
+        for item in inlet {
+            let encoded = self.control.counters.timed(Stage::Encode, || self.encode(item));
+            for item in encoded {
+                if self.control.is_aborted() || outlet.send(item).is_err() {
+                    return;
+                }
             }
-            let digest = BlockDigest::of(bytes);
-            TargetItem::Block { offset, length, buffer, digest }
         }
+    }
+
+    fn encode(&mut self, item: SourceItem) -> Vec<TargetItem> {
+        let (offset, length, buffer) = match item {
+            SourceItem::Hole { length } => return self.zeros(length),
+            SourceItem::Block { offset, length, buffer } => (offset, length, buffer),
+        };
+        let bytes = buffer.split_at(length).0;
+        if is_zero(bytes) {
+            return self.zeros(length as u64);
+        }
+        let digest = BlockDigest::of(bytes);
+        if self.is_unchanged(length as u64, &digest) {
+            return vec![TargetItem::Same { length: length as u64, digest }];
+        }
+        vec![TargetItem::Block { offset, length, buffer, digest }]
+    }
+
+    /// Zeros from here on, in stretches that changed and stretches that did not.
+    fn zeros(&mut self, length: u64) -> Vec<TargetItem> {
+        if self.lookup.is_none() && self.recorder.is_none() {
+            self.position += length;
+            return vec![TargetItem::Zeros { length }];
+        }
+        let mut stretches: Vec<(bool, u64)> = Vec::new();
+        for block in blocks(self.position, self.position + length) {
+            let unchanged = self.is_unchanged(block.length, &BlockDigest::of_zeros(block.length));
+            match stretches.last_mut().filter(|(last, _)| *last == unchanged) {
+                Some((_, length)) => *length += block.length,
+                None => stretches.push((unchanged, block.length)),
+            }
+        }
+        let item = |(unchanged, length)| {
+            if unchanged { TargetItem::SameZeros { length } } else { TargetItem::Zeros { length } }
+        };
+        stretches.into_iter().map(item).collect()
+    }
+
+    /// Passes a block: whether stored digests show that it did not change.
+    fn is_unchanged(&mut self, length: u64, digest: &BlockDigest) -> bool {
+        let offset = self.position;
+        self.position += length;
+        if let Some(Err(error)) = self.recorder.as_mut().map(|recorder| recorder.note(digest)) {
+            warn_unrecorded(&error);
+            self.recorder = None;
+        }
+        self.lookup.as_mut().and_then(|lookup| lookup.at(offset)).is_some_and(|stored| stored == *digest)
     }
 }

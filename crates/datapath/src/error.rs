@@ -59,6 +59,11 @@ pub enum TransferError {
     /// The whole target was read and its chained digest is not the run's. `compare` finds the place.
     #[error("the target's bytes below {seq} do not have the run's digest")]
     ChainMismatch { seq: u64 },
+    /// What stored digests show to be unchanged since the recovery point before, the target does not hold.
+    #[error(
+        "the target does not hold its recovery point any more: {length} bytes at {offset} were changed by something else than this replication"
+    )]
+    NotTheBase { offset: u64, length: u64 },
     /// The devices and the transfer do not fit.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
@@ -86,7 +91,11 @@ impl TransferError {
         match self {
             Self::Io { cause, .. } => is_transient(cause),
             Self::Flush { .. } | Self::Link(_) => true,
-            Self::Mismatch { .. } | Self::ChainMismatch { .. } | Self::Geometry(_) | Self::Panicked(_) => false,
+            Self::Mismatch { .. }
+            | Self::ChainMismatch { .. }
+            | Self::NotTheBase { .. }
+            | Self::Geometry(_)
+            | Self::Panicked(_) => false,
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! source -> target   Open (first on each stream; payload: the signed grant), Data, Zeros, End, Abort (payload: why);
-//!                    of what the target has: Same, SameZeros, Pages, Ask
+//!                    of what the target has: Same, SameZeros, Pages, Ask, Scan
 //! target -> source   Admitted, Refused (payload: why), Durable, Stop, Abort (payload: why);
 //!                    of what it has: Digests, PageDigests, TargetZeros
 //! ```
@@ -58,11 +58,33 @@ impl fmt::Display for FrameKey {
     }
 }
 
+/// What a source leaves out, and how it learns what the target has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Comparison {
+    /// Nothing: everything is sent.
+    #[default]
+    None,
+    /// The target tells what it has, from the beginning to the end.
+    Whole,
+    /// The source has digests of what the target held before, and asks where they do not suffice.
+    Asked,
+}
+
+impl Comparison {
+    const ALL: [Self; 3] = [Self::None, Self::Whole, Self::Asked];
+
+    /// Whether anything is left out.
+    #[must_use]
+    pub fn leaves_out(self) -> bool {
+        self != Self::None
+    }
+}
+
 /// What a frame says. The payload, where there is one, is beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The first frame of each stream. Payload: the grant that the server signed, opaque here.
-    Open { stream: u16, streams: u16, size_bytes: u64, from_seq: u64, compare: bool },
+    Open { stream: u16, streams: u16, size_bytes: u64, from_seq: u64, comparison: Comparison },
     /// One block. Payload: its bytes.
     Data { number: FrameNumber, offset: u64, digest: BlockDigest },
     /// Any number of blocks of zeros.
@@ -75,6 +97,8 @@ pub enum Kind {
     Pages { number: FrameNumber, offset: u64, length: u64, digest: BlockDigest },
     /// Which pages has the target in these chunks of 64 KiB of a block? It stands for no part of the volume.
     Ask { number: FrameNumber, offset: u64, chunks: u16 },
+    /// What has the target in these blocks? It stands for no part of the volume.
+    Scan { number: FrameNumber, offset: u64, length: u64 },
     /// The whole was sent, in as many frames as this one's number says.
     End { number: FrameNumber, offset: u64 },
     /// The side that sends it gives up. Payload: why.
@@ -143,6 +167,7 @@ impl Kind {
             Self::SameZeros { .. } => 7,
             Self::Pages { .. } => 8,
             Self::Ask { .. } => 9,
+            Self::Scan { .. } => 10,
             Self::Admitted => 16,
             Self::Refused => 17,
             Self::Durable { .. } => 18,
@@ -174,6 +199,7 @@ impl Kind {
             Self::Data { offset, .. } => payload_length > 0 && ends_in_range(offset, payload_length.into()),
             Self::Zeros { offset, length, .. }
             | Self::SameZeros { offset, length, .. }
+            | Self::Scan { offset, length, .. }
             | Self::Digests { offset, length }
             | Self::TargetZeros { offset, length } => length > 0 && ends_in_range(offset, length),
             Self::Same { offset, length, .. } => {
@@ -191,8 +217,8 @@ impl Kind {
     fn from_fields(fields: &Fields) -> Result<Self, FrameError> {
         let (number, offset) = (FrameNumber(fields.number), fields.offset);
         Ok(match fields.kind {
-            1 if fields.flags <= 1 => Self::Open {
-                compare: fields.flags == 1,
+            1 => Self::Open {
+                comparison: *Comparison::ALL.get(usize::from(fields.flags)).ok_or(FrameError::Field(fields.kind))?,
                 stream: fields.stream,
                 streams: fields.streams,
                 size_bytes: fields.raw_length,
@@ -209,6 +235,7 @@ impl Kind {
                 let chunks = u16::try_from(fields.raw_length).map_err(|_| FrameError::Field(fields.kind))?;
                 Self::Ask { number, offset, chunks }
             }
+            10 => Self::Scan { number, offset, length: fields.raw_length },
             16 => Self::Admitted,
             17 => Self::Refused,
             18 => Self::Durable { seq: offset },
@@ -216,7 +243,6 @@ impl Kind {
             20 => Self::Digests { offset, length: fields.raw_length },
             21 => Self::PageDigests { offset },
             22 => Self::TargetZeros { offset, length: fields.raw_length },
-            1 => return Err(FrameError::Field(fields.kind)),
             unknown => return Err(FrameError::Kind(unknown)),
         })
     }
@@ -225,8 +251,8 @@ impl Kind {
     fn fill(&self, fields: &mut Fields) {
         fields.kind = self.code();
         match *self {
-            Self::Open { stream, streams, size_bytes, from_seq, compare } => {
-                fields.flags = compare.into();
+            Self::Open { stream, streams, size_bytes, from_seq, comparison } => {
+                fields.flags = comparison as u8;
                 (fields.stream, fields.streams) = (stream, streams);
                 (fields.raw_length, fields.offset) = (size_bytes, from_seq);
             }
@@ -247,7 +273,8 @@ impl Kind {
             Self::PageDigests { offset } => fields.offset = offset,
             Self::Zeros { number, offset, length }
             | Self::Same { number, offset, length }
-            | Self::SameZeros { number, offset, length } => {
+            | Self::SameZeros { number, offset, length }
+            | Self::Scan { number, offset, length } => {
                 (fields.number, fields.offset, fields.raw_length) = (number.0, offset, length);
             }
             Self::End { number, offset } => (fields.number, fields.offset) = (number.0, offset),

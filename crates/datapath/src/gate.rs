@@ -7,7 +7,7 @@
 use tanist_model::id::{Epochs, RunId};
 
 use crate::digest::BLOCK_BYTES;
-use crate::frame::{FrameKey, FrameNumber, Header, Kind, StreamGeneration};
+use crate::frame::{Comparison, FrameKey, FrameNumber, Header, Kind, StreamGeneration};
 
 /// What a target has open, and how far it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,8 +20,10 @@ pub struct OpenRun {
     pub next: FrameNumber,
     /// Where the last frame ended.
     pub position: u64,
-    /// Whether the source may leave out what the target has.
-    pub compare: bool,
+    /// What the source may leave out.
+    pub comparison: Comparison,
+    /// Up to where it has asked what the target has: only on from there may it ask again.
+    pub asked: u64,
     pub rules: GateRules,
 }
 
@@ -29,7 +31,16 @@ impl OpenRun {
     /// A run of which nothing has come yet.
     #[must_use]
     pub fn new(key: FrameKey, streams: u16, size_bytes: u64, from_seq: u64, rules: GateRules) -> Self {
-        Self { key, size_bytes, streams, next: FrameNumber(0), position: from_seq, compare: false, rules }
+        Self {
+            key,
+            size_bytes,
+            streams,
+            next: FrameNumber(0),
+            position: from_seq,
+            comparison: Comparison::None,
+            asked: from_seq,
+            rules,
+        }
     }
 }
 
@@ -111,9 +122,9 @@ pub enum Refusal {
         "the stream is for a snapshot of {found} bytes from {from_seq} on; {size_bytes} bytes from {position} on are expected"
     )]
     OtherExtent { size_bytes: u64, position: u64, found: u64, from_seq: u64 },
-    #[error("the stream {} what the target has, and it should {}", if *compare { "leaves out" } else { "sends" }, if *compare { "send it" } else { "leave it out" })]
-    OtherMethod { compare: bool },
-    #[error("pages are asked for at {offset}, which is no block that is to come")]
+    #[error("the stream compares in another way than is expected: {found:?} instead of {open:?}")]
+    OtherMethod { open: Comparison, found: Comparison },
+    #[error("the source asks for what the target has at {offset}, which is no block that is to come")]
     NotToCome { offset: u64 },
     #[error("stream {stream} of {streams} opened; stream {expected} of {expected_streams} is expected")]
     OtherStream { stream: u16, streams: u16, expected: u16, expected_streams: u16 },
@@ -125,11 +136,11 @@ pub enum Refusal {
 /// Why it stays outside.
 pub fn admit_open(run: &OpenRun, frame: &Header, index: u16) -> Result<(), Refusal> {
     check_key(run, &frame.key)?;
-    let Kind::Open { stream, streams, size_bytes, from_seq, compare } = frame.kind else {
+    let Kind::Open { stream, streams, size_bytes, from_seq, comparison } = frame.kind else {
         return Err(Refusal::OutOfPlace { kind: frame.kind.code() });
     };
-    if compare != run.compare {
-        return Err(Refusal::OtherMethod { compare });
+    if comparison != run.comparison {
+        return Err(Refusal::OtherMethod { open: run.comparison, found: comparison });
     }
     if (stream, streams) != (index, run.streams) {
         return Err(Refusal::OtherStream { stream, streams, expected: index, expected_streams: run.streams });
@@ -147,6 +158,7 @@ pub fn admit_open(run: &OpenRun, frame: &Header, index: u16) -> Result<(), Refus
 /// Why it stays outside.
 pub fn admit(run: &OpenRun, frame: &Header) -> Result<OpenRun, Refusal> {
     check_key(run, &frame.key)?;
+    let mut asked = run.asked;
     let (number, offset) = match frame.kind {
         Kind::Data { number, offset, .. } | Kind::Zeros { number, offset, .. } | Kind::End { number, offset } => {
             (number, offset)
@@ -154,13 +166,16 @@ pub fn admit(run: &OpenRun, frame: &Header) -> Result<OpenRun, Refusal> {
         Kind::Same { number, offset, .. }
         | Kind::SameZeros { number, offset, .. }
         | Kind::Pages { number, offset, .. }
-            if run.compare =>
+            if run.comparison.leaves_out() =>
         {
             (number, offset)
         }
-        Kind::Ask { number, offset, .. } if run.compare => {
-            let to_come = offset >= run.position && offset < run.size_bytes && offset.is_multiple_of(BLOCK_BYTES);
-            (number, if to_come { run.position } else { return Err(Refusal::NotToCome { offset }) })
+        Kind::Ask { number, offset, .. } if run.comparison.leaves_out() => {
+            (number, if is_to_come(run, offset) { run.position } else { return Err(Refusal::NotToCome { offset }) })
+        }
+        Kind::Scan { number, offset, length } if run.comparison == Comparison::Asked => {
+            asked = check_scan(run, offset, length)?;
+            (number, run.position)
         }
         Kind::Abort { number } => (number, run.position),
         _ => {
@@ -170,7 +185,19 @@ pub fn admit(run: &OpenRun, frame: &Header) -> Result<OpenRun, Refusal> {
     check_number(run.next, number)?;
     check_place(run.position, offset)?;
     let position = check_length(run, frame)?;
-    Ok(OpenRun { next: FrameNumber(number.0.saturating_add(1)), position, ..*run })
+    Ok(OpenRun { next: FrameNumber(number.0.saturating_add(1)), position, asked, ..*run })
+}
+
+fn is_to_come(run: &OpenRun, offset: u64) -> bool {
+    offset >= run.position && offset < run.size_bytes && offset.is_multiple_of(BLOCK_BYTES)
+}
+
+/// Up to where the source has asked after this: whole blocks that it has not asked for before.
+fn check_scan(run: &OpenRun, offset: u64, length: u64) -> Result<u64, Refusal> {
+    let end = offset.saturating_add(length);
+    let whole = end == run.size_bytes || (end < run.size_bytes && end.is_multiple_of(BLOCK_BYTES));
+    let is_next = is_to_come(run, offset) && offset >= run.asked;
+    if whole && is_next { Ok(end) } else { Err(Refusal::NotToCome { offset }) }
 }
 
 /// Asks for a frame that came when its reception was over: `open` is what is received now.

@@ -6,6 +6,7 @@ use std::sync::mpsc::SyncSender;
 use crate::control::Control;
 use crate::digest::{BLOCK_LEN, BlockDigest, blocks};
 use crate::encoder::TargetItem;
+use crate::error::TransferError;
 use crate::frame::Kind;
 use crate::framed::{FrameReader, Payload, Received};
 use crate::gate::{self, OpenRun, Refusal};
@@ -15,6 +16,7 @@ use crate::link::LinkError;
 use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
+use crate::sampler::Sampler;
 use crate::scanner::Findings;
 
 /// Reads one stream into its lane until it ends or nobody takes what comes; whether it goes on without anybody.
@@ -47,6 +49,8 @@ pub(crate) struct Intake<'a> {
     pub(crate) control: &'a Control,
     pub(crate) findings: &'a Findings,
     pub(crate) run: OpenRun,
+    /// Looks at some of what the source leaves out unasked.
+    pub(crate) sampler: Option<Sampler<'a>>,
     pub(crate) outlet: SyncSender<TargetItem>,
 }
 
@@ -54,11 +58,11 @@ impl Intake<'_> {
     /// Works until all has come, the streams end, or the writer takes no more. What was let in before a failure still becomes durable.
     pub(crate) fn run(mut self) {
         if let Err(error) = self.take_all() {
-            self.control.fail(error.into());
+            self.control.fail(error);
         }
     }
 
-    fn take_all(&mut self) -> Result<(), LinkError> {
+    fn take_all(&mut self) -> Result<(), TransferError> {
         loop {
             let lane = self.run.next.0 % u64::from(self.run.streams);
             let lane = usize::try_from(lane).unwrap_or_default();
@@ -71,17 +75,18 @@ impl Intake<'_> {
                 Taken::Closed => return Ok(()),
                 // Everything has come; that the source does not say so any more takes nothing away from it.
                 Taken::Ended(_) if self.run.position == self.run.size_bytes => return Ok(()),
-                Taken::Ended(error) => return Err(error),
+                Taken::Ended(error) => return Err(error.into()),
             }
         }
     }
 
     /// Lets a frame in and hands it on; false if it was the last.
-    fn pass_on(&mut self, frame: Received) -> Result<bool, LinkError> {
+    fn pass_on(&mut self, frame: Received) -> Result<bool, TransferError> {
         let offset = self.run.position;
-        self.run =
-            gate::admit(&self.run, &frame.header).inspect_err(|_| self.control.counters.refused_frames.add(1))?;
-        if self.run.compare {
+        self.run = gate::admit(&self.run, &frame.header)
+            .inspect_err(|_| self.control.counters.refused_frames.add(1))
+            .map_err(LinkError::from)?;
+        if self.run.comparison.leaves_out() {
             self.findings.settle(self.run.position);
             self.control.nudge();
         }
@@ -96,26 +101,41 @@ impl Intake<'_> {
                     .map(|(buffer, pages)| TargetItem::Pages { offset, length, buffer, digest, pages })
                     .ok_or(LinkError::Unexpected { kind: frame.header.kind.code() })?
             }
-            (Kind::Same { .. }, Payload::Small(digests)) => return Ok(self.pass_same(length, &digests)),
-            (Kind::SameZeros { .. }, _) => TargetItem::SameZeros { length },
+            (Kind::Same { .. }, Payload::Small(digests)) => return self.pass_same(offset, length, &digests),
+            (Kind::SameZeros { .. }, _) => {
+                self.sampler.as_mut().map_or(Ok(()), |sampler| sampler.check_zeros(offset, length))?;
+                TargetItem::SameZeros { length }
+            }
+            (Kind::Scan { offset, length, .. }, _) if self.findings.want(offset, offset + length) => {
+                self.control.nudge();
+                return Ok(true);
+            }
             (Kind::Ask { offset, chunks, .. }, _) if self.findings.answer(offset, chunks) => {
                 self.control.nudge();
                 return Ok(true);
             }
-            (Kind::Ask { offset, .. }, _) => return Err(Refusal::NotToCome { offset }.into()),
+            (Kind::Ask { offset, .. } | Kind::Scan { offset, .. }, _) => {
+                return Err(LinkError::from(Refusal::NotToCome { offset }).into());
+            }
             (Kind::Zeros { .. }, _) => TargetItem::Zeros { length },
-            (Kind::Abort { .. }, payload) => return Err(LinkError::EndedByPeer { reason: payload.reason() }),
+            (Kind::Abort { .. }, payload) => return Err(LinkError::EndedByPeer { reason: payload.reason() }.into()),
             _ => return Ok(false),
         };
         Ok(self.outlet.send(item).is_ok())
     }
 
     /// Hands on blocks that the target has; false if nobody takes them.
-    fn pass_same(&self, length: u64, digests: &[u8]) -> bool {
-        blocks(0, length).zip(digests.as_chunks::<32>().0).all(|(block, digest)| {
-            let same = TargetItem::Same { length: block.length, digest: BlockDigest(*digest) };
-            self.outlet.send(same).is_ok()
-        })
+    fn pass_same(&mut self, offset: u64, length: u64, digests: &[u8]) -> Result<bool, TransferError> {
+        for (block, digest) in blocks(offset, offset + length).zip(digests.as_chunks().0) {
+            let digest = BlockDigest(*digest);
+            if let Some(sampler) = &mut self.sampler {
+                sampler.check(block.offset, block.length, &digest)?;
+            }
+            if self.outlet.send(TargetItem::Same { length: block.length, digest }).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

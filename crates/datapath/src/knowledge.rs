@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use crate::digest::BLOCK_BYTES;
-use crate::frame::FrameKey;
+use crate::frame::{Comparison, FrameKey};
 use crate::link::LinkError;
 use crate::pages::PAGE_LEN;
 
@@ -75,22 +75,25 @@ pub(crate) enum Known {
 #[derive(Debug)]
 pub(crate) struct Knowledge {
     size_bytes: u64,
-    /// Everything below has been heard of.
+    comparison: Comparison,
+    /// Everything below that was to be told has been heard of.
     heard: u64,
     stretches: VecDeque<(u64, u64, Known)>,
     pages: BTreeMap<u64, Vec<PageDigest>>,
 }
 
 impl Knowledge {
-    pub(crate) fn new(from_seq: u64, size_bytes: u64) -> Self {
-        Self { size_bytes, heard: from_seq, stretches: VecDeque::new(), pages: BTreeMap::new() }
+    pub(crate) fn new(from_seq: u64, size_bytes: u64, comparison: Comparison) -> Self {
+        Self { size_bytes, comparison, heard: from_seq, stretches: VecDeque::new(), pages: BTreeMap::new() }
     }
 
     /// Takes in what the target says of `[offset, offset + length)`; without digests it says nothing or, of zeros, all.
     pub(crate) fn hear(&mut self, offset: u64, length: u64, known: Known, code: u8) -> Result<(), LinkError> {
         let unexpected = LinkError::Unexpected { kind: code };
         let end = offset.checked_add(length).filter(|end| *end <= self.size_bytes);
-        let (Some(end), true) = (end, offset == self.heard) else { return Err(unexpected) };
+        // Where the target tells only what it is asked for, it passes over the rest.
+        let follows = offset == self.heard || (self.comparison == Comparison::Asked && offset > self.heard);
+        let (Some(end), true) = (end, follows) else { return Err(unexpected) };
         let whole = end == self.size_bytes || end.is_multiple_of(BLOCK_BYTES);
         if !whole || self.stretches.len() >= STRETCH_LIMIT {
             return Err(unexpected);

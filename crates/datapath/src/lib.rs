@@ -35,7 +35,9 @@ pub mod pages;
 pub mod pool;
 pub mod progress;
 pub mod receiver;
+pub mod sampler;
 pub mod sender;
+pub mod stored;
 pub mod transfer;
 pub mod verify;
 
@@ -67,4 +69,5 @@ pub use link::{Link, LinkError, Shutdown};
 pub use progress::{Progress, Stage};
 pub use receiver::{Receiver, ReceiverConfig};
 pub use sender::{Sender, SenderConfig, SenderEvent};
+pub use stored::{Digests, StoredDigests};
 pub use transfer::{Transfer, TransferConfig, TransferEvent};

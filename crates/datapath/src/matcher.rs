@@ -11,10 +11,12 @@ use crate::control::{Control, Halt};
 use crate::dealer::Dealt;
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN, BlockDigest, is_zero};
 use crate::encoder::TargetItem;
-use crate::knowledge::{CHUNK_LEN, Knowledge, Known, PageDigest, Seed};
+use crate::frame::Comparison;
+use crate::knowledge::{CHUNK_LEN, DIGESTS_BYTES, Knowledge, Known, PageDigest, Seed};
 use crate::pages::{PAGE_LEN, PAGES, PageSet};
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
+use crate::sender::SenderConfig;
 
 /// Blocks that wait for their pages at a time: half of the pool.
 const WAITING_BLOCKS: usize = 6;
@@ -33,15 +35,28 @@ struct Waiting {
 
 enum Pending {
     Ready(TargetItem),
+    /// What the target has in its place is not known yet.
+    Unknown(Box<Waiting>),
     Waiting(Box<Waiting>),
+    /// Zeros up to this byte. Nothing is taken in behind them before they are settled: they may reach far.
+    Zeros {
+        end: u64,
+    },
 }
 
+/// What has come is settled in its order, and nothing is waited for but by the first of what is pending: whatever lies before it has been
+/// dealt, so that the target, which looks only so far ahead of what has come, looks there.
 pub(crate) struct Matcher<'a> {
     pub(crate) control: &'a Control,
     pub(crate) knowledge: &'a Mutex<Knowledge>,
-    pub(crate) seed: Seed,
-    pub(crate) position: u64,
-    pub(crate) outlet: SyncSender<Dealt>,
+    seed: Seed,
+    outlet: SyncSender<Dealt>,
+    /// The target tells what it is asked for, and nothing by itself.
+    asks: bool,
+    /// Where what has been taken in ends.
+    taken: u64,
+    /// Where what is settled ends.
+    settled: u64,
     pending: VecDeque<Pending>,
 }
 
@@ -49,10 +64,12 @@ impl<'a> Matcher<'a> {
     pub(crate) fn new(
         control: &'a Control,
         knowledge: &'a Mutex<Knowledge>,
-        (seed, position): (Seed, u64),
+        config: &SenderConfig,
         outlet: SyncSender<Dealt>,
     ) -> Self {
-        Self { control, knowledge, seed, position, outlet, pending: VecDeque::new() }
+        let (seed, asks) = (Seed::of(&config.key), config.comparison() == Comparison::Asked);
+        let (taken, settled) = (config.from_seq, config.from_seq);
+        Self { control, knowledge, seed, outlet, asks, taken, settled, pending: VecDeque::new() }
     }
 
     /// Works until the encoder has no more, nobody takes what comes, or the sending ends.
@@ -61,9 +78,11 @@ impl<'a> Matcher<'a> {
         while more || !self.pending.is_empty() {
             let Some(after) = self.fill(&inlet, more) else { return };
             more = after;
+            if self.learn().is_none() {
+                return;
+            }
             let Some(next) = self.pending.pop_front() else { continue };
-            let Some(item) = self.resolve(next) else { return };
-            if self.outlet.send(Dealt::Item(item)).is_err() {
+            if self.settle(next).is_none() {
                 return;
             }
         }
@@ -71,7 +90,7 @@ impl<'a> Matcher<'a> {
 
     /// Takes in what has come, up to its bound; whether more can come, `None` if this is over.
     fn fill(&mut self, inlet: &Receiver<TargetItem>, more: bool) -> Option<bool> {
-        while more && self.pending.len() < WAITING_BLOCKS {
+        while more && self.has_room() {
             let item = if self.pending.is_empty() { inlet.recv().map_err(Into::into) } else { inlet.try_recv() };
             match item {
                 Ok(item) => self.take(item)?,
@@ -82,24 +101,71 @@ impl<'a> Matcher<'a> {
         Some(more)
     }
 
+    fn has_room(&self) -> bool {
+        self.pending.len() < WAITING_BLOCKS && !matches!(self.pending.back(), Some(Pending::Zeros { .. }))
+    }
+
     fn take(&mut self, item: TargetItem) -> Option<()> {
-        match item {
-            TargetItem::Block { offset, length, buffer, digest } => {
-                let pending = self.block(Waiting { offset, length, buffer, digest, own: Vec::new(), chunks: 0 })?;
-                self.position = offset + length as u64;
-                self.pending.push_back(pending);
+        let offset = self.taken;
+        self.taken += item.volume_bytes();
+        let pending = match item {
+            TargetItem::Block { length, buffer, digest, .. } => {
+                self.scan(offset, self.taken)?;
+                Pending::Unknown(Box::new(Waiting { offset, length, buffer, digest, own: Vec::new(), chunks: 0 }))
             }
-            TargetItem::Zeros { length } => self.zeros(self.position + length)?,
-            other => {
-                self.position += other.volume_bytes();
-                self.pending.push_back(Pending::Ready(other));
+            TargetItem::Zeros { .. } => Pending::Zeros { end: self.taken },
+            other => Pending::Ready(other),
+        };
+        self.pending.push_back(pending);
+        Some(())
+    }
+
+    /// Asks what the target has there, if it does not tell of itself.
+    fn scan(&self, offset: u64, end: u64) -> Option<()> {
+        if self.asks { self.outlet.send(Dealt::Scan { offset, length: end - offset }).ok() } else { Some(()) }
+    }
+
+    /// Asks for the pages of what is pending, as far as is known where they differ: nobody waits for those answers yet.
+    fn learn(&mut self) -> Option<()> {
+        for place in 0..self.pending.len() {
+            let Some(Pending::Unknown(block)) = self.pending.get(place) else { continue };
+            if !self.lock().reaches(block.offset) {
+                return Some(());
             }
+            let Some(Pending::Unknown(block)) = self.pending.remove(place) else { return None };
+            let known = self.lock().at(block.offset);
+            let compared = self.compare(*block, known)?;
+            self.pending.insert(place, compared);
         }
         Some(())
     }
 
-    fn block(&mut self, mut block: Waiting) -> Option<Pending> {
-        let theirs = match self.known(block.offset)? {
+    /// Waits for what there is to know, and hands on what becomes of it.
+    fn settle(&mut self, pending: Pending) -> Option<()> {
+        match pending {
+            Pending::Ready(item) => self.hand_on(item),
+            Pending::Zeros { end } => self.settle_zeros(end),
+            Pending::Unknown(block) => {
+                let known = self.known(block.offset)?;
+                let compared = self.compare(*block, known)?;
+                self.settle(compared)
+            }
+            Pending::Waiting(block) => {
+                self.wait(|knowledge| knowledge.has_pages(block.offset))?;
+                let theirs = self.lock().take_pages(block.offset);
+                let item = self.differing(*block, &theirs);
+                self.hand_on(item)
+            }
+        }
+    }
+
+    fn hand_on(&mut self, item: TargetItem) -> Option<()> {
+        self.settled += item.volume_bytes();
+        self.outlet.send(Dealt::Item(item)).ok()
+    }
+
+    fn compare(&self, mut block: Waiting, known: Known) -> Option<Pending> {
+        let theirs = match known {
             Known::Digests(theirs) => theirs,
             Known::Zeros { until } if until >= block.offset + block.length as u64 => return Some(over_zeros(block)),
             Known::Zeros { .. } | Known::Nothing => return Some(whole(block)),
@@ -121,28 +187,21 @@ impl<'a> Matcher<'a> {
     }
 
     /// Zeros up to `end`: those that the target has are left as they are.
-    fn zeros(&mut self, end: u64) -> Option<()> {
-        while self.position < end {
-            let block_end = end.min(self.position + BLOCK_BYTES);
-            let (same, until) = match self.known(self.position)? {
+    fn settle_zeros(&mut self, end: u64) -> Option<()> {
+        let mut scanned = self.settled;
+        while self.settled < end {
+            if scanned <= self.settled {
+                scanned = end.min(self.settled + DIGESTS_BYTES);
+                self.scan(self.settled, scanned)?;
+            }
+            let block_end = end.min(self.settled + BLOCK_BYTES);
+            let (same, until) = match self.known(self.settled)? {
                 Known::Nothing => (false, block_end),
                 Known::Zeros { until } => (true, until.min(end)),
-                Known::Digests(theirs) => (theirs == self.zero_chunks(block_end - self.position), block_end),
+                Known::Digests(theirs) => (theirs == self.zero_chunks(block_end - self.settled), block_end),
             };
-            let length = until - self.position;
-            let item = if same { TargetItem::SameZeros { length } } else { TargetItem::Zeros { length } };
-            self.position = until;
-            // What waits before it is sent first.
-            if self.pending.is_empty() {
-                self.outlet.send(Dealt::Item(item)).ok()?;
-            } else {
-                self.pending.push_back(Pending::Ready(item));
-            }
-            while self.pending.len() > WAITING_BLOCKS {
-                let next = self.pending.pop_front()?;
-                let item = self.resolve(next)?;
-                self.outlet.send(Dealt::Item(item)).ok()?;
-            }
+            let length = until - self.settled;
+            self.hand_on(if same { TargetItem::SameZeros { length } } else { TargetItem::Zeros { length } })?;
         }
         Some(())
     }
@@ -150,16 +209,6 @@ impl<'a> Matcher<'a> {
     fn zero_chunks(&self, length: u64) -> Vec<PageDigest> {
         let length = usize::try_from(length).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
         self.seed.chunks(&self.seed.pages(&vec![0; length]))
-    }
-
-    fn resolve(&mut self, pending: Pending) -> Option<TargetItem> {
-        let block = match pending {
-            Pending::Ready(item) => return Some(item),
-            Pending::Waiting(block) => *block,
-        };
-        self.wait(|knowledge| knowledge.has_pages(block.offset))?;
-        let theirs = self.lock().take_pages(block.offset);
-        Some(self.differing(block, &theirs))
     }
 
     /// The target's pages of the chunks that were asked for, one after the other, against the same of the source.

@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::control::{Control, Halt};
 use crate::dealer::{Dealer, Dealt};
-use crate::encoder;
+use crate::encoder::Encoder;
 use crate::frame::{Header, Kind};
 use crate::framed::{FrameReader, FrameWriter, Payload, Received};
 use crate::io::BlockDevice;
-use crate::knowledge::{Knowledge, Known, Seed};
+use crate::knowledge::{Knowledge, Known};
 use crate::lanes::{GRACE, LAST_WORDS, Lanes, Taken};
 use crate::link::{Link, LinkError};
 use crate::matcher::Matcher;
@@ -78,7 +78,7 @@ impl<'a> Outbound<'a> {
         let (admitted, writing) = (AtomicUsize::new(0), AtomicUsize::new(streams));
         let no = || AtomicBool::new(false);
         let (heard_out, has_all, dismissed, over) = (no(), no(), no(), no());
-        let knowledge = Mutex::new(Knowledge::new(config.from_seq, config.size_bytes));
+        let knowledge = Mutex::new(Knowledge::new(config.from_seq, config.size_bytes, config.comparison()));
         Self { control, lanes, config, streams, admitted, writing, heard_out, has_all, dismissed, over, knowledge }
     }
 
@@ -89,14 +89,15 @@ impl<'a> Outbound<'a> {
         let (from_encoder, to_next) = sync_channel(QUEUE_ITEMS);
         let (size_bytes, position) = (config.size_bytes, config.from_seq);
         let reader = Reader { source, size_bytes, position, control, outlet: from_reader };
+        let encoder = Encoder::new(control, &config.digests, config.compare, position);
         let mut work: Vec<Work<'_>> = vec![
             (Stage::Source, Box::new(move || reader.run())),
-            (Stage::Encode, Box::new(move || encoder::run(control, &to_encoder, &from_encoder))),
+            (Stage::Encode, Box::new(move || encoder.run(&to_encoder, &from_encoder))),
         ];
         let dealer = Dealer::new(control, self.lanes, config, self.streams);
         if config.compare {
             let (from_matcher, to_dealer) = sync_channel(QUEUE_ITEMS);
-            let matcher = Matcher::new(control, &self.knowledge, (Seed::of(&config.key), position), from_matcher);
+            let matcher = Matcher::new(control, &self.knowledge, config, from_matcher);
             work.push((Stage::Compare, Box::new(move || matcher.run(to_next))));
             work.push((Stage::Network, Box::new(move || dealer.run(to_dealer.into_iter()))));
         } else {
@@ -164,10 +165,10 @@ impl<'a> Outbound<'a> {
     }
 
     fn open(&self, writer: &mut FrameWriter) -> Result<(), LinkError> {
-        let SenderConfig { key, grant, from_seq, size_bytes, compare, .. } = self.config;
-        let streams = u16::try_from(self.streams).unwrap_or(u16::MAX);
-        let (stream, size_bytes, from_seq, compare) = (writer.stream, *size_bytes, *from_seq, *compare);
-        let kind = Kind::Open { stream, streams, size_bytes, from_seq, compare };
+        let SenderConfig { key, grant, from_seq, size_bytes, .. } = self.config;
+        let (stream, streams) = (writer.stream, u16::try_from(self.streams).unwrap_or(u16::MAX));
+        let (size_bytes, from_seq, comparison) = (*size_bytes, *from_seq, self.config.comparison());
+        let kind = Kind::Open { stream, streams, size_bytes, from_seq, comparison };
         self.control.counters.wire_bytes.add(writer.say(*key, kind, grant)?);
         Ok(())
     }

@@ -6,14 +6,14 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::arrival::{Arrival, Cut};
+use crate::arrival::{Arrival, Cut, comparison_of};
 use crate::checkpoint::Checkpointer;
 use crate::control::{Control, Halt, OnHalt};
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
 use crate::error::TransferError;
-use crate::frame::{FrameKey, Header, Kind, MAX_STREAMS, reason_payload};
+use crate::frame::{Comparison, FrameKey, Header, Kind, MAX_STREAMS, reason_payload};
 use crate::framed::{FrameReader, FrameWriter, Received};
-use crate::gate::{GateRules, OpenRun, admit_open};
+use crate::gate::{GateRules, OpenRun, Refusal, admit_open};
 use crate::intake::{Intake, read_stream};
 use crate::io::BlockDevice;
 use crate::knowledge::Seed;
@@ -22,6 +22,7 @@ use crate::late::LateStreams;
 use crate::link::LinkError;
 use crate::pool::Pool;
 use crate::progress::{Progress, Stage};
+use crate::sampler::Sampler;
 use crate::scanner::{Findings, Scanner};
 use crate::stages::{self, Work, guarded};
 use crate::teller::{Teller, Telling};
@@ -61,7 +62,7 @@ impl Receiver {
         let (streams, cuts) = Streams::of(arrivals);
         let control = new_control(&config.transfer, &streams.lanes);
         let telling = Arc::new(Telling::default());
-        let findings = Findings::from(config.transfer.from.seq);
+        let findings = Findings::default();
         let (shared, told) = (Arc::clone(&control), Arc::clone(&telling));
         config.late.open(config.key);
         #[cfg(feature = "mutations")]
@@ -183,7 +184,12 @@ impl Streams {
         let count = u16::try_from(found).ok().filter(|count| (1..=MAX_STREAMS).contains(count));
         let streams = count.ok_or(LinkError::StreamCount { found, limit: MAX_STREAMS })?;
         let TransferConfig { size_bytes, from, compare, .. } = config.transfer;
-        let run = OpenRun { compare, ..OpenRun::new(config.key, streams, size_bytes, from.seq, config.rules) };
+        let comparison = self.headers.first().map(comparison_of).unwrap_or_default();
+        if comparison.leaves_out() != compare {
+            let open = if compare { Comparison::Whole } else { Comparison::None };
+            return Err(Refusal::OtherMethod { open, found: comparison }.into());
+        }
+        let run = OpenRun { comparison, ..OpenRun::new(config.key, streams, size_bytes, from.seq, config.rules) };
         for (index, header) in (0..).zip(&self.headers) {
             admit_open(&run, header, index)?;
         }
@@ -330,7 +336,9 @@ impl Reception {
         let (control, config) = (&*self.control, &self.config.transfer);
         let (from_intake, to_writer) = sync_channel(QUEUE_ITEMS);
         let findings = &self.findings;
-        let intake = Intake { lanes, control, findings, run, outlet: from_intake };
+        findings.begin(&run);
+        let sampler = (run.comparison == Comparison::Asked).then(|| Sampler::new(target, control));
+        let intake = Intake { lanes, control, findings, run, sampler, outlet: from_intake };
         let writer = Writer::new(target, control, config);
         let mut stages: Vec<Work<'_>> = vec![
             (Stage::Network, Box::new(move || intake.run())),

@@ -1,5 +1,5 @@
-//! What a target says of itself to a source that compares: a thread that reads ahead of what is settled, sends digests, and keeps those
-//! of the pages until they are asked for.
+//! What a target says of itself to a source that compares: a thread that reads what is wanted of it, ahead of what is settled, sends
+//! digests, and keeps those of the pages until they are asked for. Of a source that knows nothing everything is wanted from the beginning.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,17 +9,21 @@ use tanist_model::byte_range::ByteRange;
 
 use crate::compared::ComparedTarget;
 use crate::control::{Control, Halt};
-use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
+use crate::digest::BLOCK_BYTES;
 use crate::error::TransferError;
-use crate::frame::Kind;
+use crate::frame::{Comparison, Kind};
+use crate::gate::OpenRun;
 use crate::io::{BlockDevice, ExtentKind};
 use crate::knowledge::{CHUNK_LEN, DIGESTS_BYTES, LOOKAHEAD_BYTES, PageDigest, Seed};
 use crate::pages::PAGE_LEN;
 use crate::progress::Stage;
 use crate::transfer::TransferConfig;
 
-/// What was found and is to be told, what was kept, and how far the source is.
-#[derive(Debug)]
+/// Questions that wait to be looked after; a source has a few blocks in hand at a time.
+const MOST_WANTED: usize = 64;
+
+/// What is wanted, what was found and is to be told, what was kept, and how far the source is.
+#[derive(Debug, Default)]
 pub(crate) struct Findings {
     settled: AtomicU64,
     state: Mutex<State>,
@@ -27,14 +31,38 @@ pub(crate) struct Findings {
 
 #[derive(Debug, Default)]
 struct State {
+    /// Stretches of whole blocks that are to be looked at, ascending.
+    wanted: VecDeque<(u64, u64)>,
     to_tell: VecDeque<(Kind, Vec<u8>)>,
     pages: BTreeMap<u64, Vec<PageDigest>>,
 }
 
 impl Findings {
-    /// Of a source that begins here.
-    pub(crate) fn from(position: u64) -> Self {
-        Self { settled: AtomicU64::new(position), state: Mutex::default() }
+    /// A run begins: a source without digests of its own wants to know everything.
+    pub(crate) fn begin(&self, run: &OpenRun) {
+        self.settled.store(run.position, Ordering::Release);
+        if run.comparison == Comparison::Whole {
+            self.want(run.position, run.size_bytes);
+        }
+    }
+
+    /// What the target has there is to be told; false if there are too many questions.
+    pub(crate) fn want(&self, offset: u64, end: u64) -> bool {
+        let wanted = &mut self.lock().wanted;
+        wanted.push_back((offset, end));
+        wanted.len() <= MOST_WANTED
+    }
+
+    fn take_wanted(&self) -> Option<(u64, u64)> {
+        self.lock().wanted.pop_front()
+    }
+
+    fn has_wanted(&self) -> bool {
+        !self.lock().wanted.is_empty()
+    }
+
+    fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// Everything below has come: its pages are not asked for any more.
@@ -81,7 +109,9 @@ pub(crate) struct Scanner<'a> {
     pub(crate) config: &'a TransferConfig,
     pub(crate) findings: &'a Findings,
     pub(crate) seed: Seed,
+    /// Where the next look is, and where the wanted stretch ends.
     position: u64,
+    end: u64,
     /// Digests that are not told yet, and where they begin.
     batch: (u64, Vec<u8>),
 }
@@ -96,7 +126,7 @@ impl<'a> Scanner<'a> {
     ) -> Self {
         let position = config.from.seq;
         let (target, batch) = (ComparedTarget::new(target, control), (position, Vec::new()));
-        Self { target, control, config, findings, seed, position, batch }
+        Self { target, control, config, findings, seed, position, end: position, batch }
     }
 
     pub(crate) fn run(mut self) {
@@ -106,28 +136,38 @@ impl<'a> Scanner<'a> {
     }
 
     fn scan(&mut self) -> Result<(), TransferError> {
-        while self.position < self.config.size_bytes {
-            if !self.is_wanted() {
-                self.tell_batch();
-                self.control.wait_until(None, |halt| halt != Halt::No || self.is_wanted());
+        while self.control.halted() == Halt::No {
+            if self.position < self.end && self.is_near() {
+                self.step()?;
+                continue;
             }
-            if self.control.halted() != Halt::No {
+            self.tell_batch();
+            if self.position < self.end {
+                self.control.wait_until(None, |halt| halt != Halt::No || self.is_near());
+            } else if let Some((offset, end)) = self.findings.take_wanted() {
+                (self.position, self.end, self.batch.0) = (offset, end, offset);
+            } else if self.is_over() {
                 return Ok(());
+            } else {
+                self.control.wait_until(None, |halt| halt != Halt::No || self.findings.has_wanted() || self.is_over());
             }
-            self.step()?;
         }
-        self.tell_batch();
         Ok(())
     }
 
     /// False while it is far enough ahead of what is settled.
-    fn is_wanted(&self) -> bool {
-        self.position < self.findings.settled.load(Ordering::Acquire).saturating_add(LOOKAHEAD_BYTES)
+    fn is_near(&self) -> bool {
+        self.position < self.findings.settled().saturating_add(LOOKAHEAD_BYTES)
+    }
+
+    /// True when the source has no more questions.
+    fn is_over(&self) -> bool {
+        self.findings.settled() == self.config.size_bytes
     }
 
     fn step(&mut self) -> Result<(), TransferError> {
-        let (offset, size) = (self.position, self.config.size_bytes);
-        let block_end = size.min(offset + BLOCK_BYTES);
+        let offset = self.position;
+        let block_end = self.end.min(offset + BLOCK_BYTES);
         if self.config.unconditional.overlaps(ByteRange::new(offset, block_end)) {
             self.say(Kind::Digests { offset, length: block_end - offset }, block_end);
             return Ok(());
@@ -137,32 +177,32 @@ impl<'a> Scanner<'a> {
             self.say(Kind::TargetZeros { offset, length: hole_end - offset }, hole_end);
             return Ok(());
         }
-        self.digest_block(usize::try_from(block_end - offset).unwrap_or(BLOCK_LEN))?;
+        self.digest_block(block_end - offset)?;
         if self.position - self.batch.0 >= DIGESTS_BYTES {
             self.tell_batch();
         }
         Ok(())
     }
 
-    /// Up to where there is a hole in whole blocks that ends before anything of which reading proves nothing.
+    /// Up to where there is a hole in whole blocks that is wanted and ends before anything of which reading proves nothing.
     fn hole_end(&self, block_end: u64) -> Result<u64, TransferError> {
-        let (offset, size) = (self.position, self.config.size_bytes);
+        let offset = self.position;
         let extent = self.target.extent_at(offset, block_end - offset)?;
         if extent.kind != ExtentKind::Hole || extent.end < block_end {
             return Ok(offset);
         }
         let (_, until) = self.config.unconditional.at(offset);
-        let end = extent.end.min(until).min(size);
-        Ok(if end == size { size } else { end - end % BLOCK_BYTES })
+        let end = extent.end.min(until).min(self.end);
+        Ok(if end == self.end { end } else { end - end % BLOCK_BYTES })
     }
 
-    fn digest_block(&mut self, length: usize) -> Result<(), TransferError> {
+    fn digest_block(&mut self, length: u64) -> Result<(), TransferError> {
         let offset = self.position;
         let bytes = self.target.read(offset, length)?;
         let pages = self.control.counters.timed(Stage::Compare, || self.seed.pages(bytes));
         self.batch.1.extend(self.seed.chunks(&pages).as_flattened());
         self.findings.keep(offset, pages);
-        self.position += length as u64;
+        self.position += length;
         Ok(())
     }
 

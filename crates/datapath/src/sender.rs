@@ -10,7 +10,7 @@ use crate::arrival::Cut;
 use crate::control::{Control, Halt, OnHalt};
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
 use crate::error::TransferError;
-use crate::frame::{FrameKey, MAX_STREAMS};
+use crate::frame::{Comparison, FrameKey, MAX_STREAMS};
 use crate::io::BlockDevice;
 use crate::lanes::Lanes;
 use crate::limit::BytesPerSecond;
@@ -19,6 +19,7 @@ use crate::outbound::{Outbound, Outgoing};
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::stages::guarded;
+use crate::stored::Digests;
 use crate::transfer::{POOL_BUFFERS, check_start};
 use crate::verify::check_size;
 
@@ -35,8 +36,21 @@ pub struct SenderConfig {
     pub size_bytes: u64,
     /// What the target has already is left out.
     pub compare: bool,
+    /// What is known here of the recovery point before.
+    pub digests: Digests,
     /// Upper limit of what is read from the source. Holes are free.
     pub limit: Option<BytesPerSecond>,
+}
+
+impl SenderConfig {
+    /// What is left out, and how it is known.
+    pub(crate) fn comparison(&self) -> Comparison {
+        match self.digests.stored {
+            _ if !self.compare => Comparison::None,
+            None => Comparison::Whole,
+            Some(_) => Comparison::Asked,
+        }
+    }
 }
 
 /// How a sending ended; told exactly once.

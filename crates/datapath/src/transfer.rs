@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpointer;
 use crate::control::{Control, Halt};
 use crate::differ::Differ;
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
-use crate::encoder;
+use crate::encoder::Encoder;
 use crate::error::{GeometryError, TransferError};
 use crate::io::BlockDevice;
 use crate::limit::BytesPerSecond;
@@ -23,6 +23,7 @@ use crate::pool::Pool;
 use crate::progress::{Progress, Stage};
 use crate::reader::Reader;
 use crate::stages::{self, Work};
+use crate::stored::Digests;
 use crate::verify::check_size;
 use crate::writer::Writer;
 
@@ -57,8 +58,11 @@ pub struct TransferConfig {
     pub skip_target_holes: bool,
     /// What the target holds already is left as it is. Without it everything is written.
     pub compare: bool,
-    /// With `compare`: written whole all the same, since a read of the target proves nothing there.
+    /// With `compare`: written whole all the same, since a read of the target proves nothing there. Stored digests do: they say what was
+    /// durable before this run wrote anything.
     pub unconditional: ByteRanges,
+    /// What the source knows of the recovery point before.
+    pub digests: Digests,
 }
 
 impl TransferConfig {
@@ -79,6 +83,7 @@ impl TransferConfig {
             skip_target_holes: false,
             compare: false,
             unconditional: ByteRanges::default(),
+            digests: Digests::default(),
         }
     }
 
@@ -254,10 +259,11 @@ fn run_stages(
     let (from_encoder, to_differ) = sync_channel(QUEUE_ITEMS);
     let reader =
         Reader { source, size_bytes: config.size_bytes, position: config.from.seq, control, outlet: from_reader };
+    let encoder = Encoder::new(control, &config.digests, config.compare, config.from.seq);
     let writer = Writer::new(target, control, config);
     let mut stages: Vec<Work<'_>> = vec![
         (Stage::Source, Box::new(move || reader.run())),
-        (Stage::Encode, Box::new(move || encoder::run(control, &to_encoder, &from_encoder))),
+        (Stage::Encode, Box::new(move || encoder.run(&to_encoder, &from_encoder))),
     ];
     let to_writer = if config.compare {
         let (from_differ, to_writer) = sync_channel(QUEUE_ITEMS);

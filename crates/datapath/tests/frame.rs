@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use tanist_datapath::digest::BlockDigest;
 use tanist_datapath::frame::{
-    FrameError, FrameKey, FrameNumber, GRANT_LIMIT, HEADER_BYTES, Header, Kind, REASON_LIMIT, StreamGeneration, reason,
-    reason_payload,
+    Comparison, FrameError, FrameKey, FrameNumber, GRANT_LIMIT, HEADER_BYTES, Header, Kind, REASON_LIMIT,
+    StreamGeneration, reason, reason_payload,
 };
 use tanist_model::id::{Epoch, Epochs, RunId};
 
@@ -19,9 +19,13 @@ fn keys() -> impl Strategy<Value = FrameKey> {
     })
 }
 
+fn comparisons() -> impl Strategy<Value = Comparison> {
+    prop_oneof![Just(Comparison::None), Just(Comparison::Whole), Just(Comparison::Asked)]
+}
+
 fn opens() -> impl Strategy<Value = Kind> {
-    (0..4u16, 1..=4u16, any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(stream, streams, a, b, compare)| {
-        Kind::Open { compare, stream: stream % streams, streams, size_bytes: a.max(b), from_seq: a.min(b) }
+    (0..4u16, 1..=4u16, any::<u64>(), any::<u64>(), comparisons()).prop_map(|(stream, streams, a, b, comparison)| {
+        Kind::Open { comparison, stream: stream % streams, streams, size_bytes: a.max(b), from_seq: a.min(b) }
     })
 }
 
@@ -55,6 +59,11 @@ fn silent() -> impl Strategy<Value = Kind> {
             number,
             offset,
             chunks
+        }),
+        (numbers(), 0..u64::MAX >> 1, 1..u64::MAX >> 1).prop_map(|(number, offset, length)| Kind::Scan {
+            number,
+            offset,
+            length
         }),
         (0..u64::MAX >> 1, 1..u64::MAX >> 1).prop_map(|(offset, length)| Kind::TargetZeros { offset, length }),
         (0..u64::MAX >> 1, 1..u64::MAX >> 1).prop_map(|(offset, length)| Kind::Digests { offset, length }),
@@ -157,7 +166,7 @@ fn sealed_nonsense_is_refused_or_means_itself() {
         if seed % 2 == 0 {
             random.fill(&mut header);
         }
-        header[..6].copy_from_slice(b"TNST\x02\x00");
+        header[..6].copy_from_slice(b"TNST\x03\x00");
         header[6] = u8::try_from(random.below(26)).unwrap();
         let place = usize::try_from(random.below(114)).unwrap();
         header[6 + place] = u8::try_from(random.below(256)).unwrap();
@@ -175,8 +184,13 @@ fn sealed_nonsense_is_refused_or_means_itself() {
 #[test]
 fn what_cannot_be_is_not_encoded() {
     let key = FrameKey { run: RunId(7), epochs: Epochs::default(), generation: StreamGeneration(1) };
-    let open =
-        |stream, streams, size_bytes, from_seq| Kind::Open { stream, streams, size_bytes, from_seq, compare: false };
+    let open = |stream, streams, size_bytes, from_seq| Kind::Open {
+        stream,
+        streams,
+        size_bytes,
+        from_seq,
+        comparison: Comparison::None,
+    };
     let data = |offset| Kind::Data { number: FrameNumber(0), offset, digest: BlockDigest([0; 32]) };
     let refused = |kind, payload: &[u8]| Header::new(key, kind, payload).is_err();
     assert!(refused(open(1, 1, 10, 0), &[]) && refused(open(0, 5, 10, 0), &[]) && refused(open(0, 0, 10, 0), &[]));

@@ -6,13 +6,18 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use support::session::{Session, WireFault, connect, faulty, key};
-use support::{MIB, Random, SIZES, changed, comparing, contents, reference, volume};
+use support::{MIB, Random, SIZES, changed, comparing, contents, copy, reference, volume};
 use tanist_datapath::io::memory::MemoryDevice;
-use tanist_datapath::{BlockDevice, SenderEvent, TransferConfig, TransferEvent};
+use tanist_datapath::{
+    BlockDevice, Digests, Extent, ExtentKind, SenderEvent, StoredDigests, TransferConfig, TransferEvent,
+};
 use tanist_model::byte_range::ByteRange;
+use tanist_model::policy::VerifyMode;
 use tanist_model::run::Checkpoint;
 
 #[test]
@@ -110,6 +115,16 @@ impl BlockDevice for Seeded {
         true
     }
 
+    /// A stretch of zeros is a hole, up to the first page that was written.
+    fn extent_at(&self, offset: u64) -> io::Result<Extent> {
+        let (page, written) = (offset / 4096, self.written.lock().unwrap());
+        let stretch_end = (page / 700 + 1) * 700;
+        let next = written.range(page..stretch_end).next().map_or(stretch_end, |(next, _)| *next);
+        let is_hole = (page / 700).is_multiple_of(3) && next > page;
+        let (kind, end) = if is_hole { (ExtentKind::Hole, next) } else { (ExtentKind::Data, page + 1) };
+        Ok(Extent { kind, end: (end * 4096).min(self.size_bytes) })
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         for (page, to) in (offset / 4096..).zip(buffer.chunks_mut(4096)) {
             to.copy_from_slice(&self.page(page));
@@ -139,8 +154,8 @@ fn counted_size() -> u64 {
 }
 
 /// Bytes on the wire in both directions, as the target counts them, and the bytes that it wrote.
-fn wire_and_written(source: &Arc<Seeded>, target: &Arc<Seeded>) -> (u64, u64) {
-    let config = TransferConfig { compare: true, ..TransferConfig::new(Checkpoint::START, source.size_bytes) };
+fn wire_and_written(source: &Arc<Seeded>, target: &Arc<Seeded>, digests: Digests) -> (u64, u64) {
+    let config = TransferConfig { compare: true, digests, ..TransferConfig::new(Checkpoint::START, source.size_bytes) };
     let (sent, outcome) = Session::start(source, target, config, connect(2)).run();
     let (SenderEvent::Finished { progress: sent }, TransferEvent::Finished { progress: got, .. }) =
         (sent, &outcome.last)
@@ -151,30 +166,141 @@ fn wire_and_written(source: &Arc<Seeded>, target: &Arc<Seeded>) -> (u64, u64) {
     (got.wire_bytes, got.written_bytes + got.zeroed_bytes)
 }
 
+/// Both sides are read; or digests of what the target holds are stored at the source.
+fn ways(folder: &Path, size_bytes: u64) -> [(&'static str, Digests); 2] {
+    let (path, device) = (folder.join("base"), Seeded::new(size_bytes));
+    let record = Digests { stored: None, record_to: Some(path.clone()) };
+    let (config, nowhere) = (TransferConfig::new(Checkpoint::START, size_bytes), Arc::new(Nowhere(size_bytes)));
+    let config = TransferConfig { digests: record, verify: VerifyMode::Off, ..config };
+    let end = copy(&device, &nowhere, config).finished();
+    let stored = StoredDigests::open(&path, size_bytes, end.chain).unwrap().map(Arc::new);
+    [("both sides read", Digests::default()), ("stored digests", Digests { stored, record_to: None })]
+}
+
+/// Takes what is written.
+struct Nowhere(u64);
+
+impl BlockDevice for Nowhere {
+    fn size_bytes(&self) -> u64 {
+        self.0
+    }
+
+    fn is_direct(&self) -> bool {
+        true
+    }
+
+    fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn write_at(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn zero_range(&self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn what_did_not_change_stays_off_the_wire() {
     let size_bytes = counted_size();
-    let budget = (2 * MIB * size_bytes) >> 32;
-    let (source, target) = (Seeded::new(size_bytes), Seeded::new(size_bytes));
-    let (wire, written) = wire_and_written(&source, &target);
-    println!("nothing changed: {wire} bytes on the wire for {size_bytes}, {budget} allowed");
-    assert!(wire <= budget, "{wire} bytes on the wire, {budget} allowed");
-    assert_eq!(written, 0);
+    let (budget, folder) = ((2 * MIB * size_bytes) >> 32, tempfile::tempdir().unwrap());
+    for (way, digests) in ways(folder.path(), size_bytes) {
+        let (source, target) = (Seeded::new(size_bytes), Seeded::new(size_bytes));
+        let (wire, written) = wire_and_written(&source, &target, digests);
+        println!("nothing changed, {way}: {wire} bytes on the wire for {size_bytes}, {budget} allowed");
+        assert!(wire <= budget, "{way}: {wire} bytes on the wire, {budget} allowed");
+        assert_eq!(written, 0);
+    }
 }
 
 #[test]
 fn one_page_in_a_hundred_costs_little_more_than_itself() {
     let size_bytes = counted_size();
-    let budget = (48 * MIB * size_bytes) >> 32;
-    let (source, target) = (Seeded::new(size_bytes), Seeded::new(size_bytes));
-    let (mut random, pages) = (Random(7), size_bytes / 4096);
-    (0..pages / 100).for_each(|_| source.change(random.below(pages)));
-    let (wire, written) = wire_and_written(&source, &target);
-    println!("1 % changed: {wire} bytes on the wire for {size_bytes}, {budget} allowed");
-    assert!(wire <= budget, "{wire} bytes on the wire, {budget} allowed");
-    assert!(written <= size_bytes / 100, "{written}");
-    let changed: Vec<u64> = source.written.lock().unwrap().keys().copied().collect();
-    assert!(changed.into_iter().all(|page| source.page(page) == target.page(page)));
+    let (budget, folder) = ((48 * MIB * size_bytes) >> 32, tempfile::tempdir().unwrap());
+    for (way, digests) in ways(folder.path(), size_bytes) {
+        let (source, target) = (Seeded::new(size_bytes), Seeded::new(size_bytes));
+        let (mut random, pages) = (Random(7), size_bytes / 4096);
+        (0..pages / 100).for_each(|_| source.change(random.below(pages)));
+        let (wire, written) = wire_and_written(&source, &target, digests);
+        println!("1 % changed, {way}: {wire} bytes on the wire for {size_bytes}, {budget} allowed");
+        assert!(wire <= budget, "{way}: {wire} bytes on the wire, {budget} allowed");
+        assert!(written <= size_bytes / 100, "{way}: {written}");
+        let changed: Vec<u64> = source.written.lock().unwrap().keys().copied().collect();
+        assert!(changed.into_iter().all(|page| source.page(page) == target.page(page)), "{way}");
+    }
+}
+
+/// A device that says when it is read at a place, or that waits at its first read until another was.
+struct Paced {
+    inner: MemoryDevice,
+    place: u64,
+    says: Option<SyncSender<()>>,
+    waits: Mutex<Option<Receiver<()>>>,
+}
+
+impl BlockDevice for Paced {
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+
+    fn is_direct(&self) -> bool {
+        true
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if let Some(other) = self.waits.lock().unwrap().take() {
+            other.recv().unwrap();
+        }
+        if offset == self.place {
+            self.says.iter().for_each(|says| says.try_send(()).unwrap_or_default());
+        }
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write_at(offset, bytes)
+    }
+
+    fn zero_range(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.inner.zero_range(offset, length)
+    }
+
+    fn extent_at(&self, offset: u64) -> io::Result<Extent> {
+        self.inner.extent_at(offset)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// What waits for the target's word must not keep back what comes before it: the target looks only so far ahead of what has come. The
+/// source is far behind the hole when the target's first word comes.
+#[test]
+fn data_behind_a_long_hole_does_not_keep_back_what_is_before_it() {
+    let size_bytes = 304 * MIB;
+    let filled = |byte: u8| {
+        let device = MemoryDevice::new(size_bytes);
+        for at in [0, 299, 300, 301, 302, 303] {
+            device.write_at(at * MIB, &vec![7; 1 << 20]).unwrap();
+            device.write_at(at * MIB + 4096, &[byte; 4096]).unwrap();
+        }
+        device
+    };
+    let (says, waits) = sync_channel(1);
+    let paced = |inner, says, waits| Arc::new(Paced { inner, place: 302 * MIB, says, waits: Mutex::new(waits) });
+    let (source, target) = (paced(filled(8), Some(says), None), paced(filled(7), None, Some(waits)));
+    let config = TransferConfig { compare: true, ..TransferConfig::new(Checkpoint::START, size_bytes) };
+    let (_, outcome) = Session::start(&source, &target, config, connect(2)).run();
+    let TransferEvent::Finished { progress, .. } = outcome.last else { panic!("{:?}", outcome.last) };
+    assert_eq!(progress.written_bytes, 6 * 4096, "{progress:?}");
+    assert!(contents(&*target) == contents(&*source));
 }
 
 /// A page of data in a hole costs a page, and not the block around it.

@@ -12,7 +12,7 @@ use support::session::{
 use support::{MIB, Random, contents, reference, volume};
 use tanist_datapath::digest::BlockDigest;
 use tanist_datapath::error::{GeometryError, Operation};
-use tanist_datapath::frame::{FrameKey, FrameNumber, HEADER_BYTES, Header, Kind};
+use tanist_datapath::frame::{Comparison, FrameKey, FrameNumber, HEADER_BYTES, Header, Kind};
 use tanist_datapath::gate::{GateRules, Refusal};
 use tanist_datapath::io::memory::{Fault, FaultyOperation, MemoryDevice};
 use tanist_datapath::{
@@ -102,7 +102,13 @@ impl Raw {
 }
 
 fn open(config: &TransferConfig) -> Kind {
-    Kind::Open { stream: 0, streams: 1, size_bytes: config.size_bytes, from_seq: config.from.seq, compare: false }
+    Kind::Open {
+        stream: 0,
+        streams: 1,
+        size_bytes: config.size_bytes,
+        from_seq: config.from.seq,
+        comparison: Comparison::None,
+    }
 }
 
 /// One stream, let in under `key(7)`.

@@ -106,6 +106,9 @@ pub struct Policy {
     pub bandwidth_bytes_per_second: Option<u64>,
     /// For runs in the networked form.
     pub streams: StreamCount,
+    /// What did not change since the last recovery point is not read of the target, but for a sample: whoever reads the source has
+    /// stored what it was.
+    pub stored_digests: bool,
     /// When runs are made by themselves; without one, on an operator's word only.
     pub schedule: Option<Schedule>,
     /// When the whole target is read again by itself, and repaired if it differs from what was published.
@@ -150,6 +153,7 @@ impl Default for Policy {
             rpo_seconds: None,
             bandwidth_bytes_per_second: None,
             streams: StreamCount::default(),
+            stored_digests: true,
             schedule: None,
             verify_schedule: None,
             retention: Retention { keep_last: KEPT_BY_DEFAULT, ..Retention::default() },

@@ -12,8 +12,10 @@ use crate::id::Epoch;
 pub struct RunWork {
     /// Of the volume, passed: holes and zeros count. More than its size where something was passed again.
     pub scanned_bytes: u64,
-    /// Left as it was, because the target was found to hold it.
+    /// Left as it was, because the target holds it: it was read there, or did not change since the last recovery point.
     pub same_bytes: u64,
+    /// Read of the target to be compared.
+    pub compared_bytes: u64,
     /// Written as data.
     pub written_bytes: u64,
     /// Made zero without being written as data.
@@ -32,6 +34,7 @@ impl RunWork {
         Self {
             scanned_bytes: of(self.scanned_bytes, other.scanned_bytes),
             same_bytes: of(self.same_bytes, other.same_bytes),
+            compared_bytes: of(self.compared_bytes, other.compared_bytes),
             written_bytes: of(self.written_bytes, other.written_bytes),
             zeroed_bytes: of(self.zeroed_bytes, other.zeroed_bytes),
             sent_bytes: of(self.sent_bytes, other.sent_bytes),

@@ -83,7 +83,8 @@ impl Engine {
         let source = system
             .open_source(&volume, &view_of(&order.snapshot))
             .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
-        let config = TransferConfig { limit, ..self.transfer_config(&order) };
+        let digests = self.digests.of_copy(order.run, order.method, order.snapshot.size_bytes);
+        let config = TransferConfig { limit, digests, ..self.transfer_config(&order) };
         let events = self.events();
         let transfer = Transfer::start(source.device, target, config, events);
         transfer.committed(order.committed);
@@ -405,6 +406,7 @@ fn work_of(progress: &Progress, from: u64) -> RunWork {
     RunWork {
         scanned_bytes: progress.written_seq.saturating_sub(from),
         same_bytes: progress.same_bytes,
+        compared_bytes: progress.compared_bytes,
         written_bytes: progress.written_bytes,
         zeroed_bytes: progress.zeroed_bytes,
         sent_bytes: progress.wire_bytes,
@@ -461,6 +463,7 @@ fn kind_of_failure(error: &TransferError) -> RunFailureKind {
         TransferError::Io { side: Side::Target, cause, .. } if cause.kind() == ErrorKind::UnexpectedEof => {
             RunFailureKind::TargetChanged
         }
+        TransferError::NotTheBase { .. } => RunFailureKind::TargetChanged,
         TransferError::Flush { .. } => RunFailureKind::Flush,
         TransferError::Link(_) => RunFailureKind::Link,
         TransferError::Mismatch { .. } => RunFailureKind::Mismatch,

@@ -24,6 +24,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use self::copying::{Copying, VerifyOutcome};
 use crate::application::{Applications, Attempt};
+use crate::digests::DigestFiles;
 use crate::storages::Storages;
 
 /// How often the progress of a copy is reported.
@@ -82,6 +83,7 @@ impl EngineHandle {
         epochs: Epochs,
         storages: Storages,
         applications: Applications,
+        digests: DigestFiles,
         rules: GateRules,
         reports: UnboundedSender<Report>,
     ) -> std::io::Result<Self> {
@@ -93,6 +95,7 @@ impl EngineHandle {
                 epochs,
                 storages,
                 applications,
+                digests,
                 reports,
                 own,
                 open: None,
@@ -137,6 +140,7 @@ struct Engine {
     epochs: Epochs,
     storages: Storages,
     applications: Applications,
+    digests: DigestFiles,
     reports: UnboundedSender<Report>,
     own: Sender<Message>,
     open: Option<Open>,
@@ -233,7 +237,7 @@ impl Engine {
             EngineCommand::Keep { run, keep } => self.keep(run, keep),
             EngineCommand::Committed { run, seq } => self.committed(run, seq),
             EngineCommand::Halt { run } => self.halt(run),
-            EngineCommand::Published { .. } => {}
+            EngineCommand::Published { run } => self.digests.keep_only(&[run]),
             EngineCommand::Release { snapshots } => self.release_source(&snapshots),
             EngineCommand::Expire { snapshots, keep } => self.expire(snapshots, &keep),
             EngineCommand::Close { graceful, release } => {

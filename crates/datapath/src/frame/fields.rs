@@ -13,13 +13,13 @@ const SEALED_BYTES: usize = HEADER_BYTES - size_of::<u128>();
 
 const MAGIC: [u8; 4] = *b"TNST";
 /// Of the format. A change of the layout or of a meaning raises it.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The fields of a header as they stand on the wire, after magic and version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Fields {
     pub(super) kind: u8,
-    /// Of the first frame: 1, if only what the target has not is sent. Compression will be another.
+    /// Of the first frame: what is left out. Compression will be another.
     pub(super) flags: u8,
     pub(super) run: u128,
     pub(super) source_epoch: u32,
@@ -155,7 +155,7 @@ mod tests {
         for (place, value) in places.into_iter().chain([(70, 12), (72, 13), (103, 13), (104, 14)]) {
             assert_eq!(bytes[place], value, "at {place}");
         }
-        assert_eq!(&bytes[..6], b"TNST\x02\x00");
+        assert_eq!(&bytes[..6], b"TNST\x03\x00");
         assert_eq!(Fields::decode(&bytes).unwrap(), fields);
     }
 

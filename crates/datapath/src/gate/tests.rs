@@ -115,7 +115,8 @@ fn an_end_before_the_end_is_refused() {
 
 #[test]
 fn what_a_source_never_sends_is_refused() {
-    let open = Kind::Open { stream: 0, streams: 2, size_bytes: SIZE, from_seq: BLOCK_BYTES, compare: false };
+    let open =
+        Kind::Open { stream: 0, streams: 2, size_bytes: SIZE, from_seq: BLOCK_BYTES, comparison: Comparison::None };
     for kind in [open, Kind::Admitted, Kind::Refused, Kind::Durable { seq: 0 }, Kind::Stop] {
         assert!(matches!(refused(&header(open_run().key, kind, &[])), Refusal::OutOfPlace { .. }));
     }
@@ -127,7 +128,7 @@ fn a_stream_opens_for_what_is_open_and_nothing_else() {
     let try_open = |key, stream, streams, size_bytes, from_seq| {
         admit_open(
             &run,
-            &header(key, Kind::Open { stream, streams, size_bytes, from_seq, compare: false }, b"grant"),
+            &header(key, Kind::Open { stream, streams, size_bytes, from_seq, comparison: Comparison::None }, b"grant"),
             1,
         )
     };
@@ -143,7 +144,7 @@ fn a_stream_opens_for_what_is_open_and_nothing_else() {
 
 #[test]
 fn what_leaves_something_out_comes_in_only_where_that_is_wanted() {
-    let comparing = OpenRun { compare: true, ..open_run() };
+    let comparing = OpenRun { comparison: Comparison::Whole, ..open_run() };
     let (key, number, offset) = (comparing.key, FrameNumber(1), 2 * BLOCK_BYTES);
     let digest = BlockDigest([0; 32]);
     let same = header(key, Kind::Same { number, offset, length: BLOCK_BYTES }, &[0; 32]);
@@ -160,9 +161,12 @@ fn what_leaves_something_out_comes_in_only_where_that_is_wanted() {
     }
     let part = header(key, Kind::Pages { number, offset, length: 4096, digest }, &[0; 64]);
     assert!(matches!(admit(&comparing, &part), Err(Refusal::NotBlocks { .. })));
-    let open = Kind::Open { stream: 0, streams: 2, size_bytes: SIZE, from_seq: offset, compare: false };
+    let open = Kind::Open { stream: 0, streams: 2, size_bytes: SIZE, from_seq: offset, comparison: Comparison::None };
     let opened = admit_open(&comparing, &header(key, open, &[]), 0);
-    assert!(matches!(opened, Err(Refusal::OtherMethod { compare: false })), "{opened:?}");
+    assert!(
+        matches!(opened, Err(Refusal::OtherMethod { open: Comparison::Whole, found: Comparison::None })),
+        "{opened:?}"
+    );
 }
 
 /// The rules above are what holds these frames back: with one broken, its frames come in, and the others still do not.
@@ -178,4 +182,31 @@ fn a_broken_rule_lets_its_frames_in() {
     assert_eq!(outcomes(GateMutation::HigherPairAdmitted), [true, false, false, false]);
     assert_eq!(outcomes(GateMutation::OldStreamAdmitted), [false, true, false, false]);
     assert_eq!(outcomes(GateMutation::KeyIgnored), [true; 4]);
+}
+
+/// A source that asks, asks for whole blocks that are still to come, and never twice.
+#[test]
+fn questions_are_about_blocks_that_are_to_come() {
+    let scan = |run: &OpenRun, offset, length| {
+        let number = run.next;
+        admit(run, &header(run.key, Kind::Scan { number, offset, length }, &[]))
+    };
+    let at = 2 * BLOCK_BYTES;
+    let asked = OpenRun { comparison: Comparison::Asked, ..open_run() };
+    let after = scan(&asked, at, BLOCK_BYTES).unwrap();
+    assert_eq!((after.position, after.asked, after.next), (at, 3 * BLOCK_BYTES, FrameNumber(2)));
+    let whole = scan(&asked, at, BLOCK_BYTES + 700).unwrap();
+    assert_eq!((whole.position, whole.asked), (at, SIZE));
+    let refused = |run: &OpenRun, offset, length| {
+        let refusal = scan(run, offset, length).unwrap_err();
+        assert!(matches!(refusal, Refusal::NotToCome { .. }), "{refusal:?}");
+    };
+    refused(&after, at, BLOCK_BYTES);
+    refused(&asked, BLOCK_BYTES, BLOCK_BYTES);
+    refused(&asked, at + 4096, BLOCK_BYTES);
+    refused(&asked, at, 4096);
+    refused(&asked, at, BLOCK_BYTES + 701);
+    refused(&asked, at, u64::MAX - at);
+    let told = OpenRun { comparison: Comparison::Whole, ..open_run() };
+    assert!(matches!(scan(&told, at, BLOCK_BYTES), Err(Refusal::OutOfPlace { .. })));
 }

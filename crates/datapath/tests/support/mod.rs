@@ -12,7 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tanist_datapath::digest::{BLOCK_LEN, BlockDigest, advance};
 use tanist_datapath::io::blocking::BlockingFile;
-use tanist_datapath::{BlockDevice, Transfer, TransferConfig, TransferError, TransferEvent};
+use tanist_datapath::io::memory::MemoryDevice;
+use tanist_datapath::{BlockDevice, Digests, StoredDigests, Transfer, TransferConfig, TransferError, TransferEvent};
 use tanist_model::run::Checkpoint;
 
 pub const MIB: u64 = 1 << 20;
@@ -63,6 +64,20 @@ pub const SIZES: [u64; 9] = [0, 1, 4095, 4096, MIB - 1, MIB, MIB + 1, 7 * MIB + 
 pub fn comparing(from: Checkpoint, size_bytes: u64) -> TransferConfig {
     let config = TransferConfig::new(from, size_bytes);
     TransferConfig { compare: true, checkpoint_bytes: MIB, first_checkpoint_bytes: MIB, ..config }
+}
+
+/// Stores the digests of these bytes as a run would that copied them; what the next run is given of them.
+pub fn stored(folder: &Path, bytes: &[u8]) -> Digests {
+    let (path, size_bytes) = (folder.join("base"), bytes.len() as u64);
+    let digests = Digests { stored: None, record_to: Some(path.clone()) };
+    let config = TransferConfig { digests, ..TransferConfig::new(Checkpoint::START, size_bytes) };
+    let made = copy(&memory(bytes), &Arc::new(MemoryDevice::new(size_bytes)), config).finished();
+    let stored = StoredDigests::open(&path, size_bytes, made.chain).unwrap().unwrap();
+    Digests { stored: Some(Arc::new(stored)), record_to: Some(folder.join("next")) }
+}
+
+pub fn memory(bytes: &[u8]) -> Arc<MemoryDevice> {
+    Arc::new(MemoryDevice::with_bytes(bytes))
 }
 
 /// The same volume with some pages, or parts of them, or whole stretches changed to data or zeros.

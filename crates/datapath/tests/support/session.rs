@@ -111,7 +111,8 @@ pub fn faulty(link: Link, at: u64, fault: WireFault) -> Link {
 
 pub fn sender_config(key: FrameKey, config: &TransferConfig) -> SenderConfig {
     let TransferConfig { from, size_bytes, limit, compare, .. } = *config;
-    SenderConfig { key, grant: b"a grant".to_vec(), from_seq: from.seq, size_bytes, compare, limit }
+    let (grant, digests) = (b"a grant".to_vec(), config.digests.clone());
+    SenderConfig { key, grant, from_seq: from.seq, size_bytes, compare, digests, limit }
 }
 
 /// A sender and what it says.

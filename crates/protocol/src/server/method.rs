@@ -52,7 +52,11 @@ fn decide(
         // Of a run that knew no methods, nobody has noted what it left in doubt.
         _ if !clean && dirtied.is_none_or(|by| by.method.is_none()) => RunMethod::Full,
         (Some(_), Some(point))
-            if clean && record.doubtful.is_empty() && !point.fuzzy && point.size_bytes == record.size_bytes =>
+            if record.policy.stored_digests
+                && clean
+                && record.doubtful.is_empty()
+                && !point.fuzzy
+                && point.size_bytes == record.size_bytes =>
         {
             RunMethod::Delta { base: point.run, chain: point.chain }
         }

@@ -89,6 +89,10 @@ fn why_not_changed(record: &ReplicationRecord, change: &SetPolicy) -> Option<Ref
     change.policy.check().err().map(|e| Refusal::new(RefusalCode::Invalid, e.to_string()).hint(e.hint()))
 }
 
+fn yes_no(is_so: bool) -> &'static str {
+    if is_so { "yes" } else { "no" }
+}
+
 /// What is other than before, in words for the audit trail.
 fn differences(old: &Policy, new: &Policy) -> Vec<String> {
     let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
@@ -105,6 +109,7 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
             or_none(new.bandwidth_bytes_per_second.map(|b| b.to_string())),
         ),
         ("streams", old.streams.to_string(), new.streams.to_string()),
+        ("stored digests", yes_no(old.stored_digests).to_owned(), yes_no(new.stored_digests).to_owned()),
         (
             "schedule",
             or_none(old.schedule.as_ref().map(ToString::to_string)),

@@ -50,6 +50,11 @@ pub struct PolicyArgs {
     /// Encrypted connections of a run between two agents, 1 to 4; at first 2.
     #[arg(long, value_name = "NUMBER")]
     pub streams: Option<StreamCount>,
+    /// Whether what did not change since the last recovery point is left out without reading the target, but for a sample (yes, the
+    /// default), or the whole target is read and compared (no).
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", require_equals = true,
+          value_parser = PossibleValuesParser::new(["yes", "no"]).map(|text| text == "yes"))]
+    pub stored_digests: Option<bool>,
     /// When runs are made by themselves: 'every 15m', 'cron 0 2 * * * Europe/Berlin' (minute, hour, day, month, weekday, time
     /// zone); or none.
     #[arg(long, value_name = "SCHEDULE|none")]
@@ -82,6 +87,7 @@ impl PolicyArgs {
                 .limit
                 .map_or(policy.bandwidth_bytes_per_second, |limit| limit.into_option().map(|l| l.bytes_per_second)),
             streams: given.streams.unwrap_or(policy.streams),
+            stored_digests: given.stored_digests.unwrap_or(policy.stored_digests),
             schedule: given.schedule.map_or(policy.schedule, OrNone::into_option),
             verify_schedule: given.verify_schedule.map_or(policy.verify_schedule, OrNone::into_option),
             retention: given.keep.unwrap_or(policy.retention),

@@ -56,6 +56,7 @@ pub struct DeclaredReplication {
     limit: Option<Text<Bandwidth>>,
     #[serde(default)]
     streams: StreamCount,
+    stored_digests: Option<bool>,
     schedule: Option<Text<Schedule>>,
     verify_schedule: Option<Text<Schedule>>,
     keep: Option<Text<Retention>>,
@@ -89,6 +90,7 @@ impl DeclaredReplication {
             rpo_seconds: self.rpo.as_ref().map(|rpo| rpo.0.seconds),
             bandwidth_bytes_per_second: self.limit.as_ref().map(|limit| limit.0.bytes_per_second),
             streams: self.streams,
+            stored_digests: self.stored_digests.unwrap_or(usual.stored_digests),
             schedule: self.schedule.as_ref().map(|schedule| schedule.0.clone()),
             verify_schedule: self.verify_schedule.as_ref().map(|schedule| schedule.0.clone()),
             application: self.application.clone(),

@@ -60,6 +60,7 @@ fn policy() -> Policy {
         retention: "last=3,daily=7".parse().unwrap(),
         automatic_handback: false,
         streams: StreamCount::default(),
+        stored_digests: true,
         application: None,
     }
 }
@@ -98,6 +99,7 @@ pub fn run() -> RunView {
         work: RunWork {
             scanned_bytes: 328 * MIB,
             same_bytes: 325 * MIB,
+            compared_bytes: 8 * MIB,
             written_bytes: 2 * MIB,
             zeroed_bytes: MIB,
             sent_bytes: 0,
@@ -192,6 +194,7 @@ pub fn replication() -> ReplicationView {
             work: RunWork {
                 scanned_bytes: 512 * MIB,
                 same_bytes: 0,
+                compared_bytes: 0,
                 written_bytes: 500 * MIB,
                 zeroed_bytes: 12 * MIB,
                 sent_bytes: 501 * MIB,

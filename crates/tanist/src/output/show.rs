@@ -192,6 +192,7 @@ fn work(run: &RunView) -> String {
     let parts = [
         part(work.scanned_bytes, "scanned"),
         part(work.same_bytes, "the same"),
+        part(work.compared_bytes, "read of the target"),
         part(work.written_bytes, "written"),
         part(work.zeroed_bytes, "made zero"),
         part(work.sent_bytes, "sent"),

@@ -71,8 +71,9 @@ pub fn limits(policy: &Policy) -> String {
     let rpo = policy.rpo_seconds.map(|s| format!("RPO {}", units::seconds(s)));
     let rate = policy.bandwidth_bytes_per_second.map(|b| format!("at most {}", units::rate(b)));
     let streams = (policy.streams != StreamCount::default()).then(|| count(u8::from(policy.streams).into(), "stream"));
+    let digests = (!policy.stored_digests).then(|| "no stored digests".to_owned());
     let application = policy.application.as_ref().map(|name| format!("{name} quiesced for each snapshot"));
-    let parts: Vec<String> = [rpo, rate, streams, application].into_iter().flatten().collect();
+    let parts: Vec<String> = [rpo, rate, streams, digests, application].into_iter().flatten().collect();
     if parts.is_empty() { "no RPO, no rate limit".to_owned() } else { parts.join(", ") }
 }
 

@@ -66,6 +66,9 @@ fn stored_digests_only_of_the_clean_target_s_current_point() {
     let next = run(3, None, 0, false);
     let delta = RunMethod::Delta { base: RunId(1), chain: ChainDigest([7; 32]) };
     assert_eq!(decide(&record(Some(1), None), &next, Some(&point(1)), None), delta);
+    let mut unwanted = record(Some(1), None);
+    unwanted.policy.stored_digests = false;
+    assert_eq!(decide(&unwanted, &next, Some(&point(1)), None), RunMethod::Compare);
     // The target does not hold it any more, or holds what nobody knows.
     assert_eq!(decide(&record(Some(1), None), &next, None, None), RunMethod::Compare);
     let abandoned = run(2, Some(delta), 0, true);

@@ -45,7 +45,6 @@ impl World {
             way_due: None,
             engines: std::collections::BTreeMap::new(),
             readers: std::collections::BTreeMap::new(),
-            encoded: std::collections::BTreeMap::new(),
             watch: (Vec::new(), Vec::new()),
             granted: Vec::new(),
             drained: Vec::new(),

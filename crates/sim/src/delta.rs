@@ -22,8 +22,10 @@ impl World {
         content: u64,
     ) -> bool {
         let RunMethod::Delta { base, .. } = method else { return false };
-        let stored = self.agents[agent].stored.get(&replication).filter(|(run, _)| *run == base);
-        stored.and_then(|(_, contents)| contents.get(&block)) == Some(&content)
+        // A file of less than the whole volume does not have the recovery point's chain.
+        let whole = self.scenario.blocks;
+        let stored = self.agents[agent].digests.get(&(replication, base)).filter(|blocks| blocks.len() == whole);
+        stored.and_then(|blocks| blocks.get(&block)) == Some(&content)
     }
 
     /// Whether a block of a job need not be written.
@@ -43,18 +45,11 @@ impl World {
     }
 
     pub fn note_encoded(&mut self, agent: usize, replication: ReplicationId, run: RunId, block: usize, content: u64) {
-        if let Some(process) = self.agents[agent].process.as_mut() {
-            process.encoded.entry((replication, run)).or_default().insert(block, content);
-        }
+        self.agents[agent].digests.entry((replication, run)).or_default().insert(block, content);
     }
 
-    /// A run stands: who has encoded all of it stores its digests in place of earlier ones.
-    pub fn store_digests(&mut self, agent: usize, replication: ReplicationId, run: RunId) {
-        let whole = self.scenario.blocks;
-        let Some(process) = self.agents[agent].process.as_mut() else { return };
-        let encoded = process.encoded.remove(&(replication, run)).filter(|contents| contents.len() == whole);
-        if let Some(contents) = encoded {
-            self.agents[agent].stored.insert(replication, (run, contents));
-        }
+    /// A run stands: the digests of others are of no use any more.
+    pub fn keep_digests(&mut self, agent: usize, replication: ReplicationId, run: RunId) {
+        self.agents[agent].digests.retain(|(of, kept), _| *of != replication || *kept == run);
     }
 }

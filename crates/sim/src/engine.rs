@@ -140,7 +140,7 @@ impl World {
                 self.pump(agent, key);
             }
             EngineCommand::Halt { run } => self.halt(agent, key, run),
-            EngineCommand::Published { run } => self.store_digests(agent, key.0, run),
+            EngineCommand::Published { run } => self.keep_digests(agent, key.0, run),
             EngineCommand::Release { snapshots } => self.remove_source_snapshots(key.0, &snapshots),
             EngineCommand::Expire { snapshots, keep } => self.expire(agent, key, snapshots, &keep),
             EngineCommand::Close { graceful, release } => {

@@ -63,8 +63,6 @@ pub struct AgentProcess {
     pub way_due: Option<u64>,
     pub engines: BTreeMap<EngineKey, Engine>,
     pub readers: BTreeMap<ReaderKey, ReaderEngine>,
-    /// What it has encoded of a run, block by block: stored digests in the making.
-    pub encoded: BTreeMap<(ReplicationId, RunId), BTreeMap<usize, u64>>,
     pub watch: (Vec<PeerAddress>, Vec<VolumeAddress>),
     /// What this process was granted and what it has drained, as the checker saw it.
     pub granted: Vec<EngineKey>,
@@ -75,8 +73,8 @@ pub struct AgentProcess {
 /// An agent as an installation: it outlives its processes.
 #[derive(Debug)]
 pub struct AgentSlot {
-    /// Digests of a published run: a cache in its directory.
-    pub stored: BTreeMap<ReplicationId, (RunId, BTreeMap<usize, u64>)>,
+    /// What its processes have encoded, block by block: the files of digests in its directory.
+    pub digests: BTreeMap<(ReplicationId, RunId), BTreeMap<usize, u64>>,
     /// Its peers as assigned last, in its directory.
     pub acquaintances: Vec<PeerAddress>,
     pub host: usize,
@@ -96,7 +94,7 @@ impl AgentSlot {
     #[must_use]
     pub fn new(host: usize) -> Self {
         Self {
-            stored: BTreeMap::new(),
+            digests: BTreeMap::new(),
             host,
             acquaintances: Vec::new(),
             process: None,

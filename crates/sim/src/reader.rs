@@ -120,7 +120,7 @@ impl World {
                 self.open_reader(agent, key, &assignment.name);
                 self.begin_sending(agent, key, (run, snapshot, method), &holder, stream);
             }
-            ReaderCommand::Published { run } => self.store_digests(agent, key.0, run),
+            ReaderCommand::Published { run } => self.keep_digests(agent, key.0, run),
             ReaderCommand::Rest => {
                 if let Some(reader) = self.reader_mut(agent, key) {
                     (reader.preparing, reader.sending) = (None, None);

@@ -8,10 +8,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use support::{Blocks, Fixture, Images, LoopDevice, address, bytes, contents_of, run, system_name};
+use support::{Blocks, Fixture, Images, LoopDevice, address, bytes, contents_of, run, system_name, wait};
 use tanist_model::volume::VolumeContent;
 use tanist_storage::{BlockDevices, DeviceSelector, LockAttempt, SourceView, StorageError, StorageSystem};
+
+const LONG: Duration = Duration::from_secs(30);
 
 /// `None` where there are no loop devices; the line for the log is written.
 fn blocks(sector_bytes: u32) -> Option<Blocks> {
@@ -150,7 +153,8 @@ fn one_file_is_one_volume_under_whatever_name() {
         let source = system.open_source(&address("b"), &SourceView::Live).unwrap();
         assert_eq!(source.device.size_bytes(), 8192);
     }
-    assert!(blocks.system().open_target(&address("a")).is_ok());
+    // A device is detached once nobody looks at it any more, and udev may still.
+    wait::until("the file has one device", LONG, || blocks.system().open_target(&address("a")).ok());
 }
 
 #[test]

@@ -6,6 +6,8 @@
 mod loop_device;
 #[path = "../../../../tests/src/mounted.rs"]
 mod mounted;
+#[path = "../../../../tests/src/wait.rs"]
+pub mod wait;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;

@@ -13,6 +13,7 @@ use crate::id::{
 };
 use crate::policy::Policy;
 use crate::recovery_point::RecoveryPointPlace;
+use crate::removal::Remnant;
 use crate::replication::{FencingTier, Intent, Side};
 use crate::run::{ChainDigest, RunState};
 use crate::takeover::TakeoverRecord;
@@ -314,6 +315,16 @@ pub struct AwaitedProof {
     pub since: Timestamp,
 }
 
+/// What is left to do of a removal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RemovalView {
+    /// What no agent can clean up is left behind, by an operator's word.
+    pub leave_behind: bool,
+    /// What tanist made and removes.
+    pub snapshots: Vec<Remnant>,
+}
+
 /// `GET /replications/{name}`: is my data safe, what happened, what do I do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -323,6 +334,9 @@ pub struct ReplicationView {
     /// The health in one sentence.
     pub summary: String,
     pub intent: Intent,
+    /// While it is being removed.
+    #[serde(default)]
+    pub removal: Option<RemovalView>,
     /// A transfer or a restore: it removes itself after its one run.
     #[serde(default)]
     pub once: bool,

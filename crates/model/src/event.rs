@@ -83,6 +83,8 @@ event_codes! {
     HierarchyChanged "T305" Info "a hierarchy was changed";
     DeleteWaitsForProof "T306" Warning "a removal waits for proof of quiet";
     PolicyChanged "T307" Info "a policy was changed";
+    RemovalCommanded "T308" Info "the removal of a replication was commanded";
+    SnapshotsLeftBehind "T309" Warning "a replication was removed, and what tanist made stays at the storage";
     // 4xx: takeovers
     AgentSuspected "T401" Warning "the acting agent is suspected";
     SuspicionCleared "T402" Info "a suspicion was cleared: the acting agent is well";

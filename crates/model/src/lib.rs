@@ -18,6 +18,7 @@ pub mod id;
 pub mod policy;
 pub mod quantity;
 pub mod recovery_point;
+pub mod removal;
 pub mod replication;
 pub mod retention;
 pub mod run;

@@ -158,6 +158,9 @@ pub struct ReplicationRecord {
     pub target: SideRecord,
     pub policy: Policy,
     pub intent: Intent,
+    /// Being removed, it need not clean up what no agent can: an operator said so.
+    #[serde(default)]
+    pub leave_behind: bool,
     pub size_bytes: u64,
     pub created_at: Timestamp,
     /// The highest epochs ever granted.

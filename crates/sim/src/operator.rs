@@ -44,7 +44,7 @@ impl World {
             72..78 => Command::UndrainAgent { agent: self.anybody() },
             78..84 => return self.confirm_dead(),
             84..87 => self.new_hierarchy(name),
-            87..89 => Command::Delete { name },
+            87..89 => Command::Delete { name, leave_behind: self.rng.chance(300) },
             89..91 => Command::CheckExisting { name },
             91..94 => Command::Abort { name },
             94..98 => Command::Verify { name, repair: self.rng.chance(700) },
@@ -152,7 +152,7 @@ impl World {
             match wanted.replication_by_name(&name) {
                 None => self.create(number),
                 Some(record) if record.intent == Intent::Paused => self.command(Command::Resume { name }),
-                Some(record) if record.quarantine.is_some() => self.command(Command::Delete { name }),
+                Some(record) if record.quarantine.is_some() => self.command(Command::Delete { name, leave_behind: false }),
                 Some(record) if record.run.is_none() && record.intent == Intent::Enabled => {
                     self.command(Command::Sync { name, full: false });
                 }

@@ -50,6 +50,8 @@ pub enum Command {
     },
     Delete {
         name: ReplicationName,
+        /// What no agent can clean up stays at the storage.
+        leave_behind: bool,
     },
     SetHierarchy {
         name: ReplicationName,
@@ -150,7 +152,7 @@ impl ServerMachine {
             Command::Abort { name } => self.abort(id, &actor, &name),
             Command::Pause { name } => self.set_intent(id, &actor, &name, Intent::Paused),
             Command::Resume { name } => self.set_intent(id, &actor, &name, Intent::Enabled),
-            Command::Delete { name } => self.delete(id, &actor, &name),
+            Command::Delete { name, leave_behind } => self.delete(id, &actor, &name, leave_behind),
             Command::SetHierarchy { name, change } => self.set_hierarchy(id, &actor, &name, change),
             Command::Pin { name, run, pinned } => self.pin(id, &actor, &name, run, pinned),
             Command::SetPolicy { name, change } => self.set_policy(id, &actor, &name, *change),
@@ -309,32 +311,6 @@ impl ServerMachine {
         let next = ReplicationRecord { intent, ..record.clone() };
         self.supervision_mut(record.id).order_sent = None;
         let answer = Answer::done(id, format!("{name} is {word}"));
-        self.finish_current(id, &record, vec![event, Change::PutReplication(Box::new(next))], answer);
-    }
-
-    /// The data stays; what tanist made goes, once every epoch is proven quiet.
-    fn delete(&mut self, id: CommandId, actor: &str, name: &ReplicationName) {
-        let Some(record) = self.known_replication(id, name) else { return };
-        if let Some(restore) = self.restore_of(&record) {
-            let refusal =
-                Refusal::new(RefusalCode::Conflict, format!("{name} is being restored from by {}", restore.name))
-                    .hint(format!("wait for its end, or: tanist replication delete {}", restore.name));
-            return self.refuse_command(id, refusal);
-        }
-        self.abandon_current(&record, "the replication is being removed");
-        let Some(record) = self.state.replications.get(&record.id).cloned() else { return };
-        let next = ReplicationRecord { intent: Intent::Deleting, once: false, ..record.clone() };
-        let message = format!("removal of {name} was commanded; the data stays on the target");
-        let event = self.operator_event(&record, actor, EventCode::ReplicationPaused, message);
-        let waits = next.awaited().next().is_some();
-        let answer = if waits {
-            let answer =
-                Answer::done(id, format!("{name} is removed as soon as {} proven quiet", self.awaited_in_words(&next)));
-            answer.next(format!("tanist replication show {name}"))
-        } else {
-            Answer::done(id, format!("{name} is being removed; source and target data stay"))
-        };
-        self.supervision_mut(record.id).order_sent = None;
         self.finish_current(id, &record, vec![event, Change::PutReplication(Box::new(next))], answer);
     }
 

@@ -62,6 +62,7 @@ impl ServerMachine {
             quarantine: None,
             once: create.once,
             agenda: Agenda::starting(self.now.wall, true),
+            leave_behind: false,
             rpo_missed: false,
             origin: None,
             quiesced: Vec::new(),

@@ -1,11 +1,9 @@
-//! Planned changes: handover, draining a host, an agent that stops, the end of a replication.
+//! Planned changes: handover, draining a host, an agent that stops.
 
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::AgentName;
-use tanist_model::policy::SourceMode;
-use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{Handover, Holder, ReplicationRecord, Side};
+use tanist_model::replication::{Handover, Holder, ReplicationRecord};
 use tanist_model::run::RunState;
 use tanist_model::takeover::{Candidate, Evidence};
 
@@ -109,59 +107,7 @@ impl ServerMachine {
         self.take_over(record, Evidence::HandoverOverdue, handover.started_at, Vec::new(), handover.to.as_ref());
     }
 
-    /// Removing a replication releases its target: a fence point. Then the holder removes what tanist made, and drains.
-    pub(super) fn drive_delete(&mut self, record: &ReplicationRecord, holder: &Holder) {
-        if self.may_advance(record) {
-            if !self.source_is_released(record, holder) {
-                return;
-            }
-            let mut release = self.release_of(record);
-            if self.why_ineligible_for(record, &holder.agent, Side::Source).is_some() {
-                // What a reader made, the reader has removed.
-                release.source_snapshots.clear();
-            }
-            // The last recovery point may have been kept for a run that was then never bound.
-            release.target_snapshots.extend(record.published.map(super::run::target_snapshot_id));
-            self.supervision_mut(record.id).release_ordered = true;
-            self.send_drain(record, holder, Some(release));
-            return;
-        }
-        let supervision = self.supervision_mut(record.id);
-        if std::mem::replace(&mut supervision.delete_announced, true) {
-            return;
-        }
-        let message = format!("the removal waits until {} proven quiet", self.awaited_in_words(record));
-        let event = self.event_of(record, None, EventCode::DeleteWaitsForProof, message);
-        self.commit_current(record, vec![event], Vec::new());
-    }
-
-    /// Nothing that tanist made is left: it was removed by the last holder, or there was never anything, or nobody is left who
-    /// could.
-    pub(super) fn is_released(&self, record: &ReplicationRecord) -> bool {
-        let ordered = self.supervisions.get(&record.id).is_some_and(|s| s.release_ordered);
-        let nobody = record.target.hierarchy.iter().all(|a| self.state.agents.get(a).is_none_or(|a| a.removed));
-        ordered || nobody || self.release_of(record) == Release::default()
-    }
-
-    pub(super) fn release_of(&self, record: &ReplicationRecord) -> Release {
-        let runs = self.state.runs.values().filter(|r| r.replication == record.id);
-        let mut release = Release::default();
-        // Of a sealed or live source nothing is made, whatever was attempted.
-        for run in runs.filter(|_| record.policy.source_mode == SourceMode::Snapshot) {
-            release.source_snapshots.extend(run.dead_attempts.iter().copied());
-            match &run.snapshot {
-                Some(snapshot) => release.source_snapshots.push(snapshot.id),
-                None if run.state == RunState::SnapshotPending => release.source_snapshots.push(run.attempt),
-                None => {}
-            }
-        }
-        let points = self.state.recovery_points.values().filter(|p| p.replication == record.id);
-        let kept = points.filter(|p| matches!(p.place, RecoveryPointPlace::Snapshot(_)));
-        release.target_snapshots.extend(kept.map(|p| super::run::target_snapshot_id(p.run)));
-        release
-    }
-
-    fn send_drain(&mut self, record: &ReplicationRecord, holder: &Holder, release: Option<Release>) {
+    pub(super) fn send_drain(&mut self, record: &ReplicationRecord, holder: &Holder, release: Option<Release>) {
         let Some(number) = self.next_order(record) else { return };
         let stamp = self.stamp(record, holder);
         self.send(&holder.agent, ServerMessage::Drain { stamp, number, release });

@@ -24,6 +24,7 @@ mod pools;
 mod proof;
 mod reader;
 mod recovery;
+mod removal;
 mod reported;
 mod request;
 mod restore;

@@ -7,7 +7,7 @@
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
-use tanist_model::replication::{Holder, Reader, ReplicationRecord, Side};
+use tanist_model::replication::{Holder, Intent, Reader, ReplicationRecord, Side};
 use tanist_model::run::{RunRecord, RunState};
 use tanist_model::takeover::{Candidate, Evidence, PeerVerdict};
 use tanist_model::time::Timestamp;
@@ -311,14 +311,22 @@ impl ServerMachine {
 
     /// Before a replication is released, its reader has removed what was made at the source.
     pub(super) fn source_is_released(&mut self, record: &ReplicationRecord, holder: &Holder) -> bool {
-        if record.reader.is_none() {
+        let release = self.release_of(record).source_snapshots;
+        let known = self.supervisions.get(&record.id).is_some_and(|supervision| supervision.source_released);
+        if record.reader.is_none() && (known || release.is_empty()) {
             return true;
         }
-        if self.source_access(record, holder).is_some() {
-            let release = self.release_of(record).source_snapshots;
-            self.order_reader(record, ReadOrder::End { release });
+        match self.source_access(record, holder) {
+            Some(SourceAccess::Local) => true,
+            Some(SourceAccess::Remote { .. }) => {
+                self.order_reader(record, ReadOrder::End { release });
+                false
+            }
+            None => {
+                let nobody = self.supervisions.get(&record.id).is_some_and(|supervision| supervision.source_exhausted);
+                nobody && record.leave_behind
+            }
         }
-        false
     }
 
     pub(super) fn note_read_ended(&mut self, agent: &AgentName, id: ReplicationId, epochs: Epochs) {
@@ -327,6 +335,7 @@ impl ServerMachine {
         }
         let Some(record) = self.state.replications.get(&id).cloned() else { return };
         let next = ReplicationRecord { reader: None, ..record.clone() };
+        self.supervision_mut(id).source_released = record.intent == Intent::Deleting;
         self.commit_current(&record, vec![Change::PutReplication(Box::new(next))], Vec::new());
         self.touched.insert(id);
     }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epoch, Incarnation, ReplicationId, RunId};
 use tanist_model::quantity::count;
@@ -81,6 +80,10 @@ pub struct Supervision {
     pub(super) delete_announced: bool,
     /// The holder was told to remove what tanist made; when it has drained, that is done.
     pub(super) release_ordered: bool,
+    /// Nobody could be told to remove what was made at the source.
+    pub(super) source_left: bool,
+    /// A reader has removed what was made at the source.
+    pub(super) source_released: bool,
     pub(super) granted_at: Option<Monotonic>,
     pub(super) activate_sent: Option<Monotonic>,
     pub(super) order_sent: Option<Monotonic>,
@@ -213,14 +216,6 @@ impl ServerMachine {
                 Standing::Gone(evidence) => self.replace(&record, evidence),
             },
         }
-    }
-
-    /// The last holder of a replication that is being removed never acted, and leaves nothing to prove.
-    fn vacate(&mut self, record: &ReplicationRecord) {
-        let mut next = ReplicationRecord { holder: None, ..record.clone() };
-        next.unproven.retain(|u| u.epoch != record.epochs.target);
-        self.commit_current(record, vec![Change::PutReplication(Box::new(next))], Vec::new());
-        self.touched.insert(record.id);
     }
 
     fn supervise_vacancy(&mut self, record: &ReplicationRecord) {

@@ -4,7 +4,7 @@
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, Nonce, ReplicationId};
-use tanist_model::replication::{Holder, Intent, ReplicationRecord, UnprovenEpoch};
+use tanist_model::replication::{Holder, ReplicationRecord, UnprovenEpoch};
 use tanist_model::takeover::{Candidate, Evidence, ProbeVerdict, TakeoverRecord};
 use tanist_model::time::Timestamp;
 
@@ -27,8 +27,7 @@ impl ServerMachine {
         let preferred =
             prefer.filter(|p| candidates.iter().any(|c| c.agent == **p && c.passed_over.is_none())).cloned();
         let Some(successor) = preferred.or_else(|| self.pick(&candidates)) else {
-            self.note_exhausted(record, &candidates);
-            return;
+            return self.go_without_successor(record, evidence, suspected_at, &candidates);
         };
         let Some(epochs) = next_epochs(record, &successor) else {
             self.quarantine(record, "the epoch counter is used up; create the replication anew".to_owned());
@@ -128,7 +127,7 @@ impl ServerMachine {
     }
 
     /// An epoch whose activation was never committed was never ordered to write: it leaves nothing to prove.
-    fn drop_never_activated(&self, next: &mut ReplicationRecord) {
+    pub(super) fn drop_never_activated(&self, next: &mut ReplicationRecord) {
         if next.holder.as_ref().is_some_and(|h| h.activated_at.is_none()) {
             let burnt = next.epochs.target;
             next.unproven.retain(|u| u.epoch != burnt);
@@ -197,7 +196,7 @@ impl ServerMachine {
         (!planned).then_some(Change::PutAgent(failed))
     }
 
-    fn step_down_predecessor(&self, record: &ReplicationRecord) -> Option<Effect> {
+    pub(super) fn step_down_predecessor(&self, record: &ReplicationRecord) -> Option<Effect> {
         let (agent, session) = self.holder_session(record)?;
         let stamp = Stamp {
             term: self.state.term,
@@ -209,7 +208,7 @@ impl ServerMachine {
     }
 
     /// Nobody is eligible: the epoch stays, a live holder is left alone, and every change is a reason to look again.
-    fn note_exhausted(&mut self, record: &ReplicationRecord, candidates: &[Candidate]) {
+    pub(super) fn note_exhausted(&mut self, record: &ReplicationRecord, candidates: &[Candidate]) {
         if std::mem::replace(&mut self.supervision_mut(record.id).exhausted, true) {
             return;
         }
@@ -357,14 +356,6 @@ impl ServerMachine {
         next.quarantine = Some(reason.clone());
         let event = self.event_of(record, None, EventCode::ReplicationQuarantined, reason);
         self.commit_current(record, vec![event, Change::PutReplication(Box::new(next))], Vec::new());
-    }
-
-    pub(super) fn finish_delete(&mut self, record: &ReplicationRecord) {
-        debug_assert!(record.intent == Intent::Deleting);
-        let event = self.event_of(record, None, EventCode::ReplicationDeleted, "removed; the data stays on the target");
-        self.commit_current(record, vec![event, Change::DeleteReplication(record.id)], Vec::new());
-        self.supervisions.remove(&record.id);
-        self.send_watches();
     }
 }
 

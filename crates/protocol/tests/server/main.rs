@@ -6,6 +6,7 @@ mod care;
 mod moments;
 mod overlap;
 mod pools;
+mod removal;
 mod shown;
 mod silence;
 mod ways;

@@ -104,6 +104,7 @@ pub fn db() -> ReplicationRecord {
         quiesced: Vec::new(),
         refused: Default::default(),
         agenda: Agenda::default(),
+        leave_behind: false,
         rpo_missed: false,
         origin: None,
     }

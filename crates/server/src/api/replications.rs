@@ -64,16 +64,27 @@ pub async fn show(State(api): State<Api>, _: Operator, Name(name): Name<Replicat
     look(&api, name, view::replication::replication).await
 }
 
+/// How a removal is wanted.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteHow {
+    /// What no agent can clean up stays at the storage and is named by an event; proof of quiet is awaited all the same.
+    #[serde(default)]
+    leave_behind: bool,
+}
+
 /// Removes a replication and what tanist made for it, once every epoch is proven quiet. The data stays.
-#[utoipa::path(delete, path = "/replications/{name}", tag = "replications", params(("name" = ReplicationName, Path)),
+#[utoipa::path(delete, path = "/replications/{name}", tag = "replications",
+    params(("name" = ReplicationName, Path), DeleteHow),
     responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
 pub async fn delete(
     State(api): State<Api>,
     operator: Operator,
     key: Key,
     Name(name): Name<ReplicationName>,
+    Asked(how): Asked<DeleteHow>,
 ) -> Reply<Done> {
-    command(&api, &operator, key, Command::Delete { name }).await
+    command(&api, &operator, key, Command::Delete { name, leave_behind: how.leave_behind }).await
 }
 
 /// Who reaches what, by real round trips and reads made now.

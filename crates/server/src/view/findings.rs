@@ -4,6 +4,7 @@ use tanist_model::api::Health;
 use tanist_model::application::Quiescence;
 use tanist_model::id::AgentName;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
+use tanist_model::removal::in_words;
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
 use tanist_model::run::RunState;
 use tanist_protocol::server::eligibility::passed_over_in_words;
@@ -80,6 +81,9 @@ fn nothing_to_restore(machine: &ServerMachine, record: &ReplicationRecord) -> bo
 /// No run can go on.
 fn standstill(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
     let name = &record.name;
+    if record.intent == Intent::Deleting && !machine.state().restoring {
+        return stuck_removal(machine, record);
+    }
     if let Some(reason) = &record.quarantine {
         let next = format!("tanist replication delete {name}");
         return Some(Finding::stopped(format!("quarantined: {reason}; look at the storage"), next));
@@ -99,6 +103,15 @@ fn standstill(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Fin
     }
     (record.holder.is_none() && record.intent == Intent::Enabled)
         .then(|| Finding::stopped("nobody acts", format!("tanist replication check {name}")))
+}
+
+/// A removal whose cleaning up nobody can do. That somebody may still be writing is another matter, and told elsewhere.
+fn stuck_removal(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let side = waiting::cannot_clean_up(machine, record)?;
+    let reasons = passed_over_in_words(&machine.candidates_of(record, side));
+    let made = in_words(&machine.remnants(record)).unwrap_or_else(|| "nothing that is there".to_owned());
+    let summary = format!("it is being removed, and no agent can clean up ({reasons}); what tanist made: {made}");
+    Some(Finding::stopped(summary, waiting::leave_behind(record)))
 }
 
 /// Things that pass or are decided within seconds.

@@ -1,6 +1,6 @@
 //! `replication show`: is my data safe, what happened, what do I do.
 
-use tanist_model::api::{Health, ReplicationView};
+use tanist_model::api::{Health, RemovalView, ReplicationView};
 use tanist_model::id::AgentName;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
@@ -20,6 +20,10 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         health: verdict.health,
         summary: verdict.summary,
         intent: record.intent,
+        removal: (record.intent == Intent::Deleting).then(|| RemovalView {
+            leave_behind: record.leave_behind,
+            snapshots: machine.remnants(record),
+        }),
         once: record.once,
         state: machine.phase(record).name().to_owned(),
         size_bytes: record.size_bytes,

@@ -1,6 +1,7 @@
 //! Views over machines in known states.
 
 mod seats;
+mod stuck;
 
 use std::time::Duration;
 
@@ -100,6 +101,7 @@ fn record() -> ReplicationRecord {
         quarantine: None,
         once: false,
         agenda: tanist_model::replication::Agenda::default(),
+        leave_behind: false,
         rpo_missed: false,
         origin: None,
         quiesced: Vec::new(),

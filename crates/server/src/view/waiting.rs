@@ -36,6 +36,10 @@ pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<
     if let Some(words) = proof_in_words(machine, record) {
         return Some(words);
     }
+    if let Some(side) = cannot_clean_up(machine, record) {
+        let what = format!("an agent that can remove what tanist made at the {side}, or your word that it may stay");
+        return Some(format!("{what}: {}", leave_behind(record)));
+    }
     if lacks_reader(machine, record) {
         return Some("an agent of the source's hierarchy to become able to read it".to_owned());
     }
@@ -71,6 +75,26 @@ pub fn lacks_reader(machine: &ServerMachine, record: &ReplicationRecord) -> bool
     let found = machine.supervision(record.id).is_some_and(Supervision::source_exhausted);
     let nobody = || machine.candidates_of(record, Side::Source).iter().all(|c| c.passed_over.is_some());
     found && record.run.is_some() && nobody()
+}
+
+/// The side at which a removal has something to clean up that nobody can, and may not leave it.
+#[must_use]
+pub fn cannot_clean_up(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Side> {
+    if record.intent != Intent::Deleting || record.leave_behind {
+        return None;
+    }
+    let exhausted = |side| match side {
+        Side::Target => machine.phase(record) == Phase::Exhausted,
+        Side::Source => machine.supervision(record.id).is_some_and(Supervision::source_exhausted),
+    };
+    let nobody = |side: &Side| machine.candidates_of(record, *side).iter().all(|c| c.passed_over.is_some());
+    [Side::Target, Side::Source].into_iter().find(|side| exhausted(*side) && nobody(side))
+}
+
+/// The command that ends such a removal.
+#[must_use]
+pub fn leave_behind(record: &ReplicationRecord) -> String {
+    format!("tanist replication delete {} --leave-behind", record.name)
 }
 
 /// Which epochs are not proven quiet, and how they could be.

@@ -87,6 +87,7 @@ pub fn replication(id: u64, name: &str, epoch: u32, incarnation: Option<u128>) -
         quarantine: None,
         once: false,
         agenda: tanist_model::replication::Agenda::default(),
+        leave_behind: false,
         rpo_missed: false,
         origin: None,
         quiesced: Vec::new(),

@@ -100,6 +100,12 @@ pub struct AbortArgs {
 pub struct DeleteArgs {
     /// The replication.
     pub name: ReplicationName,
+    /// Do not wait for an agent that could clean up: what none can remove stays at the storage, and event T309 names it.
+    ///
+    /// For a volume that was replaced or is gone for good. It is no way round the proof of quiet: an agent that may still be writing is
+    /// waited for until it is proven quiet, or you have confirmed it dead (`tanist agent confirm-dead`).
+    #[arg(long)]
+    pub leave_behind: bool,
     /// Do not ask. Only somebody at a terminal is asked; a script's command is carried out.
     #[arg(long, short)]
     pub yes: bool,

@@ -111,8 +111,9 @@ impl Client {
         self.get(format!("/replications/{name}")).await
     }
 
-    pub async fn delete_replication(&self, name: &ReplicationName) -> Answer<Done> {
-        self.change(Method::DELETE, format!("/replications/{name}"), None).await
+    pub async fn delete_replication(&self, name: &ReplicationName, leave_behind: bool) -> Answer<Done> {
+        let how = if leave_behind { "?leave_behind=true" } else { "" };
+        self.change(Method::DELETE, format!("/replications/{name}{how}"), None).await
     }
 
     pub async fn check_replication(&self, name: &ReplicationName) -> Answer<Plan> {

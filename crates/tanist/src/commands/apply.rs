@@ -93,7 +93,7 @@ async fn carry_out_one(client: &Client, step: &Step) -> Result<(), ClientError> 
     match step {
         Step::SetPolicy { name, change } => client.set_policy(name, change).await,
         Step::SetHierarchy { name, change } => client.set_hierarchy(name, change).await,
-        Step::Delete { name } => client.delete_replication(name).await,
+        Step::Delete { name } => client.delete_replication(name, false).await,
         Step::Create(request) => client.create_replication(request).await,
     }
     .map(drop)

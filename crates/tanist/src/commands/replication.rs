@@ -102,13 +102,13 @@ fn giving_up(view: &ReplicationView) -> Option<String> {
 
 async fn delete(client: &Client, args: &DeleteArgs, session: &Session<'_>) -> Outcome {
     if confirm::is_wanted(args.yes, session.screen) {
-        confirm::ask(&removal(&client.replication(&args.name).await?))?;
+        confirm::ask(&removal(&client.replication(&args.name).await?, args.leave_behind))?;
     }
-    session.done(&client.delete_replication(&args.name).await?)
+    session.done(&client.delete_replication(&args.name, args.leave_behind).await?)
 }
 
 /// What goes and what stays.
-fn removal(view: &ReplicationView) -> String {
+fn removal(view: &ReplicationView, leave_behind: bool) -> String {
     let volumes: Vec<String> = view.sides.iter().map(|side| side.volume.to_string()).collect();
     let run = match &view.run {
         Some(run) => format!(
@@ -117,8 +117,14 @@ fn removal(view: &ReplicationView) -> String {
         ),
         None => String::new(),
     };
+    let snapshots = if leave_behind {
+        "of the snapshots that tanist made those go that an agent can remove. The others STAY AT THE STORAGE, and you remove them: \
+         event T309 names each."
+    } else {
+        "the snapshots that tanist made go."
+    };
     format!(
-        "replication {}: {}. Both volumes keep their data; the snapshots that tanist made go.{run}\nRemove it?",
+        "replication {}: {}. Both volumes keep their data; {snapshots}{run}\nRemove it?",
         view.name,
         volumes.join(" to ")
     )

@@ -41,7 +41,7 @@ pub async fn carry_out(client: &Client, request: &CreateReplication, session: &S
 async fn start_or_remove(client: &Client, name: &ReplicationName) -> Result<Awaited, Failure> {
     let started = start(client, name, false).await;
     if matches!(&started, Err(Failure::Client(ClientError::Refused(_)))) {
-        let _ = client.delete_replication(name).await;
+        let _ = client.delete_replication(name, false).await;
     }
     started
 }

@@ -168,6 +168,7 @@ pub fn replication() -> ReplicationView {
         health: Health::Degraded,
         summary: "a run is in progress and the next one will wait for proof of quiet".into(),
         intent: Intent::Enabled,
+        removal: None,
         once: false,
         state: "active".into(),
         size_bytes: 512 * MIB,

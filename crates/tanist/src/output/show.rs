@@ -3,6 +3,7 @@
 use tanist_model::api::{AwaitedProof, Health, RankedAgent, RecoveryPointView, ReplicationView, RunView, SideView};
 use tanist_model::application::Quiescence;
 use tanist_model::quantity::count;
+use tanist_model::removal::Remnant;
 use tanist_model::replication::{Intent, Side};
 use tanist_model::takeover::TakeoverRecord;
 
@@ -20,6 +21,7 @@ pub fn render_show(view: &ReplicationView, style: Style) -> String {
     blocks.extend(last_run(view, style));
     blocks.extend(view.quiesced.iter().map(|quiescence| quiesced(quiescence, style)));
     blocks.extend(view.last_takeover.as_ref().map(|takeover| last_takeover(takeover, style)));
+    blocks.extend(removal(view, style));
     blocks.extend(waits(view, style));
     blocks.push(next(view, style));
     blocks.join("\n")
@@ -216,6 +218,18 @@ fn quiesced(quiescence: &Quiescence, style: Style) -> String {
     let limit = units::duration(quiescence.limit());
     let why = quiescence.failure.as_ref().map(|why| format!("\n  {}", style.paint(Tone::Bad, why))).unwrap_or_default();
     format!("{title}\n  for run {}, {since}; its guard thaws it after {limit}{why}\n", units::short(&quiescence.run))
+}
+
+/// What a removal still has to clean up.
+fn removal(view: &ReplicationView, style: Style) -> Option<String> {
+    let removal = view.removal.as_ref().filter(|removal| !removal.snapshots.is_empty())?;
+    let title = if removal.leave_behind { "cleans up, or leaves behind" } else { "has to clean up" };
+    let line = |remnant: &Remnant| {
+        let perhaps = if remnant.certain { "" } else { ", if it is there" };
+        format!("  {} snapshot {remnant}{perhaps}\n", remnant.side)
+    };
+    let lines: String = removal.snapshots.iter().map(line).collect();
+    Some(format!("{}\n{lines}", style.paint(Tone::Strong, title)))
 }
 
 fn waits(view: &ReplicationView, style: Style) -> Option<String> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ApplicationName;
 use crate::retention::Retention;
-use crate::schedule::{Schedule, TimeZone};
+use crate::schedule::{Interval, Schedule, TimeZone};
 
 /// How a run gets an unchanging source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -121,11 +121,28 @@ pub struct Policy {
     pub application: Option<ApplicationName>,
 }
 
+/// The lowest limit, in bytes per second: a block in 16 seconds. After a minute without one a run counts as standing still.
+pub const LEAST_BANDWIDTH: u64 = 64 << 10;
+
+/// The shortest interval of a schedule, in seconds: as dense as `cron` can be.
+pub const SHORTEST_INTERVAL_SECONDS: u64 = 60;
+
 /// Why a policy cannot be had.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PolicyError {
     #[error("a bandwidth limit of zero would never finish")]
     NoBandwidth,
+    #[error(
+        "a limit of {0} bytes per second is too low: a run moves whole blocks of 1 MiB, and below {least} bytes (64 KiB) per second it \
+         would look like one that stands still",
+        least = LEAST_BANDWIDTH
+    )]
+    TooSlow(u64),
+    #[error(
+        "a schedule of {0} is too dense: each run makes a snapshot and looks through both volumes, and one a minute is the most that \
+         is possible"
+    )]
+    TooOften(Interval),
     #[error("an RPO of zero cannot be met: every copy is older than its source")]
     NoRpo,
     #[error("a host application is quiesced for the moment of a snapshot, not for a whole run")]
@@ -138,6 +155,8 @@ impl PolicyError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoBandwidth => "to stop a replication: tanist replication pause NAME",
+            Self::TooSlow(_) => "give at least 64KiB/s, or none; to stop a replication: tanist replication pause NAME",
+            Self::TooOften(_) => "give an interval of 1m or more",
             Self::NoRpo => "give a time span such as 15m, or none",
             Self::NotFrozen => "--application needs --source-mode snapshot; around a sealed run, quiesce it yourself",
         }
@@ -170,12 +189,25 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] if no replication could live by it.
     pub fn check(&self) -> Result<(), PolicyError> {
+        if let Some(dense) = self.too_dense() {
+            return Err(PolicyError::TooOften(dense));
+        }
         match (self.bandwidth_bytes_per_second, self.rpo_seconds) {
             (Some(0), _) => Err(PolicyError::NoBandwidth),
+            (Some(limit), _) if limit < LEAST_BANDWIDTH => Err(PolicyError::TooSlow(limit)),
             (_, Some(0)) => Err(PolicyError::NoRpo),
             _ if self.application.is_some() && self.source_mode != SourceMode::Snapshot => Err(PolicyError::NotFrozen),
             _ => Ok(()),
         }
+    }
+
+    fn too_dense(&self) -> Option<Interval> {
+        let schedules = [&self.schedule, &self.verify_schedule].into_iter().flatten();
+        let mut intervals = schedules.filter_map(|schedule| match schedule {
+            Schedule::Interval(interval) => Some(*interval),
+            Schedule::Cron(_) => None,
+        });
+        intervals.find(|interval| interval.seconds() < SHORTEST_INTERVAL_SECONDS)
     }
 
     /// Whose days and weeks the retention counts: those of the schedule.
@@ -185,5 +217,30 @@ impl Policy {
             Some(Schedule::Cron(cron)) => cron.time_zone().clone(),
             Some(Schedule::Interval(_)) | None => TimeZone::UTC,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_lets_blocks_pass_and_a_schedule_lets_runs_end() {
+        let limit = |bytes| Policy { bandwidth_bytes_per_second: Some(bytes), ..Policy::default() }.check();
+        assert_eq!(limit(0), Err(PolicyError::NoBandwidth));
+        assert_eq!(limit(1), Err(PolicyError::TooSlow(1)));
+        assert_eq!(limit(LEAST_BANDWIDTH - 1), Err(PolicyError::TooSlow(65_535)));
+        assert_eq!(limit(LEAST_BANDWIDTH), Ok(()));
+        let every = |text: &str| text.parse::<Schedule>().ok();
+        let runs = |text: &str| Policy { schedule: every(text), ..Policy::default() }.check();
+        let verifications = |text: &str| Policy { verify_schedule: every(text), ..Policy::default() }.check();
+        let checks: [&dyn Fn(&str) -> Result<(), PolicyError>; 2] = [&runs, &verifications];
+        for check in checks {
+            assert!(matches!(check("every 59s"), Err(PolicyError::TooOften(_))));
+            assert_eq!(check("every 1m"), Ok(()));
+            assert_eq!(check("cron * * * * *"), Ok(()));
+        }
+        let words = PolicyError::TooOften("1s".parse().unwrap()).to_string();
+        assert!(words.starts_with("a schedule of 1s is too dense"), "{words}");
     }
 }

@@ -44,7 +44,7 @@ pub struct PolicyArgs {
     /// How old the last recovery point may become before an alarm is raised, as in 15m; or none.
     #[arg(long, value_name = "TIME|none")]
     pub rpo: Option<OrNone<Rpo>>,
-    /// Upper limit of what a run reads a second, as in 100MiB/s; or none.
+    /// Upper limit of what a run reads a second, as in 100MiB/s, at least 64KiB/s; or none.
     #[arg(long, value_name = "RATE|none")]
     pub limit: Option<OrNone<Bandwidth>>,
     /// Encrypted connections of a run between two agents, 1 to 4; at first 2.
@@ -55,8 +55,8 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", require_equals = true,
           value_parser = PossibleValuesParser::new(["yes", "no"]).map(|text| text == "yes"))]
     pub stored_digests: Option<bool>,
-    /// When runs are made by themselves: 'every 15m', 'cron 0 2 * * * Europe/Berlin' (minute, hour, day, month, weekday, time
-    /// zone); or none.
+    /// When runs are made by themselves: 'every 15m' (at most every 1m), 'cron 0 2 * * * Europe/Berlin' (minute, hour, day, month,
+    /// weekday, time zone); or none.
     #[arg(long, value_name = "SCHEDULE|none")]
     pub schedule: Option<OrNone<Schedule>>,
     /// When the whole target is read again by itself and repaired if it differs from what was published, as a schedule; or none.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use tanist_model::id::StorageName;
+use tanist_model::policy::LEAST_BANDWIDTH;
 
 /// Why a typed value was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +20,10 @@ pub enum ValueError {
          whole time, as in 2026-11-22T14:03:22Z"
     )]
     Moment(String),
+    #[error(
+        "'{0}' is too low a limit: a run moves whole blocks of 1 MiB, and below 64KiB/s it would look like one that stands still"
+    )]
+    TooSlow(String),
     #[error("it must be more than zero")]
     Zero,
     #[error("'{0}' is longer than 10 years (3650d)")]
@@ -43,6 +48,7 @@ impl FromStr for Bandwidth {
         let amount = text.strip_suffix("/s").unwrap_or(text);
         match size(amount).map_err(|_| ValueError::Rate(text.to_owned()))? {
             0 => Err(ValueError::Zero),
+            low if low < LEAST_BANDWIDTH => Err(ValueError::TooSlow(text.to_owned())),
             bytes_per_second => Ok(Self { bytes_per_second }),
         }
     }
@@ -167,6 +173,8 @@ mod tests {
     fn rates_and_spans_are_never_zero() {
         assert_eq!("100MiB/s".parse(), Ok(Bandwidth { bytes_per_second: 100 << 20 }));
         assert_eq!("0MiB/s".parse::<Bandwidth>(), Err(ValueError::Zero));
+        assert_eq!("1B/s".parse::<Bandwidth>(), Err(ValueError::TooSlow("1B/s".to_owned())));
+        assert_eq!("64KiB/s".parse(), Ok(Bandwidth { bytes_per_second: 64 << 10 }));
         assert_eq!("15m".parse(), Ok(Rpo { seconds: 900 }));
         assert_eq!("0s".parse::<Rpo>(), Err(ValueError::Zero));
         assert_eq!("3650d".parse(), Ok(Rpo { seconds: 315_360_000 }));

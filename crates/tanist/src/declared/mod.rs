@@ -149,6 +149,9 @@ impl Declared {
                 let cause = format!("{} is the target of two replications", replication.target());
                 return Err((cause, "each replication needs a target of its own".to_owned()));
             }
+            if let Err(error) = replication.policy().check() {
+                return Err((format!("replication {name}: {error}"), error.hint().to_owned()));
+            }
             if replication.agents.is_empty() {
                 let hint = "name them by rank, the primary first: agents = [\"h1\", \"h2\"]";
                 return Err((format!("replication {name} has no agents"), hint.to_owned()));

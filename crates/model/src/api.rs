@@ -265,6 +265,18 @@ pub struct RunView {
     pub requested_at: Timestamp,
     pub finished_at: Option<Timestamp>,
     pub failure: Option<String>,
+    /// What keeps it from going on now, or from beginning.
+    #[serde(default)]
+    pub waiting: Option<RunWaiting>,
+}
+
+/// What a run waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RunWaiting {
+    /// Goes on after "waits for".
+    pub what: String,
+    pub since: Timestamp,
 }
 
 /// A recovery point.

@@ -8,6 +8,9 @@ use tanist_model::api::{Refusal, RefusalCode};
 use crate::client::ClientError;
 use crate::client::context::ContextError;
 
+/// The exit status of a command that waited for as long as it was told to: no failure of what it waited for. (`status` has 0 to 3.)
+const STILL_GOING_ON: u8 = 4;
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -18,6 +21,9 @@ pub enum Failure {
     /// Refused here, before or after the server was asked.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What was asked for goes on; only the waiting for it has ended.
+    #[error(transparent)]
+    StillGoingOn(Refusal),
     #[error("{doing}")]
     Io { doing: String, source: io::Error },
 }
@@ -35,7 +41,7 @@ impl Failure {
         match self {
             Self::Client(error) => error.refusal(),
             Self::Context(error) => error.refusal(),
-            Self::Refused(refusal) => refusal.clone(),
+            Self::Refused(refusal) | Self::StillGoingOn(refusal) => refusal.clone(),
             Self::Io { doing, source } => {
                 Refusal::new(RefusalCode::Internal, format!("cannot {doing}")).cause(source.to_string())
             }
@@ -50,6 +56,22 @@ impl Failure {
 
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::FAILURE
+        match self {
+            Self::StillGoingOn(_) => ExitCode::from(STILL_GOING_ON),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_long_enough_is_told_from_failing() {
+        let refusal = || Refusal::new(RefusalCode::Unavailable, "it takes long");
+        let code = |failure: Failure| format!("{:?}", failure.exit_code());
+        assert_eq!(code(Failure::StillGoingOn(refusal())), format!("{:?}", ExitCode::from(4)));
+        assert_eq!(code(Failure::Refused(refusal())), format!("{:?}", ExitCode::FAILURE));
     }
 }

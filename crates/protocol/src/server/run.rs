@@ -9,6 +9,7 @@ use tanist_model::quantity::count;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod, RunRecord, RunState};
+use tanist_model::time::Timestamp;
 
 use super::origin::{wanted_snapshot, why_not_as_published};
 use super::watchdog::Verdict;
@@ -106,6 +107,14 @@ impl ServerMachine {
             self.commit_current(record, vec![event], Vec::new());
         }
         hold
+    }
+
+    /// When a run that failed is tried again, if that is still to come.
+    #[must_use]
+    pub fn run_retry_at(&self, record: &ReplicationRecord) -> Option<Timestamp> {
+        let at = self.supervisions.get(&record.id)?.run_retry_at?;
+        let left = at.since(self.now.monotonic);
+        (!left.is_zero()).then(|| self.now.wall.plus(left))
     }
 
     pub(super) fn order_of(&self, record: &ReplicationRecord, run: &RunRecord) -> RunOrder {

@@ -8,11 +8,14 @@ use tanist_model::work::RunWork;
 use tanist_protocol::message::RunProgress;
 use tanist_protocol::server::ServerMachine;
 
+use super::waiting;
+
 /// The run in progress or waiting to start.
 #[must_use]
 pub fn current(machine: &ServerMachine, record: &ReplicationRecord) -> Option<RunView> {
     let run = machine.state().current_run(record)?;
-    Some(view(record, run, progress(machine, record, run.id)))
+    let waiting = waiting::of_run(machine, record, run);
+    Some(RunView { waiting, ..view(record, run, progress(machine, record, run.id)) })
 }
 
 /// The run that ended last.
@@ -63,5 +66,6 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
         requested_at: run.requested_at,
         finished_at: run.finished_at,
         failure: run.failure.clone(),
+        waiting: None,
     }
 }

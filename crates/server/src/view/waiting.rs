@@ -1,9 +1,12 @@
 //! What a replication waits for, in plain words.
 
-use tanist_model::api::AwaitedProof;
+use std::time::Duration;
+
+use tanist_model::api::{AwaitedProof, RunWaiting};
 use tanist_model::id::AgentName;
 use tanist_model::quantity::inflect;
 use tanist_model::replication::{Intent, ReplicationRecord, Side, UnprovenEpoch};
+use tanist_model::run::{RunRecord, RunState};
 use tanist_model::time::Timestamp;
 use tanist_protocol::server::{Phase, ServerMachine, Supervision};
 
@@ -68,6 +71,44 @@ pub fn waits_for(machine: &ServerMachine, record: &ReplicationRecord) -> Option<
         _ => None,
     }
 }
+
+/// What keeps a run from going on or, before it has its snapshot, from beginning; `None` while it moves.
+#[must_use]
+pub fn of_run(machine: &ServerMachine, record: &ReplicationRecord, run: &RunRecord) -> Option<RunWaiting> {
+    let waits = |what: String, since: Timestamp| Some(RunWaiting { what, since });
+    let moved_at = run.checkpoint_at.or(run.bound_at).unwrap_or(run.requested_at);
+    let pending = run.state == RunState::SnapshotPending;
+    // What the next snapshot waits for holds up no run that has its own.
+    if let Some(what) = waits_for(machine, record).filter(|_| pending) {
+        return waits(what, moved_at);
+    }
+    if let Some(at) = machine.run_retry_at(record) {
+        let why = run.failure.as_deref().unwrap_or("a failure");
+        return waits(format!("the next attempt at {at}, after: {why}"), moved_at);
+    }
+    if !pending {
+        return None;
+    }
+    if let Some(q) = record.quiesced.iter().find(|q| q.attempt == run.attempt) {
+        let limit = q.limit().as_secs();
+        let what = format!("host application {} on agent {}: quiesced for the snapshot, {limit} s at most", q.application, q.agent);
+        return waits(what, q.since);
+    }
+    let maker = record.reader.as_ref().map(|reader| &reader.agent).or(record.holder.as_ref().map(|h| &h.agent))?;
+    waits(format!("agent {maker}{} to make it", silence(machine, maker)), run.requested_at)
+}
+
+/// ` (silent for 1200 ms)`, if an agent that acts should have been heard since.
+fn silence(machine: &ServerMachine, agent: &AgentName) -> String {
+    let Some(session) = machine.session(agent).filter(|session| session.is_connected()) else {
+        return " (not connected)".to_owned();
+    };
+    let silent = machine.now().monotonic.since(session.last_beat);
+    if silent < WORTH_TELLING { String::new() } else { format!(" (silent for {} ms)", silent.as_millis()) }
+}
+
+/// Four beats of an agent that acts.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 /// A run needs somebody to read the source, and nobody can. What was found when it was needed last may have changed since.
 #[must_use]

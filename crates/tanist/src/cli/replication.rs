@@ -10,7 +10,7 @@ use tanist_model::time::Timestamp;
 
 use super::moment::moment;
 use super::policy::PolicyArgs;
-use super::values::Bandwidth;
+use super::values::{Bandwidth, WaitLimit};
 
 #[derive(Subcommand, Debug)]
 pub enum ReplicationCommand {
@@ -33,6 +33,9 @@ pub enum ReplicationCommand {
         /// Show the progress until the run has ended; exits 1 if it is abandoned.
         #[arg(long, short)]
         wait: bool,
+        /// With --wait: give up waiting after this time, as in 30m, and exit 4. The run itself goes on.
+        #[arg(long, value_name = "TIME", requires = "wait")]
+        timeout: Option<WaitLimit>,
     },
     /// Read the whole target again and compare it with what was published; what differs is repaired.
     Verify {
@@ -44,6 +47,9 @@ pub enum ReplicationCommand {
         /// Show the progress until it has ended; exits 1 if the target differed and was not repaired.
         #[arg(long, short)]
         wait: bool,
+        /// With --wait: give up waiting after this time, as in 30m, and exit 4. The run itself goes on.
+        #[arg(long, value_name = "TIME", requires = "wait")]
+        timeout: Option<WaitLimit>,
     },
     /// Give up the run in progress. The target then equals no recovery point until the next run is published.
     Abort(AbortArgs),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tanist_model::id::StorageName;
 use tanist_model::policy::LEAST_BANDWIDTH;
@@ -71,6 +72,17 @@ impl FromStr for Rpo {
             seconds if seconds > LONGEST_RPO_SECONDS => Err(ValueError::TooLong(text.to_owned())),
             seconds => Ok(Self { seconds }),
         }
+    }
+}
+
+/// How long a command waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitLimit(pub Duration);
+
+impl FromStr for WaitLimit {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.parse::<Rpo>().map(|span| Self(Duration::from_secs(span.seconds)))
     }
 }
 
@@ -177,6 +189,8 @@ mod tests {
         assert_eq!("64KiB/s".parse(), Ok(Bandwidth { bytes_per_second: 64 << 10 }));
         assert_eq!("15m".parse(), Ok(Rpo { seconds: 900 }));
         assert_eq!("0s".parse::<Rpo>(), Err(ValueError::Zero));
+        assert_eq!("90s".parse(), Ok(WaitLimit(Duration::from_secs(90))));
+        assert_eq!("0s".parse::<WaitLimit>(), Err(ValueError::Zero));
         assert_eq!("3650d".parse(), Ok(Rpo { seconds: 315_360_000 }));
         for long in ["3651d", "99999999999999d", "99999999999999999999999d"] {
             assert_eq!(long.parse::<Rpo>(), Err(ValueError::TooLong(long.to_owned())));

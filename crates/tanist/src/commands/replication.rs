@@ -12,6 +12,7 @@ use super::session::Session;
 use super::wait::{Awaited, Ending, last_event, wait};
 use super::{Outcome, confirm};
 use crate::cli::replication::{AbortArgs, CreateArgs, DeleteArgs, HierarchyArgs, ReplicationCommand, SetArgs};
+use crate::cli::values::WaitLimit;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::lists::render_replications;
@@ -26,8 +27,10 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Create(args) => create(&client, args, session).await,
         ReplicationCommand::List => list(&client, session).await,
         ReplicationCommand::Show(args) => show(&client, &args.name, session).await,
-        ReplicationCommand::Sync { name, full, wait: true } => sync_and_wait(&client, &name, full, session).await,
-        ReplicationCommand::Sync { name, full, wait: false } => session.done(&client.sync(&name, full).await?),
+        ReplicationCommand::Sync { name, full, wait: true, timeout } => {
+            sync_and_wait(&client, &name, full, timeout, session).await
+        }
+        ReplicationCommand::Sync { name, full, wait: false, .. } => session.done(&client.sync(&name, full).await?),
         ReplicationCommand::Abort(args) => abort(&client, &args, session).await,
         ReplicationCommand::Pause(args) => session.done(&client.pause(&args.name).await?),
         ReplicationCommand::Resume(args) => session.done(&client.resume(&args.name).await?),
@@ -35,7 +38,9 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
-        ReplicationCommand::Verify { name, no_repair, wait } => verify(&client, &name, !no_repair, wait, session).await,
+        ReplicationCommand::Verify { name, no_repair, wait, timeout } => {
+            verify(&client, &name, !no_repair, wait.then_some(timeout), session).await
+        }
         ReplicationCommand::Set(args) => set(&client, &args, session).await,
         ReplicationCommand::Handback(args) => session.done(&client.handback(&args.name).await?),
         ReplicationCommand::Why { name, at } => {
@@ -162,11 +167,20 @@ async fn hierarchy(client: &Client, args: HierarchyArgs, session: &Session<'_>) 
     }
 }
 
-async fn verify(client: &Client, name: &ReplicationName, repair: bool, wait: bool, session: &Session<'_>) -> Outcome {
+/// `wait`: whether to, and how long at most.
+async fn verify(
+    client: &Client,
+    name: &ReplicationName,
+    repair: bool,
+    wait: Option<Option<WaitLimit>>,
+    session: &Session<'_>,
+) -> Outcome {
     let since = last_event(client).await?;
     let done = client.verify(name, VerifyTarget { repair }).await?;
-    match done.run.filter(|_| wait) {
-        Some(run) => finish(client, &Awaited { name: name.clone(), run, since, done }, session).await,
+    match done.run.zip(wait) {
+        Some((run, limit)) => {
+            finish(client, &Awaited { name: name.clone(), run, since, done }, limit, session).await
+        }
         None => session.done(&done),
     }
 }
@@ -178,10 +192,16 @@ async fn set(client: &Client, args: &SetArgs, session: &Session<'_>) -> Outcome 
     session.done(&client.set_policy(&args.name, &SetPolicy { policy, expected: Some(present) }).await?)
 }
 
-async fn sync_and_wait(client: &Client, name: &ReplicationName, full: bool, session: &Session<'_>) -> Outcome {
+async fn sync_and_wait(
+    client: &Client,
+    name: &ReplicationName,
+    full: bool,
+    limit: Option<WaitLimit>,
+    session: &Session<'_>,
+) -> Outcome {
     let awaited = start(client, name, full).await?;
     session.screen.note(&format!("run of {name}; if this is interrupted, it goes on: tanist replication show {name}"));
-    finish(client, &awaited, session).await
+    finish(client, &awaited, limit, session).await
 }
 
 /// Asks for a run, and says what to wait for.
@@ -197,8 +217,13 @@ fn no_run(name: &ReplicationName, message: &str) -> Refusal {
 }
 
 /// Waits for the run and tells how it ended.
-async fn finish(client: &Client, awaited: &Awaited, session: &Session<'_>) -> Outcome {
-    match wait(client, awaited, session.screen).await? {
+async fn finish(
+    client: &Client,
+    awaited: &Awaited,
+    limit: Option<WaitLimit>,
+    session: &Session<'_>,
+) -> Outcome {
+    match wait(client, awaited, limit, session.screen).await? {
         Ending::Published => tell_published(client, awaited, session).await,
         Ending::Abandoned { why } => {
             let show = format!("`tanist replication show {}` and `tanist explain T504`", awaited.name);

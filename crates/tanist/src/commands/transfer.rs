@@ -26,7 +26,7 @@ pub async fn carry_out(client: &Client, request: &CreateReplication, session: &S
     client.create_replication(request).await?;
     session.screen.note(&format!("{name}; if this is interrupted, it goes on: tanist replication show {name}"));
     let awaited = start_or_remove(client, name).await?;
-    let ending = wait(client, &awaited, session.screen).await?;
+    let ending = wait(client, &awaited, None, session.screen).await?;
     // Only then the target is free for the next one.
     until_removed(client, name, session.screen).await?;
     match ending {

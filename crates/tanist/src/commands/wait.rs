@@ -9,10 +9,11 @@ use tanist_model::run::RunState;
 
 use tokio::time::Instant;
 
+use crate::cli::values::WaitLimit;
 use crate::client::{Client, ClientError, EventQuery};
 use crate::failure::Failure;
-use crate::output::Screen;
-use crate::output::progress::Progress;
+use crate::output::progress::{self, Progress};
+use crate::output::{Screen, screen, units};
 
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(1);
@@ -55,8 +56,14 @@ pub async fn last_event(client: &Client) -> Result<EventSeq, ClientError> {
     Ok(client.events(&query).await?.last)
 }
 
-/// Shows the run until it has ended.
-pub async fn wait(client: &Client, awaited: &Awaited, screen: &Screen) -> Result<Ending, Failure> {
+/// Shows the run until it has ended, or for as long as the operator wants to wait.
+pub async fn wait(
+    client: &Client,
+    awaited: &Awaited,
+    limit: Option<WaitLimit>,
+    screen: &Screen,
+) -> Result<Ending, Failure> {
+    let deadline = limit.map(|limit| (limit, Instant::now() + limit.0));
     let mut progress = Progress::new(screen);
     let mut outage = Outage::default();
     let mut lost = 0;
@@ -74,10 +81,23 @@ pub async fn wait(client: &Client, awaited: &Awaited, screen: &Screen) -> Result
             Err(Lost::Server(error)) if error.is_passing() => outage.pause(&error, |text| progress.say(text)).await,
             Err(Lost::Server(error)) => return Err(error.into()),
         }
+        if let Some((limit, _)) = deadline.filter(|(_, at)| Instant::now() >= *at) {
+            progress.end();
+            return Err(Failure::StillGoingOn(too_long(awaited, limit, &told)));
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
     progress.end();
     Err(lost_run(awaited).into())
+}
+
+/// Nothing has failed: the run goes on without somebody who looks.
+fn too_long(awaited: &Awaited, limit: WaitLimit, told: &Told) -> Refusal {
+    let (run, name, time) = (awaited.run, &awaited.name, units::duration(limit.0));
+    let now = told.last.clone().unwrap_or_else(|| "the server has not said how it stands".to_owned());
+    Refusal::new(RefusalCode::Unavailable, format!("run {run} of {name} has not ended within {time}; it goes on"))
+        .cause(now)
+        .hint(format!("tanist replication show {name}; to wait on: tanist replication sync {name} --wait; to give it up: tanist replication abort {name}"))
 }
 
 /// Waits until a transfer that has ended is removed, which takes a moment: as long as it is there it owns its target. One whose
@@ -126,6 +146,7 @@ async fn look(
     match sight(&view, awaited.run) {
         Sight::Going(run) => {
             progress.show(run);
+            told.last = Some(progress::message(run, screen::now()));
             told.news(&view, run).iter().for_each(|line| progress.say(line));
         }
         Sight::Ended(ending) => return Ok(Some(ending)),
@@ -137,6 +158,8 @@ async fn look(
 /// What was told of the run last: each thing once, not with every look.
 #[derive(Debug, Default)]
 struct Told {
+    /// How the run stood when it was looked at last.
+    last: Option<String>,
     failure: Option<String>,
     held_up_by: Option<String>,
 }
@@ -267,6 +290,18 @@ mod tests {
         view.summary = "no agent is eligible".to_owned();
         view.next = None;
         assert_eq!(told.news(&view, &run), ["no agent is eligible"]);
+    }
+
+    #[test]
+    fn who_waited_long_enough_is_told_how_it_stands_and_how_to_look() {
+        let view = samples::replication();
+        let run = view.run.clone().unwrap();
+        let awaited = Awaited { name: view.name.clone(), run: run.id, since: EventSeq(0), done: samples::done() };
+        let told = Told { last: Some(progress::message(&run, samples::style().now)), ..Told::default() };
+        let refusal = too_long(&awaited, WaitLimit(Duration::from_secs(300)), &told);
+        assert!(refusal.error.ends_with("has not ended within 5 min; it goes on"), "{}", refusal.error);
+        assert!(refusal.cause.is_some_and(|cause| cause.starts_with("copying on h2: 60 %")));
+        assert!(refusal.hint.is_some_and(|hint| hint.starts_with("tanist replication show db; to wait on:")));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tanist_model::api::RunView;
+use tanist_model::api::{RunView, RunWaiting};
 use tanist_model::run::RunState;
 use tanist_model::time::Timestamp;
 
@@ -87,16 +87,30 @@ fn bar() -> ProgressBar {
 fn update(bar: &ProgressBar, run: &RunView) {
     bar.set_length(run.size_bytes);
     bar.set_position(run.done_bytes);
-    bar.set_message(message(run));
+    bar.set_message(message(run, screen::now()));
 }
 
 fn part(done_bytes: u64, size_bytes: u64) -> String {
     format!("{} of {}", units::bytes(done_bytes), units::bytes(size_bytes))
 }
 
-fn message(run: &RunView) -> String {
+/// How a run stands, in one line: how fast it goes, or what it waits for and since when.
+#[must_use]
+pub fn message(run: &RunView, now: Timestamp) -> String {
     let on = run.agent.as_ref().map(|agent| format!(" on {agent}")).unwrap_or_default();
-    format!("{}{on}: {}", words::run_state(run.state), speed(run))
+    let state = words::run_state(run.state);
+    match &run.waiting {
+        // Nothing has moved yet: there is no speed to tell.
+        Some(waiting) if run.state == RunState::SnapshotPending => format!("{state}{on}; {}", waits(waiting, now)),
+        Some(waiting) => format!("{state}{on}: {}; {}", speed(run), waits(waiting, now)),
+        None => format!("{state}{on}: {}", speed(run)),
+    }
+}
+
+/// `since 2026-11-22 14:03:22Z (12 s) it waits for agent h1 to make it`.
+#[must_use]
+pub fn waits(waiting: &RunWaiting, now: Timestamp) -> String {
+    format!("since {} ({}) it waits for {}", units::clock(waiting.since), units::duration(now.since(waiting.since)), waiting.what)
 }
 
 /// Decides when a plain line is due: when something changed, at each tenth, and every ten seconds.
@@ -110,6 +124,7 @@ struct Line {
     state: Option<RunState>,
     agent: Option<String>,
     tenth: u64,
+    waits_for: Option<String>,
     at: Timestamp,
 }
 
@@ -117,14 +132,15 @@ impl LineLog {
     /// The line to print, if one is due.
     pub fn line(&mut self, run: &RunView, now: Timestamp) -> Option<String> {
         let agent = run.agent.as_ref().map(ToString::to_string);
-        let due = self.is_due(Line { state: Some(run.state), agent, tenth: percent(run) / 10, at: now });
-        due.then(|| format!("run {}, {}", units::short(&run.id), message(run)))
+        let waits_for = run.waiting.as_ref().map(|waiting| waiting.what.clone());
+        let due = self.is_due(Line { state: Some(run.state), agent, tenth: percent(run) / 10, waits_for, at: now });
+        due.then(|| format!("run {}, {}", units::short(&run.id), message(run, now)))
     }
 
     /// The same for a copy that is no run.
     fn part(&mut self, done_bytes: u64, size_bytes: u64, now: Timestamp) -> Option<String> {
         let tenth = done_bytes.saturating_mul(10).checked_div(size_bytes).unwrap_or(10);
-        let due = self.is_due(Line { state: None, agent: None, tenth, at: now });
+        let due = self.is_due(Line { state: None, agent: None, tenth, waits_for: None, at: now });
         due.then(|| part(done_bytes, size_bytes))
     }
 
@@ -142,6 +158,7 @@ impl Line {
         self.state != last.state
             || self.agent != last.agent
             || self.tenth != last.tenth
+            || self.waits_for != last.waits_for
             || self.at.since(last.at) >= LINE_EVERY
     }
 }

@@ -110,6 +110,7 @@ pub fn run() -> RunView {
         requested_at: at(48_000),
         finished_at: None,
         failure: None,
+        waiting: None,
     }
 }
 

@@ -8,6 +8,7 @@ use tanist_model::replication::{Intent, Side};
 use tanist_model::takeover::TakeoverRecord;
 
 use super::plan::form;
+use super::progress::waits;
 use super::table::Rows;
 use super::why::summary_of_takeover;
 use super::{Style, Tone, units, words};
@@ -22,7 +23,7 @@ pub fn render_show(view: &ReplicationView, style: Style) -> String {
     blocks.extend(view.quiesced.iter().map(|quiescence| quiesced(quiescence, style)));
     blocks.extend(view.last_takeover.as_ref().map(|takeover| last_takeover(takeover, style)));
     blocks.extend(removal(view, style));
-    blocks.extend(waits(view, style));
+    blocks.extend(waits_of_all(view, style));
     blocks.push(next(view, style));
     blocks.join("\n")
 }
@@ -145,7 +146,8 @@ fn current_run(run: &RunView, style: Style) -> String {
     let title = format!("run {}, {}{on}", units::short(&run.id), words::run_state(run.state));
     let asked = units::ago(run.requested_at, style.now);
     let (title, speed, work) = (style.paint(Tone::Strong, &title), speed(run), work(run));
-    format!("{title}\n  {speed}\n{work}  {}, asked for {asked}\n", troubles(run))
+    let waiting = run.waiting.as_ref().map(|waiting| format!("  {}\n", waits(waiting, style.now))).unwrap_or_default();
+    format!("{title}\n  {speed}\n{waiting}{work}  {}, asked for {asked}\n", troubles(run))
 }
 
 /// `61 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: bandwidth policy`.
@@ -232,7 +234,7 @@ fn removal(view: &ReplicationView, style: Style) -> Option<String> {
     Some(format!("{}\n{lines}", style.paint(Tone::Strong, title)))
 }
 
-fn waits(view: &ReplicationView, style: Style) -> Option<String> {
+fn waits_of_all(view: &ReplicationView, style: Style) -> Option<String> {
     let what = view.waits_for.as_ref()?;
     let tone = if view.health == Health::Ok { Tone::Strong } else { Tone::Warning };
     let epochs: String = view.awaited.iter().map(|awaited| format!("  {}\n", awaited_epoch(awaited, style))).collect();

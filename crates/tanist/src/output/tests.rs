@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tanist_model::api::{Health, RefusalCode, StatusView};
+use tanist_model::api::{Health, RefusalCode, RunWaiting, StatusView};
 use tanist_model::replication::Side;
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
@@ -195,6 +195,26 @@ fn a_run_is_only_done_when_everything_is() {
     assert_eq!(percent(&run), 100);
     run.size_bytes = 0;
     assert_eq!(percent(&run), 100);
+}
+
+#[test]
+fn a_run_that_waits_says_for_what_and_since_when() {
+    let now = samples::style().now;
+    let mut run = samples::run();
+    (run.state, run.agent, run.rate_bytes_per_second, run.seconds_left) = (RunState::SnapshotPending, None, 0, None);
+    let what = "host application pg on agent h1: quiesced for the snapshot, 60 s at most".to_owned();
+    run.waiting = Some(RunWaiting { what: what.clone(), since: Timestamp(now.0 - 12_000_000) });
+    let mut log = LineLog::default();
+    let line = log.line(&run, now).unwrap();
+    let expected = format!("waiting for its source snapshot; since 2026-11-22 14:03:48Z (12 s) it waits for {what}");
+    assert_eq!(line, format!("run 3f2a9c01, {expected}"));
+    assert_eq!(log.line(&run, now.plus(Duration::from_secs(1))), None);
+    run.waiting.as_mut().unwrap().what = "a free slot".to_owned();
+    assert!(log.line(&run, now.plus(Duration::from_secs(1))).is_some(), "another reason is told at once");
+
+    let mut view = samples::replication();
+    view.run = Some(run);
+    assert!(render_show(&view, samples::style()).contains("it waits for a free slot\n"));
 }
 
 #[test]

@@ -162,10 +162,13 @@ pub enum VolumeCommand {
 
 #[derive(Subcommand, Debug)]
 pub enum RecoveryPointCommand {
-    /// List the recovery points of a replication, newest first.
+    /// List the recovery points of a replication that are there, newest first.
     List {
         /// The replication.
         name: ReplicationName,
+        /// Also those that are gone: overwritten by a later run, or removed. (With --output json all are told, each with its place.)
+        #[arg(long, short)]
+        all: bool,
     },
     /// Write a recovery point into a file of this host, which has to be one whose agent reaches the target.
     ///

@@ -13,9 +13,9 @@ use crate::output::lists::render_recovery_points;
 
 pub async fn run(command: RecoveryPointCommand, session: &Session<'_>) -> Outcome {
     match command {
-        RecoveryPointCommand::List { name } => {
+        RecoveryPointCommand::List { name, all } => {
             let points = session.client()?.recovery_points(&name).await?;
-            session.screen.answer(&points, |points, style| render_recovery_points(points, style))?;
+            session.screen.answer(&points, |points, style| render_recovery_points(&name, points, all, style))?;
             Ok(ExitCode::SUCCESS)
         }
         RecoveryPointCommand::Export(args) => super::export::run(args, session).await,

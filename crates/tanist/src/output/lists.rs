@@ -6,6 +6,7 @@ use tanist_model::agent::Penalty;
 use tanist_model::api::{
     AgentView, AlarmView, RecoveryPointView, ReplicationView, StorageAgentView, StorageView, VolumeView,
 };
+use tanist_model::id::ReplicationName;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::Intent;
 use tanist_model::volume::DeviceReport;
@@ -190,14 +191,17 @@ fn running(view: &ReplicationView) -> String {
     }
 }
 
+/// The points that are there, or all; below, how many are not shown.
 #[must_use]
-pub fn render_recovery_points(points: &[RecoveryPointView], style: Style) -> String {
+pub fn render_recovery_points(name: &ReplicationName, points: &[RecoveryPointView], all: bool, style: Style) -> String {
     if points.is_empty() {
         return "no recovery points yet: no run has ended\n".to_owned();
     }
+    let shown: Vec<&RecoveryPointView> = points.iter().filter(|point| all || is_held(point)).collect();
+    let hidden = points.len() - shown.len();
     let heading = ["RUN", "SOURCE AS OF", "AGE", "SIZE", "PLACE", "VERIFIED", "DIGEST"];
     let mut rows = Rows::with_heading(&heading, style);
-    for point in points {
+    for point in &shown {
         rows.push([
             units::short(&point.run),
             units::clock(point.source_time),
@@ -208,11 +212,25 @@ pub fn render_recovery_points(points: &[RecoveryPointView], style: Style) -> Str
             units::short(&point.digest),
         ]);
     }
-    rows.render(0)
+    let table = if shown.is_empty() {
+        let what = "no recovery point is there now: there is NOTHING TO RESTORE";
+        format!("{}\n", style.paint(Tone::Bad, what))
+    } else {
+        rows.render(0)
+    };
+    if hidden == 0 {
+        return table;
+    }
+    let verb = if hidden == 1 { "is" } else { "are" };
+    format!("{table}\n{hidden} {verb} gone and not shown: tanist recovery-point list {name} --all\n")
+}
+
+fn is_held(point: &RecoveryPointView) -> bool {
+    point.place != RecoveryPointPlace::Gone
 }
 
 fn place(point: &RecoveryPointView, style: Style) -> String {
-    let held = point.place != RecoveryPointPlace::Gone;
+    let held = is_held(point);
     let tone = if held && !point.expired { Tone::Plain } else { Tone::Dim };
     let note = match (held, point.expired, point.pinned) {
         (true, true, _) => ", being removed",
@@ -222,7 +240,11 @@ fn place(point: &RecoveryPointView, style: Style) -> String {
     style.paint(tone, &format!("{}{note}", words::place(&point.place)))
 }
 
+/// What is gone was verified once, and that is worth nothing any more.
 fn verified(point: &RecoveryPointView, style: Style) -> String {
+    if !is_held(point) {
+        return dash();
+    }
     point.verified_at.map_or_else(|| yes(point.verified), |at| format!("yes, {}", units::ago(at, style.now)))
 }
 

@@ -41,7 +41,7 @@ fn agent(name: &str) -> AgentName {
     AgentName::new(name).unwrap()
 }
 
-fn name() -> ReplicationName {
+pub fn name() -> ReplicationName {
     ReplicationName::new("db").unwrap()
 }
 

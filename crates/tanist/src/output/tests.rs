@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tanist_model::api::{Health, RefusalCode, RunWaiting, StatusView};
+use tanist_model::api::{Health, RecoveryPointView, RefusalCode, RunWaiting, StatusView};
+use tanist_model::id::RunId;
+use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::Side;
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
@@ -114,9 +116,27 @@ fn lists() {
         render_storage(&samples::storage(), style),
         render_volumes(&samples::volumes(), style),
         render_replications(&[samples::replication(), samples::quiet_replication()], style),
-        render_recovery_points(&[samples::recovery_point()], style),
+        render_recovery_points(&samples::name(), &[samples::recovery_point()], false, style),
     ];
     insta::assert_snapshot!(pages.join("\n"));
+}
+
+#[test]
+fn recovery_points_that_are_gone_are_counted_and_not_shown_as_verified() {
+    let style = samples::style();
+    let list = |points: &[RecoveryPointView], all| render_recovery_points(&samples::name(), points, all, style);
+    let there = samples::recovery_point();
+    let gone = RecoveryPointView { run: RunId(0x22bb), place: RecoveryPointPlace::Gone, ..there.clone() };
+    let both = [there.clone(), gone.clone()];
+    let rest = "1 is gone and not shown: tanist recovery-point list db --all\n";
+    let short = list(&both, false);
+    assert!(short.ends_with(rest) && short.matches(" yes ").count() == 1, "{short}");
+    assert_eq!(short.lines().count(), 4, "{short}");
+    let whole = list(&both, true);
+    assert!(!whole.contains("not shown") && whole.matches(" yes ").count() == 1, "{whole}");
+    assert_eq!(whole.lines().count(), 3, "{whole}");
+    let none = list(&[gone], false);
+    assert!(none.starts_with("no recovery point is there now") && none.ends_with(rest), "{none}");
 }
 
 #[test]

@@ -45,7 +45,6 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
     // The whole target is read once more, from its beginning.
     let done_bytes = if run.state == RunState::Verifying { passed } else { passed.max(run.checkpoint.seq) };
     let rate = progress.map_or(0, |progress| progress.rate_bytes_per_second);
-    let moving = !run.state.is_finished() && run.state != RunState::SnapshotPending;
     let mut log = run.work;
     log.note(record.epochs.target, progress.map_or_else(RunWork::default, |progress| progress.work));
     let work = log.total();
@@ -56,7 +55,7 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
         done_bytes,
         size_bytes,
         rate_bytes_per_second: rate,
-        seconds_left: (size_bytes - done_bytes.min(size_bytes)).checked_div(rate).filter(|_| moving),
+        seconds_left: seconds_left(run.state, size_bytes.saturating_sub(done_bytes), rate),
         limit: progress.map(|progress| progress.limit.clone()).filter(|limit| !limit.is_empty()),
         takeovers: run.takeovers,
         method: run.method.map(|method| method.name().to_owned()),
@@ -67,5 +66,27 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
         finished_at: run.finished_at,
         failure: run.failure.clone(),
         waiting: None,
+    }
+}
+
+/// An estimate from a rate that was measured while copying; the whole target is read at a rate of its own. What is less than a second is
+/// still something: none is left only when nothing is.
+fn seconds_left(state: RunState, left_bytes: u64, rate: u64) -> Option<u64> {
+    (state == RunState::Copying && rate > 0 && left_bytes > 0).then(|| left_bytes.div_ceil(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_is_told_only_from_a_measured_rate() {
+        assert_eq!(seconds_left(RunState::Copying, 500, 50), Some(10));
+        assert_eq!(seconds_left(RunState::Copying, 56, 100), Some(1), "never 0 while something is left");
+        assert_eq!(seconds_left(RunState::Copying, 500, 0), None);
+        assert_eq!(seconds_left(RunState::Copying, 0, 50), None);
+        for state in [RunState::SnapshotPending, RunState::Bound, RunState::Verifying, RunState::Flushed] {
+            assert_eq!(seconds_left(state, 500, 50), None, "{state:?}");
+        }
     }
 }

@@ -158,7 +158,9 @@ pub fn speed(run: &RunView) -> String {
     if run.rate_bytes_per_second > 0 {
         parts.push(units::rate(run.rate_bytes_per_second));
     }
-    parts.extend(run.seconds_left.map(|s| format!("{} left", units::seconds(s))));
+    // Also a server of another version might tell one without a rate.
+    let left = run.seconds_left.filter(|seconds| run.rate_bytes_per_second > 0 && *seconds > 0);
+    parts.extend(left.map(|s| format!("{} left", units::seconds(s))));
     parts.extend(run.limit.as_ref().map(|stage| format!("limit: {stage}")));
     parts.join(", ")
 }

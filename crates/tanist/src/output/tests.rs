@@ -17,7 +17,7 @@ use super::matrix::render_check;
 use super::plan::render_plan;
 use super::progress::LineLog;
 use super::samples;
-use super::show::{percent, render_hierarchies, render_show};
+use super::show::{percent, render_hierarchies, render_show, speed};
 use super::status::{exit_status, render_status};
 use super::why::render_why;
 use super::{Style, explain};
@@ -215,6 +215,16 @@ fn a_run_is_only_done_when_everything_is() {
     assert_eq!(percent(&run), 100);
     run.size_bytes = 0;
     assert_eq!(percent(&run), 100);
+}
+
+#[test]
+fn time_left_is_told_only_with_a_rate() {
+    let mut run = samples::run();
+    assert!(speed(&run).contains("4 s left"));
+    run.seconds_left = Some(0);
+    assert!(!speed(&run).contains("left"), "{}", speed(&run));
+    (run.seconds_left, run.rate_bytes_per_second) = (Some(4), 0);
+    assert!(!speed(&run).contains("left"), "{}", speed(&run));
 }
 
 #[test]

@@ -176,7 +176,7 @@ pub fn render_replications(views: &[ReplicationView], style: Style) -> String {
             view.acting.as_ref().map_or_else(dash, ToString::to_string),
             view.lag_seconds.map_or_else(dash, units::seconds),
             running(view),
-            view.summary.clone(),
+            units::with_short_identities(&view.summary),
         ]);
     }
     rows.render(0)

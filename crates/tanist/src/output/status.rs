@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tanist_model::api::{Concern, Health, StatusView};
 
-use super::{Style, Tone, words};
+use super::{Style, Tone, units, words};
 
 /// First line `3 ok, 1 degraded, 0 stopped`, counting replications, and what is worse than they are; never painted: programs read it.
 #[must_use]
@@ -22,8 +22,9 @@ pub fn render_status(view: &StatusView, style: Style) -> String {
 }
 
 fn render_concern(concern: &Concern, style: Style) -> String {
-    let head =
-        format!("\n{}: {}, {}\n", concern.subject, words::painted_health(concern.health, style), concern.summary);
+    // `show` has the sentence with every identity whole, and so has JSON.
+    let summary = units::with_short_identities(&concern.summary);
+    let head = format!("\n{}: {}, {summary}\n", concern.subject, words::painted_health(concern.health, style));
     match &concern.next {
         Some(next) => format!("{head}  {} {next}\n", style.paint(Tone::Strong, "next:")),
         None => head,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tanist_model::api::{Health, RecoveryPointView, RefusalCode, RunWaiting, StatusView};
+use tanist_model::api::{Health, RecoveryPointView, RefusalCode, ReplicationView, RunWaiting, StatusView};
 use tanist_model::id::RunId;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::Side;
@@ -215,6 +215,20 @@ fn a_run_is_only_done_when_everything_is() {
     assert_eq!(percent(&run), 100);
     run.size_bytes = 0;
     assert_eq!(percent(&run), 100);
+}
+
+#[test]
+fn long_identities_are_whole_in_show_and_cut_in_lists() {
+    let identity = format!("{}/{}@1795342800.123456789", "0123456789abcdef".repeat(2), "0123-4567".repeat(3));
+    let summary = format!("h1 sees another volume: {identity}");
+    let view = ReplicationView { summary: summary.clone(), ..samples::replication() };
+    let mut status = samples::status();
+    status.concerns[0].summary = summary;
+    let style = samples::style();
+    assert!(render_show(&view, style).contains(&identity));
+    assert!(!render_replications(&[view], style).contains(&identity));
+    let page = render_status(&status, style);
+    assert!(!page.contains(&identity) && page.contains("01234567…342800.123456789"), "{page}");
 }
 
 #[test]

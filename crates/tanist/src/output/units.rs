@@ -91,9 +91,46 @@ pub fn short(id: &impl ToString) -> String {
     id.to_string().chars().take(8).collect()
 }
 
+/// A longer word with so many digits is an identity that a storage system gave.
+const LONGEST_WORD: usize = 48;
+const DIGITS_OF_AN_IDENTITY: usize = 8;
+
+/// A sentence with the identities in it cut down to beginning and end: `6f3a01bc…800.123456789`. Both ends, because the identities of two
+/// volumes of one storage system begin alike.
+#[must_use]
+pub fn with_short_identities(text: &str) -> String {
+    text.split(' ').map(short_identity).collect::<Vec<_>>().join(" ")
+}
+
+fn short_identity(word: &str) -> String {
+    let bare = word.trim_matches(|sign: char| matches!(sign, '(' | ')' | ',' | ';' | ':' | '.' | '"' | '\''));
+    let digits = bare.bytes().filter(u8::is_ascii_digit).count();
+    let is_path = bare.starts_with('/');
+    if bare.len() <= LONGEST_WORD || digits < DIGITS_OF_AN_IDENTITY || !bare.is_ascii() || is_path {
+        return word.to_owned();
+    }
+    let (beginning, end) = (&bare[..8], &bare[bare.len() - 16..]);
+    word.replacen(bare, &format!("{beginning}…{end}"), 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn identities_are_cut_and_everything_else_stays() {
+        let host = "0123456789abcdef0123456789abcdef/3f0c7a52-8a64-4ad5-9f0e-2b6f1c1d0a77/";
+        let text = format!("h1: it sees another volume as target san-b/vol9: {host}77@1795342800.123456789 instead of {host}78@1795342801.000000001; h2: gone");
+        let expected = "h1: it sees another volume as target san-b/vol9: 01234567…342800.123456789 instead of 01234567…342801.000000001; h2: gone";
+        assert_eq!(with_short_identities(&text), expected);
+        for whole in [
+            "tanist replication delete a-name-of-sixty-three-letters-that-somebody-has-chosen-for-it",
+            "/srv/a/very/long/path/2026-11-22/0123456789/0123456789/file: no such file",
+            "since 2026-11-22T14:03:22.512345Z naa.6001405aaaabbbbccccddddeeee0001",
+        ] {
+            assert_eq!(with_short_identities(whole), whole);
+        }
+    }
 
     #[test]
     fn bytes_are_binary_and_short() {

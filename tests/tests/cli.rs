@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tanist_model::api::{EventPage, Plan, RecoveryPointView, RefusalCode, ReplicationView, VolumeView, WhyView};
+use tanist_model::api::{
+    EventPage, Plan, RecoveryPointView, Refusal, RefusalCode, ReplicationView, VolumeView, WhyView,
+};
 use tanist_model::event::EventCode;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{Intent, Side};
@@ -48,6 +50,24 @@ fn a_replication_from_its_plan_to_its_end() {
     for system in [SOURCES, TARGETS] {
         assert_eq!(files_in(&cluster.file(system)), ["db"], "what tanist made is gone");
     }
+}
+
+#[test]
+fn who_waits_for_a_run_may_say_how_long_and_the_run_goes_on() {
+    let cluster = Cluster::builder(build!()).agents(1).start();
+    let scene = Scene::set_noise(&cluster, "db", SIZE, 2, &["--limit", "4MiB/s"]);
+    let answer = cluster.tanist(&["replication", "sync", "db", "--wait", "--timeout", "1s"]);
+    assert_eq!(answer.status, 4, "{answer}");
+    let refusal: Refusal = serde_json::from_str(&answer.stderr).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    assert!(refusal.error.ends_with("it goes on"), "{refusal:?}");
+    let run = cluster.show("db").run.expect("the run goes on");
+    assert!(refusal.error.contains(&run.id.to_string()), "{refusal:?}");
+    cluster.tanist(&["replication", "set", "db", "--limit", "none"]).done();
+    scene.wait_equal(&cluster, run.id);
+
+    // What no run could live by is refused by the server too.
+    let dense = cluster.tanist(&["replication", "set", "db", "--schedule", "every 1s"]).refused(RefusalCode::Invalid);
+    assert!(dense.error.contains("too dense"), "{dense:?}");
 }
 
 /// The names of the files in a directory and below.

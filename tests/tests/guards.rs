@@ -154,6 +154,11 @@ fn a_source_that_grew_stops_the_run_and_says_by_how_much() {
     let told = place.cluster.wait_event(EventCode::SourceChanged, since, RUN_LIMIT);
     assert!(told.message.contains("12288"), "{}", told.message);
     assert_eq!(fingerprint(&scene.target), before);
+    wait::until("show advises what helps, and not another run", RUN_LIMIT, || {
+        let next = place.cluster.try_show("grows")?.next?;
+        next.starts_with("tanist replication delete grows; when it is gone: tanist replication create grows ")
+            .then_some(())
+    });
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tanist_tests::counter::{self, Counter};
 use tanist_tests::mounted::{BTRFS, Mounted, XFS};
 use tanist_tests::scene::Scene;
 use tanist_tests::story::{self, Fault};
-use tanist_tests::{Build, build, volume, wait};
+use tanist_tests::{Build, build, signal, volume, wait};
 
 const FILE_SYSTEM_BYTES: u64 = 512 << 20;
 const SIZE: u64 = 24 << 20;
@@ -65,6 +65,45 @@ fn a_run_whose_snapshot_was_tampered_with_is_given_up_on_xfs() {
 fn a_run_whose_snapshot_was_tampered_with_is_given_up_on_btrfs() {
     let Some(place) = Place::on(BTRFS, build!()) else { return };
     a_run_whose_snapshot_was_tampered_with_is_given_up(place);
+}
+
+#[test]
+fn a_target_that_was_replaced_is_accepted_by_delete_and_create() {
+    let Some(place) = Place::on(XFS, build!()) else { return };
+    let (cluster, scene) = (&place.cluster, &place.scene);
+    scene.run(cluster);
+    scene.run(cluster);
+    place.wait_snapshots(TARGETS, 1);
+    let since = signal::now();
+    std::fs::rename(&scene.target, scene.target.with_extension("old")).expect("move the target away");
+    volume::blank(&scene.target, SIZE);
+    cluster.wait_event(EventCode::Exhausted, since, ORDER_LIMIT);
+    let next = wait::until("show says what helps", ORDER_LIMIT, || cluster.try_show(&scene.name)?.next);
+    let (delete, create) = next.split_once("; when it is gone: ").unwrap_or_else(|| panic!("{next}"));
+    assert_eq!(delete, "tanist replication delete db --leave-behind");
+
+    // Without a word it waits for somebody who can clean up, and says so.
+    cluster.tanist(&["replication", "delete", "db"]).done();
+    wait::until("the removal names the way out", ORDER_LIMIT, || {
+        cluster.try_show(&scene.name).filter(|view| view.next.as_deref() == Some(delete))
+    });
+    cluster.tanist(&typed(delete)).done();
+    wait::until("the replication is gone", ORDER_LIMIT, || cluster.try_show(&scene.name).is_none().then_some(()));
+    let left = cluster.wait_event(EventCode::SnapshotsLeftBehind, since, ORDER_LIMIT).message;
+    for path in [place.snapshots(SOURCES), place.snapshots(TARGETS)].concat() {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let id = name.split_once('@').expect("volume and id").1;
+        assert!(left.contains(&format!("{id} of san-")), "{name} is not named in: {left}");
+    }
+
+    cluster.tanist(&typed(create)).done();
+    scene.wait_whole(cluster);
+    scene.run(cluster);
+}
+
+/// The arguments of a command as it is shown.
+fn typed(command: &str) -> Vec<&str> {
+    command.split(' ').skip(1).collect()
 }
 
 /// The control: the same writer, copied without a snapshot, is caught at several moments.

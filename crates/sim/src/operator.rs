@@ -152,7 +152,9 @@ impl World {
             match wanted.replication_by_name(&name) {
                 None => self.create(number),
                 Some(record) if record.intent == Intent::Paused => self.command(Command::Resume { name }),
-                Some(record) if record.quarantine.is_some() => self.command(Command::Delete { name, leave_behind: false }),
+                Some(record) if record.quarantine.is_some() => {
+                    self.command(Command::Delete { name, leave_behind: false })
+                }
                 Some(record) if record.run.is_none() && record.intent == Intent::Enabled => {
                     self.command(Command::Sync { name, full: false });
                 }

@@ -4,6 +4,7 @@ use tanist_model::hierarchy::Rank;
 use tanist_model::id::AgentName;
 use tanist_model::replication::{ReplicationRecord, Side, SideRecord};
 use tanist_model::takeover::{Candidate, PeerVerdict};
+use tanist_model::volume::VolumeReport;
 
 use super::ServerMachine;
 use super::session::Session;
@@ -157,10 +158,31 @@ impl ServerMachine {
     /// on the target itself is not there.
     #[must_use]
     pub fn replaced_target(&self, record: &ReplicationRecord) -> Option<&str> {
-        let agents = record.target.hierarchy.iter().filter_map(|agent| self.sessions.get(agent));
-        let seen = agents.filter_map(|session| session.canaries.get(&record.target.volume)?.value.result.as_ref().ok());
-        let (right, other): (Vec<_>, Vec<_>) = seen.partition(|report| report.identity == record.target.identity);
+        self.replaced(record, Side::Target)
+    }
+
+    /// What an agent sees at a side's address, if that is another volume and no agent sees the right one.
+    #[must_use]
+    pub fn replaced(&self, record: &ReplicationRecord, side: Side) -> Option<&str> {
+        let identity = &record.side(side).identity;
+        let (right, other): (Vec<_>, Vec<_>) = self.seen(record, side).partition(|report| report.identity == *identity);
         other.first().filter(|_| right.is_empty()).map(|report| report.identity.as_str())
+    }
+
+    /// How large an agent sees the volume of a side, by the latest look at the right one.
+    #[must_use]
+    pub fn size_now(&self, record: &ReplicationRecord, side: Side) -> Option<u64> {
+        let identity = &record.side(side).identity;
+        self.seen(record, side).find(|report| report.identity == *identity).map(|report| report.size_bytes)
+    }
+
+    /// What the agents of a side see at its address, the latest look first.
+    fn seen(&self, record: &ReplicationRecord, side: Side) -> impl Iterator<Item = &VolumeReport> {
+        let side = record.side(side);
+        let agents = side.hierarchy.iter().filter_map(|agent| self.sessions.get(agent));
+        let mut looks: Vec<_> = agents.filter_map(|session| session.canaries.get(&side.volume)).collect();
+        looks.sort_by_key(|look| std::cmp::Reverse(look.at));
+        looks.into_iter().filter_map(|look| look.value.result.as_ref().ok())
     }
 }
 

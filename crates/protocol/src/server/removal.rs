@@ -82,8 +82,7 @@ impl ServerMachine {
         let mut release = self.release_of(record);
         let reads = self.why_ineligible_for(record, &holder.agent, Side::Source).is_none();
         let supervision = self.supervision_mut(record.id);
-        supervision.source_left =
-            !reads && !supervision.source_released && !release.source_snapshots.is_empty();
+        supervision.source_left = !reads && !supervision.source_released && !release.source_snapshots.is_empty();
         if !reads {
             // What a reader made, the reader has removed.
             release.source_snapshots.clear();

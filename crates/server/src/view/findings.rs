@@ -10,6 +10,7 @@ use tanist_model::run::RunState;
 use tanist_protocol::server::eligibility::passed_over_in_words;
 use tanist_protocol::server::{Phase, ServerMachine};
 
+use super::misfit::misfit;
 use super::{run, seats, waiting};
 
 /// One thing that is not as it should be.
@@ -49,9 +50,21 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
         findings.extend(missed_rpo(machine, record));
         findings.extend(redundancy(machine, record));
     }
+    if let Some(misfit) = misfit(machine, record) {
+        advise(&mut findings, record, misfit);
+    }
     // Stable: the order above stays within one health.
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.health));
     findings
+}
+
+/// A volume that does not fit comes first, and what is advised besides is what helps with it: no run does.
+fn advise(findings: &mut Vec<Finding>, record: &ReplicationRecord, misfit: Finding) {
+    let sync = format!("tanist replication sync {}", record.name);
+    for finding in findings.iter_mut().filter(|finding| finding.next.as_ref() == Some(&sync)) {
+        finding.next.clone_from(&misfit.next);
+    }
+    findings.insert(0, misfit);
 }
 
 /// What keeps runs from their end. It is graver while there is nothing that could be restored: only the end of a run changes that.

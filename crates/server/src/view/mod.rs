@@ -5,6 +5,7 @@ pub mod agents;
 mod findings;
 pub mod gauges;
 pub mod history;
+mod misfit;
 pub mod replication;
 mod run;
 mod seats;

@@ -20,10 +20,8 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         health: verdict.health,
         summary: verdict.summary,
         intent: record.intent,
-        removal: (record.intent == Intent::Deleting).then(|| RemovalView {
-            leave_behind: record.leave_behind,
-            snapshots: machine.remnants(record),
-        }),
+        removal: (record.intent == Intent::Deleting)
+            .then(|| RemovalView { leave_behind: record.leave_behind, snapshots: machine.remnants(record) }),
         once: record.once,
         state: machine.phase(record).name().to_owned(),
         size_bytes: record.size_bytes,

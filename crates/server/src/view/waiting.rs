@@ -91,7 +91,10 @@ pub fn of_run(machine: &ServerMachine, record: &ReplicationRecord, run: &RunReco
     }
     if let Some(q) = record.quiesced.iter().find(|q| q.attempt == run.attempt) {
         let limit = q.limit().as_secs();
-        let what = format!("host application {} on agent {}: quiesced for the snapshot, {limit} s at most", q.application, q.agent);
+        let what = format!(
+            "host application {} on agent {}: quiesced for the snapshot, {limit} s at most",
+            q.application, q.agent
+        );
         return waits(what, q.since);
     }
     let maker = record.reader.as_ref().map(|reader| &reader.agent).or(record.holder.as_ref().map(|h| &h.agent))?;

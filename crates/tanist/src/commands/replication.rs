@@ -178,9 +178,7 @@ async fn verify(
     let since = last_event(client).await?;
     let done = client.verify(name, VerifyTarget { repair }).await?;
     match done.run.zip(wait) {
-        Some((run, limit)) => {
-            finish(client, &Awaited { name: name.clone(), run, since, done }, limit, session).await
-        }
+        Some((run, limit)) => finish(client, &Awaited { name: name.clone(), run, since, done }, limit, session).await,
         None => session.done(&done),
     }
 }
@@ -217,12 +215,7 @@ fn no_run(name: &ReplicationName, message: &str) -> Refusal {
 }
 
 /// Waits for the run and tells how it ended.
-async fn finish(
-    client: &Client,
-    awaited: &Awaited,
-    limit: Option<WaitLimit>,
-    session: &Session<'_>,
-) -> Outcome {
+async fn finish(client: &Client, awaited: &Awaited, limit: Option<WaitLimit>, session: &Session<'_>) -> Outcome {
     match wait(client, awaited, limit, session.screen).await? {
         Ending::Published => tell_published(client, awaited, session).await,
         Ending::Abandoned { why } => {

@@ -110,7 +110,12 @@ pub fn message(run: &RunView, now: Timestamp) -> String {
 /// `since 2026-11-22 14:03:22Z (12 s) it waits for agent h1 to make it`.
 #[must_use]
 pub fn waits(waiting: &RunWaiting, now: Timestamp) -> String {
-    format!("since {} ({}) it waits for {}", units::clock(waiting.since), units::duration(now.since(waiting.since)), waiting.what)
+    format!(
+        "since {} ({}) it waits for {}",
+        units::clock(waiting.since),
+        units::duration(now.since(waiting.since)),
+        waiting.what
+    )
 }
 
 /// Decides when a plain line is due: when something changed, at each tenth, and every ten seconds.

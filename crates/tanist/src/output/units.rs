@@ -120,7 +120,9 @@ mod tests {
     #[test]
     fn identities_are_cut_and_everything_else_stays() {
         let host = "0123456789abcdef0123456789abcdef/3f0c7a52-8a64-4ad5-9f0e-2b6f1c1d0a77/";
-        let text = format!("h1: it sees another volume as target san-b/vol9: {host}77@1795342800.123456789 instead of {host}78@1795342801.000000001; h2: gone");
+        let text = format!(
+            "h1: it sees another volume as target san-b/vol9: {host}77@1795342800.123456789 instead of {host}78@1795342801.000000001; h2: gone"
+        );
         let expected = "h1: it sees another volume as target san-b/vol9: 01234567…342800.123456789 instead of 01234567…342801.000000001; h2: gone";
         assert_eq!(with_short_identities(&text), expected);
         for whole in [

@@ -3,13 +3,16 @@
 use tanist_model::api::{Health, ReplicationView, RunWaiting};
 use tanist_model::application::Quiescence;
 use tanist_model::id::{ApplicationName, Incarnation, RunId, SnapshotId};
+use tanist_model::policy::Policy;
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{Intent, ReplicationRecord, SideRecord};
-use tanist_model::run::RunState;
+use tanist_model::replication::{Intent, ReplicationRecord, Side, SideRecord};
+use tanist_model::run::{RunRecord, RunState};
 use tanist_model::state::State;
-use tanist_protocol::server::Input;
+use tanist_protocol::message::AgentMessage;
+use tanist_protocol::server::{ConnectionId, Input};
 
-use super::{ID, NOON, RUN, at, host, machine, name, record, run, state, unproven};
+use super::{ID, NOON, RUN, SIZE, at, beat, host, machine, name, record, rpo, run, state, unproven};
+use crate::view::findings::findings;
 use crate::view::replication::replication;
 
 /// The agents see another volume at the target's address, and whoever acted has drained. The last recovery point is in a snapshot.
@@ -86,4 +89,50 @@ fn a_run_that_moves_waits_for_nothing_though_the_next_one_will() {
         state.replications.get_mut(&ID).unwrap().unproven.insert(0, unproven(0, "h2"));
     });
     assert_eq!(waits, None);
+}
+
+#[test]
+fn a_replaced_volume_needs_the_old_one_or_a_replication_anew() {
+    for side in [Side::Target, Side::Source] {
+        let mut record = ReplicationRecord { policy: Policy { rpo_seconds: Some(5), ..record().policy }, ..record() };
+        let replaced = if side == Side::Target { &mut record.target } else { &mut record.source };
+        replaced.identity = "the old one".into();
+        let volume = replaced.volume.clone();
+        let view = view(record);
+        assert_eq!(view.health, Health::Stopped);
+        let seen = format!("the {side} {volume} was replaced: its agents see {volume} there instead of the old one");
+        assert!(view.summary.starts_with(&seen), "{}", view.summary);
+        let next = "tanist replication delete db --leave-behind; when it is gone: tanist replication create db --source san-a/vol1 \
+                    --target san-b/vol9 --agents h1,h2 --source-mode sealed --rpo 5s --overwrite-target";
+        assert_eq!(view.next.as_deref(), Some(next));
+    }
+}
+
+#[test]
+fn a_source_of_another_size_needs_a_replication_anew_and_not_another_run() {
+    let larger = ReplicationRecord { size_bytes: SIZE - 100, published: None, policy: rpo(5), ..record() };
+    let mut state = state(larger);
+    state.runs.insert((ID, RUN), RunRecord { failure: Some("the source grew".into()), ..run(RunState::Abandoned) });
+    let machine = machine(state);
+    let found = findings(&machine, &machine.state().replications[&ID]);
+    assert!(found[0].summary.starts_with("the source san-a/vol1 grew from 900 to 1000 bytes"), "{}", found[0].summary);
+    assert!(found.len() > 2, "the run, the RPO: {found:?}");
+    let commands = found.iter().filter_map(|finding| finding.next.as_deref());
+    assert!(commands.clone().all(|next| next != "tanist replication sync db"), "{found:?}");
+    let anew = "tanist replication delete db; when it is gone: tanist replication create db ";
+    assert!(commands.filter(|next| next.starts_with(anew)).count() > 1, "{found:?}");
+}
+
+#[test]
+fn a_target_that_shrank_is_told_as_that() {
+    let mut machine = machine(state(record()));
+    for incarnation in [1, 2] {
+        let AgentMessage::Heartbeat(mut heartbeat) = beat(incarnation) else { panic!("a beat") };
+        heartbeat.canaries[1].result.as_mut().unwrap().size_bytes = SIZE - 24;
+        let (agent, connection) = (name(if incarnation == 1 { "h1" } else { "h2" }), ConnectionId(incarnation as u64));
+        machine.handle(at(11), Input::Message { agent, connection, message: AgentMessage::Heartbeat(heartbeat) });
+    }
+    let found = findings(&machine, &machine.state().replications[&ID]);
+    let expected = "the target san-b/vol9 is 24 bytes smaller than the replication; grow it again";
+    assert!(found[0].summary.starts_with(expected), "{found:?}");
 }

@@ -64,6 +64,6 @@ mod tests {
         let words = in_words(&[there.clone(), perhaps.clone()]).unwrap();
         assert_eq!(words, format!("snapshot {there}; and, if not removed before, snapshot {perhaps}"));
         assert!(there.to_string().ends_with(" of san-b/vol9 (uid u1)"), "{there}");
-        assert_eq!(in_words(&[perhaps.clone()]).unwrap(), format!("perhaps snapshot {perhaps}"));
+        assert_eq!(in_words(std::slice::from_ref(&perhaps)).unwrap(), format!("perhaps snapshot {perhaps}"));
     }
 }

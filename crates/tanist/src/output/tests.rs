@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tanist_model::api::{Health, RecoveryPointView, RefusalCode, ReplicationView, RunWaiting, StatusView};
-use tanist_model::id::RunId;
+use tanist_model::api::{Health, RecoveryPointView, RefusalCode, RemovalView, ReplicationView, RunWaiting, StatusView};
+use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::recovery_point::RecoveryPointPlace;
+use tanist_model::removal::Remnant;
 use tanist_model::replication::Side;
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
@@ -215,6 +216,26 @@ fn a_run_is_only_done_when_everything_is() {
     assert_eq!(percent(&run), 100);
     run.size_bytes = 0;
     assert_eq!(percent(&run), 100);
+}
+
+#[test]
+fn a_removal_shows_what_it_has_to_clean_up() {
+    let remnant = |certain| Remnant {
+        side: Side::Target,
+        volume: "san-b/vol9".parse().unwrap(),
+        snapshot: SnapshotId(0xab),
+        uid: Some("uid-1".into()),
+        certain,
+    };
+    let removal = |leave_behind| RemovalView { leave_behind, snapshots: vec![remnant(true), remnant(false)] };
+    let page = |leave_behind| {
+        let view = ReplicationView { removal: Some(removal(leave_behind)), ..samples::quiet_replication() };
+        render_show(&view, samples::style())
+    };
+    let lines = "  target snapshot 00000000000000ab of san-b/vol9 (uid uid-1)\n\
+                 \x20 target snapshot 00000000000000ab of san-b/vol9 (uid uid-1), if it is there\n";
+    assert!(page(false).contains(&format!("has to clean up\n{lines}")), "{}", page(false));
+    assert!(page(true).contains(&format!("cleans up, or leaves behind\n{lines}")), "{}", page(true));
 }
 
 #[test]

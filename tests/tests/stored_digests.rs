@@ -31,14 +31,24 @@ fn published(cluster: &Cluster, seed: u64, options: &[&str]) -> Scene {
 fn assert_target_hardly_read(run: &RunView) {
     assert_eq!(run.method.as_deref(), Some("delta"), "{run:?}");
     assert!((1..SAMPLE_LIMIT).contains(&run.work.compared_bytes), "{run:?}");
+    assert!(run.work.assumed_bytes > SIZE_BYTES / 2, "{run:?}");
+}
+
+/// How much of the last recovery point nobody has looked at.
+fn unread(cluster: &Cluster, scene: &Scene) -> u64 {
+    cluster.show(&scene.name).last_recovery_point.unwrap().assumed_bytes
 }
 
 #[test]
 fn what_did_not_change_is_not_read_of_the_target() {
     for cluster in forms() {
         let scene = published(&cluster, Random::seeded("stored").number(), &[]);
+        assert_eq!(unread(&cluster, &scene), 0, "the first run has written everything");
         let unchanged = scene.run(&cluster);
         assert_target_hardly_read(&unchanged);
+        assert_eq!(unread(&cluster, &scene), unchanged.work.assumed_bytes);
+        cluster.tanist(&["replication", "verify", &scene.name, "--wait"]).done();
+        assert_eq!(unread(&cluster, &scene), 0, "the whole target was read");
         assert_eq!((unchanged.work.same_bytes, unchanged.work.written_bytes), (SIZE_BYTES, 0), "{unchanged:?}");
         std::fs::File::options().write(true).open(&scene.source).unwrap().write_all_at(b"changed", 50 << 20).unwrap();
         let changed = scene.run(&cluster);
@@ -64,6 +74,7 @@ fn a_successor_reads_both_sides_once() {
         let both = scene.run(&cluster);
         assert_eq!(both.method.as_deref(), Some("delta"), "{both:?}");
         assert!(both.work.compared_bytes > SIZE_BYTES / 2, "{both:?}");
+        assert_eq!(both.work.assumed_bytes, 0, "{both:?}");
         assert_target_hardly_read(&scene.run(&cluster));
     }
 }

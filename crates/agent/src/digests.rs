@@ -62,8 +62,15 @@ impl DigestFiles {
         Some(self.file_of(run))
     }
 
+    /// The run stands as a recovery point: the digests of others are of no use any more. A run that only read its target has none.
+    pub(crate) fn published(&self, run: RunId) {
+        if self.file_of(run).exists() {
+            self.keep_only(&[run]);
+        }
+    }
+
     /// Removes the files of other runs than these.
-    pub(crate) fn keep_only(&self, runs: &[RunId]) {
+    fn keep_only(&self, runs: &[RunId]) {
         let kept: Vec<PathBuf> = runs.iter().map(|run| self.file_of(*run)).collect();
         let others = entries(&self.folder).into_iter().filter(|path| !kept.contains(path));
         for path in others {
@@ -129,7 +136,9 @@ mod tests {
         assert!(digests.stored.is_some());
         assert_eq!(digests.record_to, Some(files.file_of(RunId(3))));
         assert_eq!(runs(&files), names(&[2, 3]));
-        files.keep_only(&[RunId(3)]);
+        files.published(RunId(9));
+        assert_eq!(runs(&files), names(&[2, 3]), "a verification stores nothing and replaces nothing");
+        files.published(RunId(3));
         assert_eq!(runs(&files), names(&[3]));
     }
 

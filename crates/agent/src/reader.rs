@@ -185,7 +185,7 @@ impl ReaderEngine {
                 }
             }
             ReaderCommand::Rest => (self.sending, self.quiescing) = (None, None),
-            ReaderCommand::Published { run } => self.digests.keep_only(&[run]),
+            ReaderCommand::Published { run } => self.digests.published(run),
             ReaderCommand::Release { assignment, snapshots } => release(&self.storages, &assignment.source, &snapshots),
             ReaderCommand::Close => {}
         }

@@ -107,6 +107,7 @@ impl Intake<'_> {
                 TargetItem::SameZeros { length }
             }
             (Kind::Scan { offset, length, .. }, _) if self.findings.want(offset, offset + length) => {
+                self.sampler.iter_mut().for_each(|sampler| sampler.note_asked(offset, length));
                 self.control.nudge();
                 return Ok(true);
             }

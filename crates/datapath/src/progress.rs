@@ -55,6 +55,8 @@ pub struct Progress {
     pub compared_bytes: u64,
     /// Left as it is because the target holds it already, zeros included.
     pub same_bytes: u64,
+    /// Of these, what only stored digests say, and nobody has looked at.
+    pub assumed_bytes: u64,
     /// Read back from the target and found equal.
     pub verified_bytes: u64,
     /// Sent to or received from the other side, headers included; nothing in the direct form.
@@ -89,6 +91,7 @@ pub(crate) struct Counters {
     pub(crate) skipped_bytes: Counter,
     pub(crate) compared_bytes: Counter,
     pub(crate) same_bytes: Counter,
+    pub(crate) assumed_bytes: Counter,
     pub(crate) verified_bytes: Counter,
     pub(crate) wire_bytes: Counter,
     pub(crate) refused_frames: Counter,
@@ -124,6 +127,7 @@ impl Counters {
             skipped_bytes: self.skipped_bytes.get(),
             compared_bytes: self.compared_bytes.get(),
             same_bytes: self.same_bytes.get(),
+            assumed_bytes: self.assumed_bytes.get(),
             verified_bytes: self.verified_bytes.get(),
             wire_bytes: self.wire_bytes.get(),
             refused_frames: self.refused_frames.get(),

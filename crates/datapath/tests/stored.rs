@@ -74,13 +74,15 @@ fn what_did_not_change_is_not_read_of_the_target() {
         let (_, done) = finished(&run(streams, &memory(&bytes), &target, config));
         assert_eq!(done.same_bytes, size_bytes, "{streams:?}");
         assert!((MIB..size_bytes / 5).contains(&done.compared_bytes), "{streams:?}: {done:?}");
+        assert_eq!(done.assumed_bytes + done.compared_bytes, size_bytes, "what was not read is said: {done:?}");
     }
 }
 
 /// One page of a block changed: only that block is read of the target, and only that page is sent and written.
 #[test]
 fn a_block_that_changed_is_compared_page_by_page() {
-    let before = volume(3, 20 * MIB);
+    let mut before = vec![0; 20 << 20];
+    Random(3).fill(&mut before[..15 << 20]);
     let mut bytes = before.clone();
     bytes[(9 << 20) + 5] ^= 1;
     let folder = tempfile::tempdir().unwrap();
@@ -92,6 +94,7 @@ fn a_block_that_changed_is_compared_page_by_page() {
         assert_eq!(done.written_bytes, 4096, "{streams:?}");
         assert!(done.wire_bytes < 16 << 10, "{streams:?}: {done:?}");
         assert!(done.compared_bytes < 10 * MIB, "{streams:?}: {done:?}");
+        assert_eq!(done.assumed_bytes + done.compared_bytes, 20 * MIB, "{streams:?}: {done:?}");
         assert!(contents(&*target) == bytes);
     }
 }

@@ -290,7 +290,11 @@ pub struct RecoveryPointView {
     pub source_time: Timestamp,
     pub published_at: Timestamp,
     pub fuzzy: bool,
+    /// What was written for it was read back.
     pub verified: bool,
+    /// What was neither written nor read for it: it did not change since the recovery point before.
+    #[serde(default)]
+    pub assumed_bytes: u64,
     /// When the whole target was read again last, and equalled it.
     #[serde(default)]
     pub verified_at: Option<Timestamp>,

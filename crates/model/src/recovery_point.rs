@@ -35,8 +35,12 @@ pub struct RecoveryPoint {
     pub published_at: Timestamp,
     /// The source may have changed while it was read (source mode `live`).
     pub fuzzy: bool,
-    /// It was read back from the target before it was published.
+    /// What was written for it was read back from the target before it was published.
     pub verified: bool,
+    /// What was not written for it and not read either, in bytes: it did not change since the recovery point before, and equals the
+    /// source as long as nothing else wrote to the target. Nothing, once the whole target was read.
+    #[serde(default)]
+    pub assumed_bytes: u64,
     /// When the whole target was read again last, and equalled it.
     #[serde(default)]
     pub verified_at: Option<Timestamp>,

@@ -14,6 +14,8 @@ pub struct RunWork {
     pub scanned_bytes: u64,
     /// Left as it was, because the target holds it: it was read there, or did not change since the last recovery point.
     pub same_bytes: u64,
+    /// Of these, what was left as it was because it did not change, and was not read.
+    pub assumed_bytes: u64,
     /// Read of the target to be compared.
     pub compared_bytes: u64,
     /// Written as data.
@@ -34,6 +36,7 @@ impl RunWork {
         Self {
             scanned_bytes: of(self.scanned_bytes, other.scanned_bytes),
             same_bytes: of(self.same_bytes, other.same_bytes),
+            assumed_bytes: of(self.assumed_bytes, other.assumed_bytes),
             compared_bytes: of(self.compared_bytes, other.compared_bytes),
             written_bytes: of(self.written_bytes, other.written_bytes),
             zeroed_bytes: of(self.zeroed_bytes, other.zeroed_bytes),

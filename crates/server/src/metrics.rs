@@ -109,7 +109,7 @@ fn set(gauges: &Gauges) {
 /// A family of gauges: its name, its help text, and its value for one replication, if it has one.
 type Family = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<u64>);
 
-const FAMILIES: [Family; 17] = [
+const FAMILIES: [Family; 18] = [
     ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
     ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
     ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
@@ -133,6 +133,9 @@ const FAMILIES: [Family; 17] = [
     }),
     ("tanist_run_same_bytes", "Bytes that the present or last run left as the target had them.", |r| {
         r.work.map(|work| work.same_bytes)
+    }),
+    ("tanist_run_assumed_bytes", "Bytes that the present or last run neither wrote nor read of the target.", |r| {
+        r.work.map(|work| work.assumed_bytes)
     }),
     ("tanist_run_compared_bytes", "Bytes that the present or last run read of the target to compare them.", |r| {
         r.work.map(|work| work.compared_bytes)

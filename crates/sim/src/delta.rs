@@ -48,8 +48,11 @@ impl World {
         self.agents[agent].digests.entry((replication, run)).or_default().insert(block, content);
     }
 
-    /// A run stands: the digests of others are of no use any more.
+    /// A run stands: the digests of others are of no use any more. A run that only read its target has none.
     pub fn keep_digests(&mut self, agent: usize, replication: ReplicationId, run: RunId) {
-        self.agents[agent].digests.retain(|(of, kept), _| *of != replication || *kept == run);
+        let digests = &mut self.agents[agent].digests;
+        if digests.contains_key(&(replication, run)) {
+            digests.retain(|(of, kept), _| *of != replication || *kept == run);
+        }
     }
 }

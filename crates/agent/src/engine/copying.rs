@@ -406,6 +406,7 @@ fn work_of(progress: &Progress, from: u64) -> RunWork {
     RunWork {
         scanned_bytes: progress.written_seq.saturating_sub(from),
         same_bytes: progress.same_bytes,
+        assumed_bytes: progress.assumed_bytes,
         compared_bytes: progress.compared_bytes,
         written_bytes: progress.written_bytes,
         zeroed_bytes: progress.zeroed_bytes,

@@ -237,7 +237,7 @@ impl Engine {
             EngineCommand::Keep { run, keep } => self.keep(run, keep),
             EngineCommand::Committed { run, seq } => self.committed(run, seq),
             EngineCommand::Halt { run } => self.halt(run),
-            EngineCommand::Published { run } => self.digests.keep_only(&[run]),
+            EngineCommand::Published { run } => self.digests.published(run),
             EngineCommand::Release { snapshots } => self.release_source(&snapshots),
             EngineCommand::Expire { snapshots, keep } => self.expire(snapshots, &keep),
             EngineCommand::Close { graceful, release } => {

@@ -158,6 +158,7 @@ mod tests {
             published_at: tanist_model::time::Timestamp(0),
             fuzzy: false,
             verified: true,
+            assumed_bytes: 0,
             verified_at: None,
             pinned: false,
             expired: false,

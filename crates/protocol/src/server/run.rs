@@ -4,7 +4,7 @@ use tanist_model::byte_range::ByteRanges;
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, ReplicationId, RunId, SnapshotId};
-use tanist_model::policy::SourceMode;
+use tanist_model::policy::{SourceMode, VerifyMode};
 use tanist_model::quantity::count;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord};
@@ -389,6 +389,7 @@ impl ServerMachine {
             published_at: self.now.wall,
             fuzzy: !snapshot.mode.is_immutable(),
             verified,
+            assumed_bytes: assumed_bytes(record, &run),
             application: snapshot.application.clone(),
         };
         run.state = RunState::Published;
@@ -539,6 +540,14 @@ impl ServerMachine {
             let next = self.ids.snapshot();
             run.dead_attempts.push(std::mem::replace(&mut run.attempt, next));
         }
+    }
+}
+
+/// What nobody has looked at for this recovery point. A reading of the whole target at the end looked at everything.
+fn assumed_bytes(record: &ReplicationRecord, run: &RunRecord) -> u64 {
+    match record.policy.verify {
+        VerifyMode::Full => 0,
+        VerifyMode::Off | VerifyMode::Written => run.work.total().assumed_bytes.min(record.size_bytes),
     }
 }
 

@@ -126,6 +126,7 @@ pub fn state(record: ReplicationRecord) -> State {
         verified: true,
         application: None,
         pinned: false,
+        assumed_bytes: 0,
         verified_at: None,
         expired: false,
     };

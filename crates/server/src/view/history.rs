@@ -30,6 +30,7 @@ pub fn recovery_point(point: &RecoveryPoint) -> RecoveryPointView {
         published_at: point.published_at,
         fuzzy: point.fuzzy,
         verified: point.verified,
+        assumed_bytes: point.assumed_bytes,
         verified_at: point.verified_at,
         pinned: point.pinned,
         expired: point.expired,

@@ -62,6 +62,10 @@ fn well(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
     let point = last_point(machine, record);
     let (summary, next) = match (point, record.run) {
         (Some(point), None) if point.fuzzy => (format!("a fuzzy copy, begun at {}", point.source_time), None),
+        (Some(point), None) if point.assumed_bytes > 0 => {
+            let as_of = point.source_time;
+            (format!("the target equals the source as of {as_of}, unless something else wrote to it"), None)
+        }
         (Some(point), None) => (format!("the target equals the source as of {}", point.source_time), None),
         (Some(point), Some(_)) if point.place == RecoveryPointPlace::Gone => {
             ("a run is in progress; until it ends there is no recovery point".to_owned(), None)

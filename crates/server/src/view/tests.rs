@@ -134,6 +134,7 @@ fn point() -> RecoveryPoint {
         fuzzy: false,
         verified: true,
         pinned: false,
+        assumed_bytes: 0,
         verified_at: None,
         expired: false,
         application: None,

@@ -127,6 +127,7 @@ pub fn recovery_point(replication: u64, run: u64, gone: bool, at: i64) -> Recove
         fuzzy: false,
         verified: true,
         pinned: false,
+        assumed_bytes: 0,
         verified_at: None,
         expired: false,
         application: None,

@@ -245,7 +245,11 @@ fn verified(point: &RecoveryPointView, style: Style) -> String {
     if !is_held(point) {
         return dash();
     }
-    point.verified_at.map_or_else(|| yes(point.verified), |at| format!("yes, {}", units::ago(at, style.now)))
+    match point.verified_at {
+        Some(at) => format!("yes, {}", units::ago(at, style.now)),
+        None if point.verified && point.assumed_bytes > 0 => "as written".to_owned(),
+        None => yes(point.verified),
+    }
 }
 
 fn yes(value: bool) -> String {

@@ -99,6 +99,7 @@ pub fn run() -> RunView {
         work: RunWork {
             scanned_bytes: 328 * MIB,
             same_bytes: 325 * MIB,
+            assumed_bytes: 317 * MIB,
             compared_bytes: 8 * MIB,
             written_bytes: 2 * MIB,
             zeroed_bytes: MIB,
@@ -124,6 +125,7 @@ pub fn recovery_point() -> RecoveryPointView {
         published_at: at(8_000),
         fuzzy: false,
         verified: true,
+        assumed_bytes: 0,
         verified_at: None,
         pinned: false,
         expired: false,
@@ -196,6 +198,7 @@ pub fn replication() -> ReplicationView {
             work: RunWork {
                 scanned_bytes: 512 * MIB,
                 same_bytes: 0,
+                assumed_bytes: 0,
                 compared_bytes: 0,
                 written_bytes: 500 * MIB,
                 zeroed_bytes: 12 * MIB,

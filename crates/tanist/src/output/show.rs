@@ -65,10 +65,19 @@ fn data(view: &ReplicationView, style: Style) -> String {
 }
 
 fn restorable(point: &RecoveryPointView, style: Style) -> String {
-    let proof = if point.verified { "read back and verified" } else { "not read back" };
+    let proof = proof(point);
     let application = point.application.as_ref().map(|name| format!(", {name} quiesced for it")).unwrap_or_default();
     let fuzzy = if point.fuzzy { ", FUZZY: the source may have changed while it was read" } else { "" };
     format!("safe as of {}, on {}, {proof}{application}{fuzzy}", when(point, style), words::place(&point.place))
+}
+
+/// What is known of the bytes on the target, and how.
+fn proof(point: &RecoveryPointView) -> String {
+    let written = if point.verified { "read back and verified" } else { "not read back" };
+    match point.assumed_bytes {
+        0 => written.to_owned(),
+        assumed => format!("what was written is {written}, {} did not change and were not read", units::bytes(assumed)),
+    }
 }
 
 fn when(point: &RecoveryPointView, style: Style) -> String {
@@ -198,6 +207,7 @@ fn work(run: &RunView) -> String {
     let parts = [
         part(work.scanned_bytes, "scanned"),
         part(work.same_bytes, "the same"),
+        part(work.assumed_bytes, "of that unread"),
         part(work.compared_bytes, "read of the target"),
         part(work.written_bytes, "written"),
         part(work.zeroed_bytes, "made zero"),

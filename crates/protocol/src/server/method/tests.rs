@@ -49,6 +49,7 @@ fn point(of: u64) -> RecoveryPoint {
         pinned: false,
         expired: false,
         application: None,
+        assumed_bytes: 0,
         verified_at: None,
     }
 }

@@ -215,6 +215,31 @@ fn every_point_is_restorable_until_the_retention_takes_it_and_a_pinned_one_stays
         .refused(RefusalCode::Conflict);
     assert!(refusal.cause.is_some_and(|cause| cause.contains("not the recovery point")), "the digest differs");
     let _ = compare::first_difference(&restored, &kept[0]).expect("it was changed");
+    let marked = points(&cluster).into_iter().find(|point| point.run == oldest.run).expect("it is kept");
+    assert!(marked.damaged_at.is_some(), "{marked:?}");
+    assert!(cluster.events_of("db").iter().any(|event| event.code == EventCode::RecoveryPointDamaged));
+    let (status, view) = cluster.status();
+    assert_eq!(status, 1, "{view:?}");
+    assert_eq!(cluster.show("db").next.as_deref(), Some("tanist recovery-point list db"));
+}
+
+/// A restore of the last point finds that the target is not what it was: that is told of the replication, and verification mends it.
+#[test]
+fn a_restore_that_reads_other_bytes_says_so_of_the_point_that_it_read() {
+    let cluster = Cluster::builder(build!()).agents(2).start();
+    let scene = Scene::set(&cluster, "db", SIZE, 1, &[]);
+    scene.run(&cluster);
+    volume::mutate(&scene.target, 5);
+    let (to, _) = beside(&cluster, "restored");
+    cluster.tanist(&["restore", "db", "--to", &to]).refused(RefusalCode::Conflict);
+    assert!(points(&cluster)[0].damaged_at.is_some());
+    let view = cluster.show("db");
+    assert_eq!(view.next.as_deref(), Some("tanist replication verify db"), "{}", view.summary);
+    assert!(view.restorable_point.is_none(), "{view:?}");
+    cluster.tanist(&["replication", "verify", "db", "--wait"]).done();
+    scene.assert_equal();
+    assert!(points(&cluster).iter().all(|point| point.damaged_at.is_none() || point.place == RecoveryPointPlace::Gone));
+    assert_eq!(cluster.status().0, 0);
 }
 
 /// Verification needs the target alone: the source has moved on, sealed or not.

@@ -298,6 +298,9 @@ pub struct RecoveryPointView {
     /// When the whole target was read again last, and equalled it.
     #[serde(default)]
     pub verified_at: Option<Timestamp>,
+    /// When it was read and turned out to be other bytes than were published: do not rely on it.
+    #[serde(default)]
+    pub damaged_at: Option<Timestamp>,
     /// Kept by an operator's word.
     #[serde(default)]
     pub pinned: bool,

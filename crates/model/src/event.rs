@@ -128,6 +128,7 @@ event_codes! {
     VerificationFailed "T516" Alarm "the target does not hold any more what was published";
     RunAborted "T517" Info "an operator gave a run up";
     TargetChanged "T518" Alarm "the target changed where it must not";
+    RecoveryPointDamaged "T519" Alarm "a recovery point was read and is not what was published";
     // 6xx: host applications
     QuiesceFailed "T601" Warning "a host application could not be quiesced";
     ApplicationThawed "T602" Info "a host application was thawed";

@@ -44,6 +44,9 @@ pub struct RecoveryPoint {
     /// When the whole target was read again last, and equalled it.
     #[serde(default)]
     pub verified_at: Option<Timestamp>,
+    /// When it was read and turned out to be other bytes than were published.
+    #[serde(default)]
+    pub damaged_at: Option<Timestamp>,
     /// Kept by an operator's word, whatever the retention says.
     #[serde(default)]
     pub pinned: bool,

@@ -159,6 +159,7 @@ mod tests {
             fuzzy: false,
             verified: true,
             assumed_bytes: 0,
+            damaged_at: None,
             verified_at: None,
             pinned: false,
             expired: false,

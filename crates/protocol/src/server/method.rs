@@ -56,6 +56,7 @@ fn decide(
                 && clean
                 && record.doubtful.is_empty()
                 && !point.fuzzy
+                && point.damaged_at.is_none()
                 && point.size_bytes == record.size_bytes =>
         {
             RunMethod::Delta { base: point.run, chain: point.chain }

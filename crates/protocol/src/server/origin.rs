@@ -4,7 +4,9 @@
 //! point had when it was published: otherwise what lies there is not what was promised.
 
 use tanist_model::api::{CreateReplication, Refusal, RefusalCode};
-use tanist_model::id::{RunId, SnapshotId, VolumeAddress};
+use tanist_model::change::Change;
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, RunId, SnapshotId, VolumeAddress};
 use tanist_model::policy::{Policy, SourceMode};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Intent, Origin, ReplicationRecord};
@@ -131,6 +133,22 @@ impl ServerMachine {
             }
             _ => Some(format!("the recovery point of run {run} is not held any more")),
         }
+    }
+}
+
+impl ServerMachine {
+    /// What was read of a recovery point has another digest: whoever looks for one to restore has to know.
+    pub(super) fn note_damage(&mut self, restore: &ReplicationRecord, agent: &AgentName, found: &Checkpoint) {
+        let Some(origin) = &restore.origin else { return };
+        let Some(record) = self.state.replications.get(&origin.replication).cloned() else { return };
+        let Some(point) = self.state.recovery_points.get(&(record.id, origin.run)).cloned() else { return };
+        let message = format!(
+            "the recovery point of run {} was read by {} and is other bytes than were published: digest {} instead of {}",
+            point.run, restore.name, found.chain, point.chain
+        );
+        let event = self.event_of(&record, Some(agent), EventCode::RecoveryPointDamaged, message);
+        let damaged = RecoveryPoint { damaged_at: Some(self.now.wall), ..point };
+        self.commit_current(&record, vec![event, Change::PutRecoveryPoint(Box::new(damaged))], Vec::new());
     }
 }
 

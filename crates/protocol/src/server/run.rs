@@ -373,10 +373,12 @@ impl ServerMachine {
             return self.finish_verification(record, run, &holder);
         }
         if let Some(reason) = why_not_as_published(record, &checkpoint) {
+            self.note_damage(record, &holder.agent, &checkpoint);
             return self.abandon(record, run, EventCode::RunAbandoned, reason);
         }
         let point = RecoveryPoint {
             verified_at: None,
+            damaged_at: None,
             pinned: false,
             expired: false,
             run: run.id,

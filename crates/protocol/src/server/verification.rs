@@ -124,7 +124,8 @@ impl ServerMachine {
         if let Some(point) = self.state.recovery_points.get(&(record.id, of)).filter(|_| believed) {
             let verified_at = Some(self.now.wall);
             let (place, verified) = (RecoveryPointPlace::Target, true);
-            let point = RecoveryPoint { place, verified, assumed_bytes: 0, verified_at, ..point.clone() };
+            let sound = RecoveryPoint { assumed_bytes: 0, damaged_at: None, ..point.clone() };
+            let point = RecoveryPoint { place, verified, verified_at, ..sound };
             changes.push(Change::PutRecoveryPoint(Box::new(point)));
             next.target_dirty.take_if(|dirty| *dirty == of);
         }

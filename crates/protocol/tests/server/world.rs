@@ -127,6 +127,7 @@ pub fn state(record: ReplicationRecord) -> State {
         application: None,
         pinned: false,
         assumed_bytes: 0,
+        damaged_at: None,
         verified_at: None,
         expired: false,
     };

@@ -218,6 +218,9 @@ fn lost_data(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Find
         let why = failed.failure.as_deref().unwrap_or("no reason is on record");
         return Some(Finding::degraded(format!("the last run was abandoned: {why}"), sync));
     }
+    if let Some(damaged) = damaged_point(machine, record) {
+        return Some(damaged);
+    }
     if let Some(point) = machine.doubted_point(record) {
         let time = point.source_time;
         let doubt = format!(
@@ -228,6 +231,21 @@ fn lost_data(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Find
     record.target_dirty.is_some().then(|| {
         Finding::degraded("the target was written to by a run that did not end: it equals no recovery point", sync)
     })
+}
+
+/// A recovery point that is there and must not be relied on. What stands on the target itself can be read again and repaired.
+fn damaged_point(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
+    let points = machine.state().recovery_points.values().filter(|point| point.replication == record.id);
+    let is_there = |point: &&RecoveryPoint| point.place != RecoveryPointPlace::Gone && !point.expired;
+    let point = points.filter(|point| point.damaged_at.is_some()).filter(is_there).max_by_key(|p| p.published_at)?;
+    let name = &record.name;
+    let next = match point.place {
+        RecoveryPointPlace::Target => format!("tanist replication verify {name}"),
+        _ => format!("tanist recovery-point list {name}"),
+    };
+    let time = point.source_time;
+    let summary = format!("the recovery point of {time} is DAMAGED: it was read, and is not what was published");
+    Some(Finding::degraded(summary, next))
 }
 
 /// To be removed as asked for is no trouble: what holds a removal up is a finding of its own.
@@ -286,6 +304,7 @@ fn unable(machine: &ServerMachine, record: &ReplicationRecord, side: Side) -> Ve
 pub fn restorable_point<'a>(machine: &'a ServerMachine, record: &ReplicationRecord) -> Option<&'a RecoveryPoint> {
     let target_stands = record.target_dirty.is_none() && machine.replaced_target(record).is_none();
     let stands = |point: &&RecoveryPoint| match point.place {
+        _ if point.damaged_at.is_some() => false,
         // One on the target itself ends with the first write of the next run.
         RecoveryPointPlace::Target => target_stands,
         RecoveryPointPlace::Snapshot(_) => !point.expired,

@@ -32,6 +32,7 @@ pub fn recovery_point(point: &RecoveryPoint) -> RecoveryPointView {
         verified: point.verified,
         assumed_bytes: point.assumed_bytes,
         verified_at: point.verified_at,
+        damaged_at: point.damaged_at,
         pinned: point.pinned,
         expired: point.expired,
         application: point.application.clone(),

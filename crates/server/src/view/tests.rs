@@ -135,6 +135,7 @@ fn point() -> RecoveryPoint {
         verified: true,
         pinned: false,
         assumed_bytes: 0,
+        damaged_at: None,
         verified_at: None,
         expired: false,
         application: None,

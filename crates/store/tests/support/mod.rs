@@ -128,6 +128,7 @@ pub fn recovery_point(replication: u64, run: u64, gone: bool, at: i64) -> Recove
         verified: true,
         pinned: false,
         assumed_bytes: 0,
+        damaged_at: None,
         verified_at: None,
         expired: false,
         application: None,

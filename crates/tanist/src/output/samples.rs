@@ -126,6 +126,7 @@ pub fn recovery_point() -> RecoveryPointView {
         fuzzy: false,
         verified: true,
         assumed_bytes: 0,
+        damaged_at: None,
         verified_at: None,
         pinned: false,
         expired: false,

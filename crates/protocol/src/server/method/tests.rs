@@ -50,6 +50,7 @@ fn point(of: u64) -> RecoveryPoint {
         expired: false,
         application: None,
         assumed_bytes: 0,
+        damaged_at: None,
         verified_at: None,
     }
 }

@@ -13,16 +13,24 @@ impl ServerMachine {
         if !self.waits_for_proof(record) {
             return false;
         }
-        let newest = self.supervisions.get(&record.id).and_then(|s| s.gone_for);
-        let mut awaited = record.awaited().filter(|epoch| Some(epoch.epoch) > newest);
-        let Some(epoch) = awaited.find(|epoch| self.lock_would_tell(record, holder, epoch)).cloned() else {
-            return false;
-        };
+        let Some(epoch) = self.errand(record, holder).cloned() else { return false };
         // One that gave no proof once gives none later.
         self.supervision_mut(record.id).gone_for = Some(epoch.epoch);
         let by = format!("the proof of quiet: the host of {} alone can tell of its epoch {}", epoch.agent, epoch.epoch);
         self.begin_handover(record, holder, Some(epoch.agent), by);
         true
+    }
+
+    /// The epoch that the next run proves quiet by itself, if it is one: nobody has to vouch for it.
+    #[must_use]
+    pub fn proves_itself<'a>(&self, record: &'a ReplicationRecord) -> Option<&'a UnprovenEpoch> {
+        record.holder.as_ref().and_then(|holder| self.errand(record, holder))
+    }
+
+    fn errand<'a>(&self, record: &'a ReplicationRecord, holder: &Holder) -> Option<&'a UnprovenEpoch> {
+        let newest = self.supervisions.get(&record.id).and_then(|s| s.gone_for);
+        let mut awaited = record.awaited().filter(|epoch| Some(epoch.epoch) > newest);
+        awaited.find(|epoch| self.lock_would_tell(record, holder, epoch))
     }
 
     /// The process that held the lock is gone, and its agent runs again on the same boot of the same host.

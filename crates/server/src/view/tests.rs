@@ -295,13 +295,25 @@ fn an_epoch_without_proof_names_what_to_do() {
 #[test]
 fn an_agent_that_is_back_as_another_process_is_not_to_be_started_again() {
     let mut waiting = record();
-    waiting.unproven.insert(0, unproven(0, "h2"));
+    waiting.unproven.insert(0, UnprovenEpoch { held_kernel_lock: false, ..unproven(0, "h2") });
     let machine = machine(state(waiting));
     let view = replication(&machine, &machine.state().replications[&ID]);
     assert_eq!(view.next.as_deref(), Some("tanist agent confirm-dead h2"));
     let waits = view.waits_for.unwrap();
     assert!(waits.contains("agent h2 is back: its process of then is gone"), "{waits}");
     assert!(waits.ends_with("wait a minute, then: tanist agent confirm-dead h2"), "{waits}");
+}
+
+/// Its lock is free or it is not: to ask an operator to vouch for it would be to ask for the one dangerous command without need.
+#[test]
+fn what_the_next_run_proves_by_itself_nobody_has_to_vouch_for() {
+    let mut waiting = record();
+    waiting.unproven.insert(0, UnprovenEpoch { held_kernel_lock: true, ..unproven(0, "h2") });
+    let machine = machine(state(waiting));
+    let view = replication(&machine, &machine.state().replications[&ID]);
+    assert_eq!(view.next.as_deref(), Some("tanist replication sync db"), "{:?}", view.waits_for);
+    let waits = view.waits_for.unwrap();
+    assert!(waits.ends_with("its own host can tell: the next run goes there first"), "{waits}");
 }
 
 #[test]

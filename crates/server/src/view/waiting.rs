@@ -151,6 +151,9 @@ pub fn proof_in_words(machine: &ServerMachine, record: &ReplicationRecord) -> Op
     let verb = if list.len() == 1 { "is" } else { "are" };
     let hosts = if one_agent { "that host" } else { "each host" };
     let advice = match awaited.iter().find(|epoch| has_come_back(machine, epoch)) {
+        _ if let Some(epoch) = machine.proves_itself(record) => {
+            format!("agent {} is back, and its own host can tell: the next run goes there first", epoch.agent)
+        }
         Some(back) => advice_when_back(back),
         None => format!("start {hosts}'s agent again, or if the host is dead: {}", confirm(first)),
     };

@@ -90,7 +90,7 @@ fn render_init(made: &InitReport, style: Style) -> String {
     let InitReport { cluster, directory, address, ca_hash, operator, context, next } = made;
     let local = address.starts_with("127.") || address.starts_with("[::1]") || address.starts_with("localhost:");
     let unreachable = if local {
-        "\nNobody but this host reaches that address. For agents elsewhere, put the right one into advertise in server.toml before the first start.\n"
+        "\nNobody but this host reaches that address. For agents elsewhere, put the right one into advertise in server.toml, and start the server anew; or give it at once: server init --advertise HOST:7420.\n"
     } else {
         ""
     };

@@ -76,3 +76,20 @@ fn a_target_that_is_replaced_between_runs_is_not_called_safe() {
     assert!(view.restorable_point.is_none() && view.last_recovery_point.is_some(), "{view:?}");
     assert_eq!(cluster.status().0, 2);
 }
+
+/// The agent that acted for the old volume acts for the new one, by the new one's identity alone.
+#[test]
+fn a_replaced_target_is_taken_by_a_new_replication_and_its_agents_forget_the_old_one() {
+    let cluster = Cluster::builder(build!()).agents(2).start();
+    let scene = Scene::set_noise(&cluster, "db", SIZE / 8, 6, &[]);
+    scene.run(&cluster);
+    fs::rename(&scene.target, scene.target.with_extension("old")).expect("move the target away");
+    cluster.tanist(&["replication", "delete", "db", "--leave-behind"]).done();
+    volume::blank(&scene.target, SIZE);
+    wait::until("it is removed", RUN_LIMIT, || cluster.try_show("db").is_none().then_some(()));
+    let scene = Scene::set_noise(&cluster, "db", SIZE, 7, &LIMIT);
+    // Longer than an agent takes to look at its volumes twice.
+    let ended = scene.run(&cluster);
+    assert_eq!(ended.takeovers, 0, "{ended:?}");
+    assert_eq!(cluster.takeovers("db").len(), 1, "{:?}", cluster.takeovers("db"));
+}

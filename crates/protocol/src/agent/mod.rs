@@ -6,6 +6,7 @@
 mod beat;
 mod engine;
 mod order;
+mod own_reads;
 mod read;
 mod role;
 mod thaw;
@@ -17,7 +18,6 @@ use tanist_model::application::{ApplicationReport, ThawReport};
 use tanist_model::id::{
     AgentName, ApplicationName, Epochs, HostIdentity, Incarnation, ReplicationId, SnapshotId, Term, VolumeAddress,
 };
-use tanist_model::replication::Side;
 use tanist_model::time::Now;
 use tanist_model::volume::{StorageReport, VolumeReport};
 
@@ -322,53 +322,6 @@ impl AgentMachine {
         let epochs = self.roles.get(&stamp.replication).map_or(stamp.epochs, |role| role.epochs);
         let term = self.highest_term;
         self.send(AgentMessage::NewerEpochSeen { replication: stamp.replication, epochs, term });
-    }
-
-    /// An acting agent that cannot read one of its volumes, or sees another one in its place, says so itself and ends its role.
-    fn judge_own_reads(&mut self, canaries: &[CanaryReport]) {
-        for canary in canaries {
-            let wrong = match &canary.result {
-                Ok(report) => self.why_another(report),
-                Err(reason) => Some(format!("it cannot read {}: {reason}", canary.address)),
-            };
-            let failed = self.failed_reads.entry(canary.address.clone()).or_default();
-            let Some(reason) = wrong else {
-                *failed = 0;
-                continue;
-            };
-            *failed += 1;
-            if *failed >= FAILED_READS_OF_A_LOST_PATH {
-                self.end_roles_on(&canary.address, &reason);
-            }
-        }
-    }
-
-    fn why_another(&self, seen: &VolumeReport) -> Option<String> {
-        let expected = self.assignments.values().flat_map(|a| {
-            [(Side::Source, &a.source, &a.source_identity), (Side::Target, &a.target, &a.target_identity)]
-        });
-        let mut others =
-            expected.filter(|(_, address, identity)| **address == seen.address && **identity != seen.identity);
-        others.next().map(|(side, address, identity)| {
-            format!("it sees another volume as {side} {address}: {} instead of {identity}", seen.identity)
-        })
-    }
-
-    fn end_roles_on(&mut self, volume: &VolumeAddress, reason: &str) {
-        let uses =
-            |id: &ReplicationId| self.assignments.get(id).is_some_and(|a| a.source == *volume || a.target == *volume);
-        let concerned: Vec<(ReplicationId, Epochs)> = self
-            .roles
-            .iter()
-            .filter(|(id, role)| matches!(role.phase, Phase::Active { .. }) && uses(id))
-            .map(|(id, role)| (*id, role.epochs))
-            .collect();
-        self.fail_readings_of(volume, reason);
-        for (replication, epochs) in concerned {
-            let reason = reason.to_owned();
-            self.send(AgentMessage::Unfit { replication, epochs, reason });
-            self.end_role(replication, epochs, None, false);
-        }
     }
 
     fn on_tick(&mut self) {

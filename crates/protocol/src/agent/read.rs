@@ -3,7 +3,7 @@
 //! A reader writes nothing but snapshots under ids of their own, so it asks for no grant and leaves nothing to prove: orders under a
 //! higher source epoch, or with a higher number, replace what it does, and what it sends is admitted by the holder's gate.
 
-use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId, VolumeAddress};
+use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::replication::Side;
 use tanist_model::run::BoundSnapshot;
 use tanist_model::time::Monotonic;
@@ -183,14 +183,12 @@ impl AgentMachine {
         self.beat.hurry();
     }
 
-    /// The path to a source is lost: say so for every run that is read from it.
-    pub(super) fn fail_readings_of(&mut self, volume: &VolumeAddress, why: &str) {
-        let concerned = self.readings.iter().filter(|(_, r)| r.assignment.source == *volume);
-        let concerned: Vec<_> = concerned.filter_map(|(id, r)| Some((*id, r.epochs, r.run()?))).collect();
-        for (id, epochs, run) in concerned {
-            self.reader(id, epochs, ReaderCommand::Rest);
-            self.say_read_failed(id, run, RunFailureKind::Io, why.to_owned());
-        }
+    /// The path to a source is lost: say so for the run that is read from it.
+    pub(super) fn fail_reading(&mut self, id: ReplicationId, why: String) {
+        let Some(reading) = self.readings.get(&id) else { return };
+        let (epochs, Some(run)) = (reading.epochs, reading.run()) else { return };
+        self.reader(id, epochs, ReaderCommand::Rest);
+        self.say_read_failed(id, run, RunFailureKind::Io, why);
     }
 
     /// Says again what has not been answered.

@@ -94,6 +94,7 @@ fn options(policy: &Policy) -> Vec<String> {
         policy.rpo_seconds.map(|seconds| format!("--rpo {seconds}s")),
         policy.bandwidth_bytes_per_second.map(|bytes| format!("--limit {}/s", exact_size(bytes))),
         (policy.streams != usual.streams).then(|| format!("--streams {}", policy.streams)),
+        (policy.stored_digests != usual.stored_digests).then(|| "--stored-digests=no".to_owned()),
         policy.schedule.as_ref().map(|schedule| format!("--schedule '{schedule}'")),
         policy.verify_schedule.as_ref().map(|schedule| format!("--verify-schedule '{schedule}'")),
         (policy.retention != usual.retention).then(|| format!("--keep {}", policy.retention)),
@@ -122,12 +123,28 @@ mod tests {
             verify: VerifyMode::Full,
             rpo_seconds: Some(900),
             bandwidth_bytes_per_second: Some(12 << 20),
+            streams: 4.try_into().unwrap(),
+            stored_digests: false,
             schedule: "every 15m".parse().ok(),
-            ..Policy::default()
+            verify_schedule: "cron 0 4 * * SUN".parse().ok(),
+            retention: "last=2".parse().unwrap(),
+            automatic_handback: true,
+            application: "pg".parse().ok(),
         };
-        let expected =
-            ["--source-mode sealed", "--verify full", "--rpo 900s", "--limit 12MiB/s", "--schedule 'every 15m'"];
-        assert_eq!(options(&policy), expected);
+        let expected = [
+            "--source-mode sealed",
+            "--verify full",
+            "--rpo 900s",
+            "--limit 12MiB/s",
+            "--streams 4",
+            "--stored-digests=no",
+            "--schedule 'every 15m'",
+            "--verify-schedule 'cron 0 4 * * SUN'",
+            "--keep last=2",
+            "--automatic-handback",
+            "--application pg",
+        ];
+        assert_eq!(options(&policy), expected, "every field of a policy is here");
         assert_eq!((exact_size(1 << 30), exact_size(65_537)), ("1GiB".to_owned(), "65537B".to_owned()));
     }
 }

@@ -139,7 +139,7 @@ mod tests {
             "--streams 4",
             "--stored-digests=no",
             "--schedule 'every 15m'",
-            "--verify-schedule 'cron 0 4 * * SUN'",
+            "--verify-schedule 'cron 0 4 * * SUN UTC'",
             "--keep last=2",
             "--automatic-handback",
             "--application pg",

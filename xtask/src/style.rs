@@ -9,16 +9,10 @@ use crate::workspace::{Source, Workspace};
 const UNSAFE_MODULES: [Exception; 0] = [];
 
 /// Tests that may sleep.
-const SLEEPERS: [Exception; 2] = [
-    Exception {
-        path: "crates/store/tests/restore.rs",
-        reason: "the moment of the kill is what the test varies; it waits for nothing",
-    },
-    Exception {
-        path: "tests/src/wait.rs",
-        reason: "looks for a condition until a deadline, so that no other file has to",
-    },
-];
+const SLEEPERS: [Exception; 1] = [Exception {
+    path: "tests/src/wait.rs",
+    reason: "looks for a condition until a deadline, and passes a time that a test varies, so that no other file has to",
+}];
 
 /// Applies every rule to every source file and manifest of a checkout.
 pub fn check(workspace: &Workspace) -> anyhow::Result<Vec<Finding>> {

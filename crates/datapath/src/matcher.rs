@@ -23,12 +23,17 @@ const WAITING_BLOCKS: usize = 6;
 /// With more differing pages than this a block is sent whole.
 const MOST_PAGES: usize = PAGES * 7 / 8;
 
-/// A block whose chunks differ: its place and length, its bytes, digest and digests of its pages, and which chunks differ.
-struct Waiting {
+/// A block of data: its place and length, its bytes and its digest.
+struct Block {
     offset: u64,
     length: usize,
     buffer: PooledBuffer,
     digest: BlockDigest,
+}
+
+/// A block whose chunks differ, the digests of its pages, and which chunks differ.
+struct Waiting {
+    block: Block,
     own: Vec<PageDigest>,
     chunks: u16,
 }
@@ -36,8 +41,9 @@ struct Waiting {
 enum Pending {
     Ready(TargetItem),
     /// What the target has in its place is not known yet.
-    Unknown(Box<Waiting>),
-    Waiting(Box<Waiting>),
+    Unknown(Block),
+    /// Its pages were asked for.
+    Waiting(Waiting),
     /// Zeros up to this byte. Nothing is taken in behind them before they are settled: they may reach far.
     Zeros {
         end: u64,
@@ -111,7 +117,7 @@ impl<'a> Matcher<'a> {
         let pending = match item {
             TargetItem::Block { length, buffer, digest, .. } => {
                 self.scan(offset, self.taken)?;
-                Pending::Unknown(Box::new(Waiting { offset, length, buffer, digest, own: Vec::new(), chunks: 0 }))
+                Pending::Unknown(Block { offset, length, buffer, digest })
             }
             TargetItem::Zeros { .. } => Pending::Zeros { end: self.taken },
             other => Pending::Ready(other),
@@ -134,7 +140,7 @@ impl<'a> Matcher<'a> {
             }
             let Some(Pending::Unknown(block)) = self.pending.remove(place) else { return None };
             let known = self.lock().at(block.offset);
-            let compared = self.compare(*block, known)?;
+            let compared = self.compare(block, known)?;
             self.pending.insert(place, compared);
         }
         Some(())
@@ -147,14 +153,14 @@ impl<'a> Matcher<'a> {
             Pending::Zeros { end } => self.settle_zeros(end),
             Pending::Unknown(block) => {
                 let known = self.known(block.offset)?;
-                let compared = self.compare(*block, known)?;
+                let compared = self.compare(block, known)?;
                 self.settle(compared)
             }
-            Pending::Waiting(block) => {
-                self.wait(|knowledge| knowledge.has_pages(block.offset))?;
-                let theirs = self.lock().take_pages(block.offset);
-                let item = self.differing(*block, &theirs);
-                self.hand_on(item)
+            Pending::Waiting(waiting) => {
+                let offset = waiting.block.offset;
+                self.wait(|knowledge| knowledge.has_pages(offset))?;
+                let theirs = self.lock().take_pages(offset);
+                self.hand_on(differing(waiting, &theirs))
             }
         }
     }
@@ -164,26 +170,25 @@ impl<'a> Matcher<'a> {
         self.outlet.send(Dealt::Item(item)).ok()
     }
 
-    fn compare(&self, mut block: Waiting, known: Known) -> Option<Pending> {
+    fn compare(&self, block: Block, known: Known) -> Option<Pending> {
         let theirs = match known {
             Known::Digests(theirs) => theirs,
             Known::Zeros { until } if until >= block.offset + block.length as u64 => return Some(over_zeros(block)),
             Known::Zeros { .. } | Known::Nothing => return Some(whole(block)),
         };
-        block.own =
-            self.control.counters.timed(Stage::Compare, || self.seed.pages(block.buffer.split_at(block.length).0));
-        let ours = self.seed.chunks(&block.own);
+        let bytes = block.buffer.split_at(block.length).0;
+        let own = self.control.counters.timed(Stage::Compare, || self.seed.pages(bytes));
+        let ours = self.seed.chunks(&own);
         let differing = ours.iter().zip(&theirs).enumerate().filter(|(_, (ours, theirs))| ours != theirs);
-        block.chunks = differing.fold(0, |set, (chunk, _)| set | 1 << chunk);
+        let chunks = differing.fold(0, |set, (chunk, _)| set | 1 << chunk);
         if ours.len() != theirs.len() {
             return Some(whole(block));
         }
-        if block.chunks == 0 {
+        if chunks == 0 {
             return Some(Pending::Ready(TargetItem::Same { length: block.length as u64, digest: block.digest }));
         }
-        let asked = Dealt::Ask { offset: block.offset, chunks: block.chunks };
-        self.outlet.send(asked).ok()?;
-        Some(Pending::Waiting(Box::new(block)))
+        self.outlet.send(Dealt::Ask { offset: block.offset, chunks }).ok()?;
+        Some(Pending::Waiting(Waiting { block, own, chunks }))
     }
 
     /// Zeros up to `end`: those that the target has are left as they are.
@@ -211,25 +216,6 @@ impl<'a> Matcher<'a> {
         self.seed.chunks(&self.seed.pages(&vec![0; length]))
     }
 
-    /// The target's pages of the chunks that were asked for, one after the other, against the same of the source.
-    fn differing(&self, block: Waiting, theirs: &[PageDigest]) -> TargetItem {
-        let Waiting { offset, length, buffer, digest, own, chunks } = block;
-        let asked = own.iter().enumerate().filter(|(page, _)| chunks >> (page * PAGE_LEN / CHUNK_LEN) & 1 == 1);
-        let mut pages = PageSet::default();
-        let mut count = 0;
-        for ((page, ours), theirs) in asked.clone().zip(theirs) {
-            count += 1;
-            if ours != theirs {
-                pages.insert(page);
-            }
-        }
-        let complete = count == theirs.len() && count == asked.count();
-        if !complete || pages.is_empty() || pages.count() > MOST_PAGES {
-            return TargetItem::Block { offset, length, buffer, digest };
-        }
-        TargetItem::Pages { offset, length, buffer, digest, pages }
-    }
-
     fn known(&self, offset: u64) -> Option<Known> {
         self.wait(|knowledge| knowledge.reaches(offset))?;
         Some(self.lock().at(offset))
@@ -248,19 +234,38 @@ impl<'a> Matcher<'a> {
     }
 }
 
+/// The target's pages of the chunks that were asked for, one after the other, against the same of the source.
+fn differing(waiting: Waiting, theirs: &[PageDigest]) -> TargetItem {
+    let Waiting { block: Block { offset, length, buffer, digest }, own, chunks } = waiting;
+    let asked = own.iter().enumerate().filter(|(page, _)| chunks >> (page * PAGE_LEN / CHUNK_LEN) & 1 == 1);
+    let mut pages = PageSet::default();
+    let mut count = 0;
+    for ((page, ours), theirs) in asked.clone().zip(theirs) {
+        count += 1;
+        if ours != theirs {
+            pages.insert(page);
+        }
+    }
+    let complete = count == theirs.len() && count == asked.count();
+    if !complete || pages.is_empty() || pages.count() > MOST_PAGES {
+        return TargetItem::Block { offset, length, buffer, digest };
+    }
+    TargetItem::Pages { offset, length, buffer, digest, pages }
+}
+
 /// The target has zeros in its place: the pages that are none.
-fn over_zeros(block: Waiting) -> Pending {
+fn over_zeros(block: Block) -> Pending {
     let mut pages = PageSet::default();
     let data = block.buffer.split_at(block.length).0.chunks(PAGE_LEN).enumerate().filter(|(_, page)| !is_zero(page));
     data.for_each(|(page, _)| pages.insert(page));
     if pages.is_empty() || pages.count() > MOST_PAGES {
         return whole(block);
     }
-    let Waiting { offset, length, buffer, digest, .. } = block;
+    let Block { offset, length, buffer, digest } = block;
     Pending::Ready(TargetItem::Pages { offset, length, buffer, digest, pages })
 }
 
-fn whole(block: Waiting) -> Pending {
-    let Waiting { offset, length, buffer, digest, .. } = block;
+fn whole(block: Block) -> Pending {
+    let Block { offset, length, buffer, digest } = block;
     Pending::Ready(TargetItem::Block { offset, length, buffer, digest })
 }

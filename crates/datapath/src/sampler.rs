@@ -15,7 +15,7 @@ use crate::error::TransferError;
 use crate::io::BlockDevice;
 
 /// One block in so many is read, chosen by chance; the first that is left out always.
-pub const SAMPLED_ONE_IN: u64 = 64;
+const SAMPLED_ONE_IN: u64 = 64;
 
 pub(crate) struct Sampler<'a> {
     target: ComparedTarget<'a>,

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::Arc;
 
-use support::{MIB, Random, Run, SIZES, changed, comparing, contents, copy, reference, volume};
+use support::{MIB, Random, Run, changed, comparing, contents, copy, reference, two_states, volume};
 use tanist_datapath::io::memory::{Fault, FaultyOperation, MemoryDevice};
 use tanist_datapath::{Progress, TransferConfig, TransferError, TransferEvent};
 use tanist_model::byte_range::ByteRange;
@@ -20,9 +20,8 @@ fn progress(event: &TransferEvent) -> Progress {
 #[test]
 fn any_target_becomes_the_source() {
     for seed in 0..60 {
-        let size_bytes = SIZES.get(seed as usize).copied().unwrap_or_else(|| Random(seed).below(9 * MIB));
-        let bytes = volume(seed, size_bytes);
-        let before = if seed % 5 == 0 { volume(seed + 1, size_bytes) } else { changed(seed, &bytes) };
+        let (bytes, before) = two_states(seed, 9 * MIB);
+        let size_bytes = bytes.len() as u64;
         let target = Arc::new(MemoryDevice::with_bytes(&before));
         let outcome =
             copy(&Arc::new(MemoryDevice::with_bytes(&bytes)), &target, comparing(Checkpoint::START, size_bytes));

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use support::session::{Session, WireFault, connect, faulty, key};
-use support::{MIB, Random, SIZES, changed, comparing, contents, copy, reference, volume};
+use support::{MIB, Random, changed, comparing, contents, copy, reference, two_states, volume};
 use tanist_datapath::io::memory::MemoryDevice;
 use tanist_datapath::{
     BlockDevice, Digests, Extent, ExtentKind, SenderEvent, StoredDigests, TransferConfig, TransferEvent,
@@ -23,9 +23,8 @@ use tanist_model::run::Checkpoint;
 #[test]
 fn any_target_becomes_the_source_over_any_streams() {
     for seed in 0..40 {
-        let size_bytes = SIZES.get(seed as usize).copied().unwrap_or_else(|| Random(seed).below(30 * MIB));
-        let bytes = volume(seed, size_bytes);
-        let before = if seed % 5 == 0 { volume(seed + 1, size_bytes) } else { changed(seed, &bytes) };
+        let (bytes, before) = two_states(seed, 30 * MIB);
+        let size_bytes = bytes.len() as u64;
         let target = Arc::new(MemoryDevice::with_bytes(&before));
         let mut config = comparing(Checkpoint::START, size_bytes);
         if seed % 3 == 0 {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use support::session::{Session, connect};
-use support::{MIB, Random, SIZES, changed, comparing, contents, copy, memory, reference, stored, volume};
+use support::{MIB, Random, comparing, contents, copy, memory, reference, stored, two_states, volume};
 use tanist_datapath::io::memory::MemoryDevice;
 use tanist_datapath::{Progress, StoredDigests, TransferConfig, TransferError, TransferEvent};
 use tanist_model::byte_range::ByteRange;
@@ -42,9 +42,8 @@ fn proves(folder: &Path, end: Checkpoint) -> bool {
 #[test]
 fn any_change_arrives_and_its_digests_are_stored_for_the_next_run() {
     for seed in 0..60 {
-        let size_bytes = SIZES.get(seed as usize).copied().unwrap_or_else(|| Random(seed).below(30 * MIB));
-        let before = volume(seed, size_bytes);
-        let bytes = if seed % 6 == 0 { volume(seed + 1, size_bytes) } else { changed(seed, &before) };
+        let (before, bytes) = two_states(seed, 30 * MIB);
+        let size_bytes = bytes.len() as u64;
         let (target, folder) = (memory(&before), tempfile::tempdir().unwrap());
         let digests = stored(folder.path(), &before);
         let mut config = TransferConfig { digests, ..comparing(Checkpoint::START, size_bytes) };

@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use support::{MIB, Random, Run, contents, copy, create, open, reference, volume};
+use support::{MIB, Random, Run, contents, copy, create, open, reference, size, volume};
 use tanist_datapath::error::GeometryError;
 use tanist_datapath::io::memory::{Fault, FaultyOperation, MemoryDevice};
 use tanist_datapath::limit::BytesPerSecond;
@@ -36,7 +36,7 @@ fn files_of_any_size_to_the_byte() {
 #[test]
 fn memory_of_any_size_to_the_byte() {
     for seed in 0..40 {
-        let size_bytes = SIZES.get(seed as usize).copied().unwrap_or_else(|| Random(seed).below(9 * MIB));
+        let size_bytes = size(seed, 9 * MIB);
         let bytes = volume(seed, size_bytes);
         let target = Arc::new(MemoryDevice::with_bytes(&volume(seed + 1, size_bytes)));
         let config =

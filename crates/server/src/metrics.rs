@@ -109,7 +109,7 @@ fn set(gauges: &Gauges) {
 /// A family of gauges: its name, its help text, and its value for one replication, if it has one.
 type Family = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<u64>);
 
-const FAMILIES: [Family; 18] = [
+const FAMILIES: [Family; 19] = [
     ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
     ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
     ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
@@ -125,6 +125,11 @@ const FAMILIES: [Family; 18] = [
     }),
     ("tanist_replication_unproven_epochs", "Epochs that are not proven quiet.", |r| Some(r.unproven)),
     ("tanist_replication_quiesced_applications", "Host applications that may be quiesced now.", |r| Some(r.quiesced)),
+    (
+        "tanist_replication_damaged_recovery_points",
+        "Recovery points that were read and are not what was published.",
+        |r| Some(r.damaged_points),
+    ),
     ("tanist_replication_refused_frames", "Frames that came late and were refused, since its creation.", |r| {
         Some(r.refused_frames)
     }),
@@ -229,6 +234,7 @@ mod tests {
             has_reader: true,
             unproven: 1,
             quiesced: 0,
+            damaged_points: 1,
             refused_frames: 2,
             work: Some(RunWork { same_bytes: 77, ..RunWork::default() }),
             copied_again_bytes: None,
@@ -252,6 +258,7 @@ mod tests {
             "tanist_replication_quiesced_applications{replication=\"db\"} 0",
             "tanist_replication_has_reader{replication=\"db\"} 1",
             "tanist_replication_refused_frames{replication=\"db\"} 2",
+            "tanist_replication_damaged_recovery_points{replication=\"db\"} 1",
             "tanist_run_same_bytes{replication=\"db\"} 77",
             "tanist_takeovers_total{evidence=\"restarted\"} 1",
             "tanist_store_commit_seconds_bucket{le=\"0.005\"} 1",

@@ -4,8 +4,9 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use support::{agent, agent_name, event, plain, put_replication, replication};
+use support::{agent, agent_name, event, plain, put_replication, replication, wait};
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::Term;
@@ -178,7 +179,7 @@ async fn a_restore_killed_at_any_moment_leaves_the_old_store_or_the_new_one() {
         command.args(["--exact", name]).env(CHILD, &world.store).stdout(std::process::Stdio::null());
         let mut child = command.spawn().unwrap();
         if round > 0 {
-            std::thread::sleep(std::time::Duration::from_micros(1500 * round));
+            wait::pass(Duration::from_micros(1500 * round));
             child.kill().unwrap();
         }
         child.wait().unwrap();

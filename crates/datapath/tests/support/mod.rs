@@ -60,6 +60,19 @@ pub fn volume(seed: u64, size_bytes: u64) -> Vec<u8> {
 /// Empty, at the borders of pages and windows, and odd.
 pub const SIZES: [u64; 9] = [0, 1, 4095, 4096, MIB - 1, MIB, MIB + 1, 7 * MIB + 513, 9 * MIB + 4096];
 
+/// The border sizes first, then any below a bound.
+pub fn size(seed: u64, below: u64) -> u64 {
+    let border = usize::try_from(seed).ok().and_then(|place| SIZES.get(place));
+    border.copied().unwrap_or_else(|| Random(seed).below(below))
+}
+
+/// A volume, and the same with some changes or, now and then, another one altogether.
+pub fn two_states(seed: u64, below: u64) -> (Vec<u8>, Vec<u8>) {
+    let bytes = volume(seed, size(seed, below));
+    let other = if seed.is_multiple_of(5) { volume(seed + 1, bytes.len() as u64) } else { changed(seed, &bytes) };
+    (bytes, other)
+}
+
 /// A run that compares, with checkpoints often.
 pub fn comparing(from: Checkpoint, size_bytes: u64) -> TransferConfig {
     let config = TransferConfig::new(from, size_bytes);

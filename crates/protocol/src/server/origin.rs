@@ -150,6 +150,14 @@ impl ServerMachine {
         let damaged = RecoveryPoint { damaged_at: Some(self.now.wall), ..point };
         self.commit_current(&record, vec![event, Change::PutRecoveryPoint(Box::new(damaged))], Vec::new());
     }
+
+    /// What was read of a recovery point is what was published: an earlier reading that found it damaged was at fault itself.
+    pub(super) fn believe_again(&self, restore: &ReplicationRecord) -> Option<Change> {
+        let origin = restore.origin.as_ref()?;
+        let point = self.state.recovery_points.get(&(origin.replication, origin.run))?;
+        point.damaged_at?;
+        Some(Change::PutRecoveryPoint(Box::new(RecoveryPoint { damaged_at: None, ..point.clone() })))
+    }
 }
 
 /// Why what was restored is not what was promised.

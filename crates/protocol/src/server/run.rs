@@ -412,6 +412,7 @@ impl ServerMachine {
         let event = self.event_of(record, Some(&holder.agent), EventCode::RunPublished, message);
         let id = run.id;
         let mut changes = self.expire_points(record, &point);
+        changes.extend(self.believe_again(record));
         changes.extend([
             event,
             Change::PutRecoveryPoint(Box::new(point)),

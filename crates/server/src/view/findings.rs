@@ -45,6 +45,7 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
             .flatten()
             .collect();
     findings.extend(quiesced(machine, record));
+    findings.extend(damaged_point(machine, record));
     findings.extend(held_up(machine, record));
     if record.intent != Intent::Deleting {
         findings.extend(missed_rpo(machine, record));
@@ -219,9 +220,6 @@ fn lost_data(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Find
         let why = failed.failure.as_deref().unwrap_or("no reason is on record");
         return Some(Finding::degraded(format!("the last run was abandoned: {why}"), sync));
     }
-    if let Some(damaged) = damaged_point(machine, record) {
-        return Some(damaged);
-    }
     if let Some(point) = machine.doubted_point(record) {
         let time = point.source_time;
         let doubt = format!(
@@ -234,11 +232,20 @@ fn lost_data(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Find
     })
 }
 
+/// Those that are there.
+pub fn damaged_points<'a>(
+    machine: &'a ServerMachine,
+    record: &ReplicationRecord,
+) -> impl Iterator<Item = &'a RecoveryPoint> {
+    let id = record.id;
+    let is_there = |point: &&RecoveryPoint| point.place != RecoveryPointPlace::Gone && !point.expired;
+    let points = machine.state().recovery_points.values().filter(move |point| point.replication == id);
+    points.filter(|point| point.damaged_at.is_some()).filter(is_there)
+}
+
 /// A recovery point that is there and must not be relied on. What stands on the target itself can be read again and repaired.
 fn damaged_point(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding> {
-    let points = machine.state().recovery_points.values().filter(|point| point.replication == record.id);
-    let is_there = |point: &&RecoveryPoint| point.place != RecoveryPointPlace::Gone && !point.expired;
-    let point = points.filter(|point| point.damaged_at.is_some()).filter(is_there).max_by_key(|p| p.published_at)?;
+    let point = damaged_points(machine, record).max_by_key(|point| point.published_at)?;
     let name = &record.name;
     let next = match point.place {
         RecoveryPointPlace::Target => format!("tanist replication verify {name}"),

@@ -5,7 +5,7 @@ use tanist_model::replication::ReplicationRecord;
 use tanist_model::work::RunWork;
 use tanist_protocol::server::ServerMachine;
 
-use super::findings::last_point;
+use super::findings::{damaged_points, last_point};
 use super::run;
 
 /// The values of the server.
@@ -36,6 +36,8 @@ pub struct ReplicationGauges {
     pub unproven: u64,
     /// Host applications that may be quiesced.
     pub quiesced: u64,
+    /// Recovery points that are there, were read, and are not what was published.
+    pub damaged_points: u64,
     /// Late frames that were not let in.
     pub refused_frames: u64,
     /// Of the present run, or else the last.
@@ -72,6 +74,7 @@ fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Replicati
         has_reader: record.reader.is_some(),
         unproven: record.unproven.len() as u64,
         quiesced: record.quiesced.len() as u64,
+        damaged_points: damaged_points(machine, record).count() as u64,
         refused_frames: record.refused.total,
         work: shown.as_ref().map(|run| run.work),
         copied_again_bytes: shown.as_ref().map(|run| run.copied_again_bytes),

@@ -6,7 +6,7 @@ mod stuck;
 use std::time::Duration;
 
 use tanist_model::agent::{AgentRecord, AgentSlot, Penalty, ShownCertificate};
-use tanist_model::api::Health;
+use tanist_model::api::{Health, ReplicationView};
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{
     AgentName, ClusterId, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
@@ -292,12 +292,17 @@ fn an_epoch_without_proof_names_what_to_do() {
     assert_eq!(view.awaited.len(), 1);
 }
 
+/// h2 is connected as another process than the one whose epoch is not proven quiet.
+fn while_h2_is_awaited(held_kernel_lock: bool) -> ReplicationView {
+    let mut waiting = record();
+    waiting.unproven.insert(0, UnprovenEpoch { held_kernel_lock, ..unproven(0, "h2") });
+    let machine = machine(state(waiting));
+    replication(&machine, &machine.state().replications[&ID])
+}
+
 #[test]
 fn an_agent_that_is_back_as_another_process_is_not_to_be_started_again() {
-    let mut waiting = record();
-    waiting.unproven.insert(0, UnprovenEpoch { held_kernel_lock: false, ..unproven(0, "h2") });
-    let machine = machine(state(waiting));
-    let view = replication(&machine, &machine.state().replications[&ID]);
+    let view = while_h2_is_awaited(false);
     assert_eq!(view.next.as_deref(), Some("tanist agent confirm-dead h2"));
     let waits = view.waits_for.unwrap();
     assert!(waits.contains("agent h2 is back: its process of then is gone"), "{waits}");
@@ -307,10 +312,7 @@ fn an_agent_that_is_back_as_another_process_is_not_to_be_started_again() {
 /// Its lock is free or it is not: to ask an operator to vouch for it would be to ask for the one dangerous command without need.
 #[test]
 fn what_the_next_run_proves_by_itself_nobody_has_to_vouch_for() {
-    let mut waiting = record();
-    waiting.unproven.insert(0, UnprovenEpoch { held_kernel_lock: true, ..unproven(0, "h2") });
-    let machine = machine(state(waiting));
-    let view = replication(&machine, &machine.state().replications[&ID]);
+    let view = while_h2_is_awaited(true);
     assert_eq!(view.next.as_deref(), Some("tanist replication sync db"), "{:?}", view.waits_for);
     let waits = view.waits_for.unwrap();
     assert!(waits.ends_with("its own host can tell: the next run goes there first"), "{waits}");

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[path = "../../../../tests/src/wait.rs"]
+pub mod wait;
+
 use tanist_model::agent::{AgentRecord, AgentSlot, Penalty};
 use tanist_model::change::{Change, CommandResult, Condition, Group, Transaction};
 use tanist_model::enrolment::{Credential, JoinToken, SecretHash};

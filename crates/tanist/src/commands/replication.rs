@@ -38,8 +38,11 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
-        ReplicationCommand::Verify { name, no_repair, wait, timeout } => {
-            verify(&client, &name, !no_repair, wait.then_some(timeout), session).await
+        ReplicationCommand::Verify { name, no_repair, wait: true, timeout } => {
+            verify_and_wait(&client, &name, VerifyTarget { repair: !no_repair }, timeout, session).await
+        }
+        ReplicationCommand::Verify { name, no_repair, wait: false, .. } => {
+            session.done(&client.verify(&name, VerifyTarget { repair: !no_repair }).await?)
         }
         ReplicationCommand::Set(args) => set(&client, &args, session).await,
         ReplicationCommand::Handback(args) => session.done(&client.handback(&args.name).await?),
@@ -167,20 +170,17 @@ async fn hierarchy(client: &Client, args: HierarchyArgs, session: &Session<'_>) 
     }
 }
 
-/// `wait`: whether to, and how long at most.
-async fn verify(
+async fn verify_and_wait(
     client: &Client,
     name: &ReplicationName,
-    repair: bool,
-    wait: Option<Option<WaitLimit>>,
+    how: VerifyTarget,
+    limit: Option<WaitLimit>,
     session: &Session<'_>,
 ) -> Outcome {
     let since = last_event(client).await?;
-    let done = client.verify(name, VerifyTarget { repair }).await?;
-    match done.run.zip(wait) {
-        Some((run, limit)) => finish(client, &Awaited { name: name.clone(), run, since, done }, limit, session).await,
-        None => session.done(&done),
-    }
+    let done = client.verify(name, how).await?;
+    let run = done.run.ok_or_else(|| no_run(name, &done.message))?;
+    finish(client, &Awaited { name: name.clone(), run, since, done }, limit, session).await
 }
 
 /// What was not given stays, as it is at this moment: a change that somebody makes meanwhile is not undone.

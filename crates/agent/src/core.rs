@@ -148,12 +148,12 @@ impl Core {
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { outbox, shown, connection, through } => {
+            LinkEvent::Up { outbox, shown, through } => {
                 self.link = Some(outbox);
                 self.outlets.renewal.linked(shown);
                 self.outlets.manager.status("connected to the server");
                 let (storage, volumes, applications) = self.inventory.clone();
-                self.feed(Input::Connected { storage, volumes, applications, connection, through });
+                self.feed(Input::Connected { storage, volumes, applications, through });
             }
             LinkEvent::Message(message) => self.hear(message),
             LinkEvent::Removed => self.feed(Input::Removed),

@@ -39,8 +39,6 @@ pub(crate) enum LinkEvent {
     Up {
         outbox: mpsc::Sender<AgentMessage>,
         shown: Serial,
-        /// The number of the connection, of this process.
-        connection: u64,
         /// The peer that carries it.
         through: Option<AgentName>,
     },
@@ -315,7 +313,7 @@ impl Link {
         let task = tokio::spawn(converse(attempt, (receiver, sender), queue, self.speaker.clone()));
         let next = Conversation { attempt, task, outbox: outbox.downgrade(), held_open: None };
         self.replaced = self.present.replace(next).map(Conversation::held_open);
-        self.tell(LinkEvent::Up { outbox, shown, connection: attempt.0, through: way.relay().cloned() }).await
+        self.tell(LinkEvent::Up { outbox, shown, through: way.relay().cloned() }).await
     }
 
     async fn tell(&mut self, event: LinkEvent) -> Result<(), AgentEnds> {

@@ -23,6 +23,8 @@ pub struct Timers {
     pub resend: Duration,
     /// A planned handover becomes a takeover after this.
     pub handover: Duration,
+    /// Between two handovers for the proof of the same epoch.
+    pub errand_pause: Duration,
     /// How long a restarted server waits for the acting agents it knows before it suspects them.
     pub readoption: Duration,
     /// A server that has committed nothing for so long asks the store whether it still leads.
@@ -81,6 +83,7 @@ impl Timers {
         activation: Duration::from_secs(2),
         resend: Duration::from_millis(500),
         handover: Duration::from_secs(5),
+        errand_pause: Duration::from_secs(300),
         readoption: Duration::from_secs(3),
         leadership: Duration::from_secs(1),
         decline: Duration::from_secs(5),

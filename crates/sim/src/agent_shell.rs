@@ -134,8 +134,7 @@ impl World {
                 let Some(connection) = self.connections.get(&id) else { return };
                 let through = connection.relay.map(|(relay, _)| self.names[relay].clone());
                 self.coverage.relayed += u64::from(through.is_some());
-                let (applications, connection) = (Vec::new(), connection.attempt.0);
-                Input::Connected { storage, volumes, applications, connection, through }
+                Input::Connected { storage, volumes, applications: Vec::new(), through }
             }
             Item::Disconnected(id) => {
                 let Some(process) = self.agents[agent].process.as_mut() else { return };

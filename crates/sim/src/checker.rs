@@ -37,6 +37,8 @@ struct Ledger {
     restored: Option<BoundSnapshot>,
     /// What the bound snapshot holds; of a live one nobody knows.
     contents: Option<Vec<u64>>,
+    /// What each snapshot held that was ever bound; a live one, what was published of it.
+    bodies: BTreeMap<String, Vec<u64>>,
     /// What the target must hold: a recovery point whole, or the blocks below a checkpoint.
     promised: Vec<u64>,
     published: BTreeMap<RunId, Vec<u64>>,
@@ -223,6 +225,12 @@ impl Checker {
         }
     }
 
+    /// Whether a target holds something else than the recovery point of this snapshot.
+    #[must_use]
+    pub fn differs_from_point(&self, id: ReplicationId, uid: &str, target: &[u64]) -> bool {
+        self.ledgers.get(&id).and_then(|ledger| ledger.bodies.get(uid)).is_some_and(|body| body != target)
+    }
+
     /// The snapshot and checkpoint of a run, for the process that resumes where it must not.
     #[must_use]
     pub fn bound_run(
@@ -359,7 +367,9 @@ impl World {
             Some(snapshot) => self.check_bind(&record, snapshot),
             None => {}
         }
-        let moved = before.as_ref().is_none_or(|b| b.checkpoint.seq < run.checkpoint.seq);
+        // A verification begins at the end of what it looks at: it promises nothing by that.
+        let begins = before.is_none() && run.verification.is_some();
+        let moved = !begins && before.as_ref().is_none_or(|b| b.checkpoint.seq < run.checkpoint.seq);
         if run.state == RunState::Published {
             self.check_publication(&record, run);
         } else if moved && run.checkpoint.seq > 0 {
@@ -389,13 +399,16 @@ impl World {
             SourceMode::Sealed => Some(source.blocks.clone()),
             SourceMode::Live => None,
         };
+        if let Some(contents) = &ledger.contents {
+            ledger.bodies.insert(snapshot.uid.clone(), contents.clone());
+        }
         (ledger.bound, ledger.restored) = (Some(snapshot), None);
         ledger.promised.clear();
     }
 
     fn check_checkpoint(&mut self, run: &RunRecord) {
         let Some(ledger) = self.checker.ledgers.get_mut(&run.replication) else { return };
-        adopt_restored(ledger, run, &self.disks);
+        adopt_restored(ledger, run);
         let target = &self.disks.targets[ledger.volume];
         let below = properties::blocks_below(&run.checkpoint, BLOCK_BYTES);
         let durable = target.durable();
@@ -410,12 +423,18 @@ impl World {
         if ledger.published.contains_key(&run.id) {
             return;
         }
-        adopt_restored(ledger, run, &self.disks);
+        adopt_restored(ledger, run);
+        if self.checker.was_restored && run.verification.is_some() {
+            adopt_verified(ledger, run);
+        }
         let target = &self.disks.targets[ledger.volume];
         let (current, durable) = (target.current(), target.durable());
         let expected = ledger.contents.clone().unwrap_or_else(|| current.clone());
         ledger.promised.clone_from(&expected);
         ledger.published.insert(run.id, expected.clone());
+        if let Some(snapshot) = &run.snapshot {
+            ledger.bodies.insert(snapshot.uid.clone(), expected.clone());
+        }
         ledger.last_publication = now;
         if record.awaited().next().is_some() {
             self.coverage.published_without_proof += 1;
@@ -475,14 +494,20 @@ impl World {
 }
 
 /// A run of a restored store has gone on: its snapshot is the one in force again.
-fn adopt_restored(ledger: &mut Ledger, run: &RunRecord, disks: &Disks) {
-    let Some(snapshot) = ledger.restored.take_if(|s| run.snapshot.as_ref() == Some(s)) else { return };
-    ledger.contents = match snapshot.mode {
-        SourceMode::Snapshot | SourceMode::RecoveryPoint => {
-            disks.sources[ledger.volume].snapshots.get(&snapshot.id).map(|(_, c)| c.clone())
-        }
-        SourceMode::Sealed => Some(disks.sources[ledger.volume].blocks.clone()),
-        SourceMode::Live => None,
-    };
+fn adopt_restored(ledger: &mut Ledger, run: &RunRecord) {
+    if let Some(snapshot) = ledger.restored.take_if(|s| run.snapshot.as_ref() == Some(s)) {
+        adopt(ledger, snapshot);
+    }
+}
+
+fn adopt(ledger: &mut Ledger, snapshot: BoundSnapshot) {
+    ledger.contents = ledger.bodies.get(&snapshot.uid).filter(|_| snapshot.mode.is_immutable()).cloned();
     ledger.bound = Some(snapshot);
+}
+
+/// A restored store looks at the target and finds what it last knew of: another snapshot that was bound since then reached no block.
+fn adopt_verified(ledger: &mut Ledger, run: &RunRecord) {
+    if let Some(snapshot) = run.snapshot.clone().filter(|s| ledger.bound.as_ref() != Some(s)) {
+        adopt(ledger, snapshot);
+    }
 }

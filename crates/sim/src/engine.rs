@@ -50,6 +50,8 @@ pub struct Job {
     stride: usize,
     flushing: bool,
     verifying: bool,
+    /// It only looks at the target.
+    reads_only: bool,
     pub failed: Option<RunFailureKind>,
     pub method: RunMethod,
     pub unconditional: ByteRanges,
@@ -131,7 +133,12 @@ impl World {
                 self.start_copy(agent, key, *copy, source.stream());
             }
             // Everything is there already: what follows is the reading.
-            EngineCommand::Verify { copy } => self.start_copy(agent, key, *copy, None),
+            EngineCommand::Verify { copy } => {
+                self.start_copy(agent, key, *copy, None);
+                if let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()) {
+                    job.reads_only = true;
+                }
+            }
             EngineCommand::Keep { run, keep } => self.keep(agent, key, run, keep),
             EngineCommand::Committed { run, seq } => {
                 if let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()).filter(|j| j.run == run) {
@@ -283,6 +290,7 @@ impl World {
             stride,
             flushing: false,
             verifying: false,
+            reads_only: false,
             failed: None,
             method,
             unconditional,
@@ -504,8 +512,13 @@ impl World {
         if engine.closing.is_some() || engine.halting.is_some() {
             return self.pump(agent, key);
         }
+        let volume = engine.volume;
         let Some(job) = engine.job.take() else { return };
-        let event = if differs {
+        let rotten = job.reads_only && {
+            let target = self.disks.targets[volume].current();
+            self.checker.differs_from_point(key.0, &job.snapshot.uid, &target)
+        };
+        let event = if differs || rotten {
             self.coverage.note_failure(RunFailureKind::Mismatch);
             EngineEvent::RunFailed { run: job.run, kind: RunFailureKind::Mismatch, reason: "Mismatch".to_owned() }
         } else {

@@ -105,7 +105,10 @@ impl World {
             None => {
                 if server.shell.interpreter.take_stale() {
                     let state = load(&self.store);
-                    server.machine.reload(state);
+                    if server.machine.reload(state).is_err() {
+                        self.coverage.deposed += 1;
+                        return self.kill_server(pid, "deposed by what it read");
+                    }
                 } else if let Some(Item::Input(input)) = server.shell.inbox.pop_front() {
                     let output = server.machine.handle(now, input);
                     server.shell.interpreter.load(server.term, output);

@@ -64,10 +64,10 @@ impl AgentMachine {
         storage: Vec<StorageReport>,
         volumes: Vec<VolumeReport>,
         applications: Vec<ApplicationReport>,
-        connection: u64,
         through: Option<AgentName>,
     ) {
         self.connected = true;
+        self.connections += 1;
         let hello = Hello {
             incarnation: self.identity.incarnation,
             host: self.identity.host.clone(),
@@ -81,7 +81,7 @@ impl AgentMachine {
             granted: self.identity.granted.clone(),
             granted_here: self.identity.granted_here.clone(),
             through,
-            connection,
+            connection: self.connections,
         };
         self.send(AgentMessage::Hello(Box::new(hello)));
         self.beat.hurry();

@@ -36,12 +36,11 @@ pub use role::{Phase, Role, Work};
 pub enum Input {
     /// A connection to a server stands, the first or one in place of another; what the agent can see goes with its first message.
     ///
-    /// `connection`: the number of its attempt. `through`: the peer that carries it.
+    /// `through`: the peer that carries it.
     Connected {
         storage: Vec<StorageReport>,
         volumes: Vec<VolumeReport>,
         applications: Vec<ApplicationReport>,
-        connection: u64,
         through: Option<AgentName>,
     },
     /// What became of a host application that was to be quiesced, by this process or an earlier one.
@@ -165,6 +164,8 @@ pub struct AgentMachine {
     out: Output<Effect>,
     highest_term: Term,
     connected: bool,
+    /// How many there have been: of two, the server knows the later one by that, whichever was dialled or arrives first.
+    connections: u64,
     roles: BTreeMap<ReplicationId, Role>,
     /// What it reads for holders elsewhere.
     readings: BTreeMap<ReplicationId, Reading>,
@@ -197,6 +198,7 @@ impl AgentMachine {
             out: Output::default(),
             highest_term: Term(0),
             connected: false,
+            connections: 0,
             roles: BTreeMap::new(),
             readings: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -213,8 +215,8 @@ impl AgentMachine {
     pub fn handle(&mut self, now: Now, input: Input) -> Output<Effect> {
         self.now = now;
         match input {
-            Input::Connected { storage, volumes, applications, connection, through } => {
-                self.on_connected(storage, volumes, applications, connection, through);
+            Input::Connected { storage, volumes, applications, through } => {
+                self.on_connected(storage, volumes, applications, through);
             }
             Input::Thawed(report) => self.on_thawed(report),
             Input::Disconnected => self.connected = false,

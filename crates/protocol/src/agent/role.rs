@@ -317,8 +317,9 @@ impl AgentMachine {
         self.engine(id, epochs, EngineCommand::Open { assignment: Box::new(assignment) });
     }
 
+    /// Whether I/O of this grant may go on; a source's epoch that the server does not remember changes nothing about that.
     pub(super) fn is_open(&self, id: ReplicationId, epochs: Epochs) -> bool {
-        self.open.get(&id).is_some_and(|open| open.contains(&epochs))
+        self.open.get(&id).is_some_and(|open| open.iter().any(|open| open.same_holder(epochs)))
     }
 
     /// Earlier I/O of this process does not end: decline, so that another agent is picked.

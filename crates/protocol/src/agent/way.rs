@@ -25,6 +25,8 @@ const HOPELESS_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after the server has ended a connection with a refusal: two processes that claim to be one agent must not take turns at
 /// once.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// A server that has not welcomed the agent after this time has lost its Hello; one whose store is slow may take a while.
+const UNWELCOMED: Duration = Duration::from_secs(5);
 /// Beats without an answer that are remembered; the oldest tells for how long nothing was heard.
 const UNANSWERED: usize = 64;
 
@@ -108,9 +110,20 @@ struct Present {
     attempt: Attempt,
     way: Way,
     since: Monotonic,
-    /// The server on it answers beats: without a word about that, silence means nothing.
-    answers: bool,
+    /// Whether the server on it answers beats, once it has said so.
+    answers: Option<bool>,
     unanswered: VecDeque<(u64, Monotonic)>,
+}
+
+impl Present {
+    /// Until when the server has to say something; without a word that it answers beats, its silence about them means nothing.
+    fn silence_over(&self, unheard: Duration) -> Option<Monotonic> {
+        match self.answers {
+            None => Some(self.since.plus(UNWELCOMED)),
+            Some(true) => self.unanswered.front().map(|(_, since)| since.plus(unheard)),
+            Some(false) => None,
+        }
+    }
 }
 
 /// Finds and keeps the way to the server.
@@ -184,10 +197,8 @@ impl WayFinder {
     /// The next moment at which something may be due; `None` while nothing is waited for.
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
-        let silence = self.present.as_ref().filter(|_| !self.searching).and_then(|present| {
-            let (_, since) = present.unanswered.front().filter(|_| present.answers)?;
-            Some(since.plus(self.timers.unheard))
-        });
+        let present = self.present.as_ref().filter(|_| !self.searching);
+        let silence = present.and_then(|present| present.silence_over(self.timers.unheard));
         let waiting = |dialling: &Dialling| dialling.under_way.is_none().then_some(dialling.due);
         let direct = waiting(&self.direct).filter(|_| self.wants_direct());
         let renewing = |relay: &AgentName| self.renewing && self.way().and_then(Way::relay) == Some(relay);
@@ -277,8 +288,9 @@ impl WayFinder {
         match message {
             ServerMessage::Welcome { answers_beats, .. } => {
                 if let Some(present) = &mut self.present {
-                    present.answers = *answers_beats;
+                    present.answers = Some(*answers_beats);
                 }
+                self.end_search_if_heard();
             }
             ServerMessage::Heard { number } => self.note_heard(*number),
             ServerMessage::Watch { number, peers, .. } => self.note_peers(*number, peers),
@@ -301,7 +313,11 @@ impl WayFinder {
     fn note_heard(&mut self, number: u64) {
         let Some(present) = &mut self.present else { return };
         present.unanswered.retain(|(said, _)| *said > number);
-        if !self.is_unheard() && self.searching {
+        self.end_search_if_heard();
+    }
+
+    fn end_search_if_heard(&mut self) {
+        if self.present.is_some() && !self.is_unheard() && self.searching {
             self.end_search();
         }
     }
@@ -328,8 +344,8 @@ impl WayFinder {
     }
 
     fn is_unheard(&self) -> bool {
-        let Some(present) = self.present.as_ref().filter(|p| p.answers) else { return false };
-        present.unanswered.front().is_some_and(|(_, since)| self.now.since(*since) >= self.timers.unheard)
+        let over = self.present.as_ref().and_then(|present| present.silence_over(self.timers.unheard));
+        over.is_some_and(|over| self.now >= over)
     }
 
     fn wants_direct(&self) -> bool {
@@ -371,7 +387,7 @@ impl WayFinder {
             self.losses = if stood >= self.timers.direct_holds { 0 } else { self.losses.saturating_add(1) };
         }
         self.steps.push(WayStep::Take { attempt, way: way.clone() });
-        self.present = Some(Present { attempt, way, since: self.now, answers: false, unanswered: VecDeque::new() });
+        self.present = Some(Present { attempt, way, since: self.now, answers: None, unanswered: VecDeque::new() });
         self.renewing = false;
         self.end_search();
         self.direct.failures = 0;

@@ -6,7 +6,7 @@
 use tanist_model::application::{Quiescence, ThawCause, ThawReport};
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, ApplicationName, Incarnation, ReplicationId, RunId, SnapshotId};
+use tanist_model::id::{AgentName, ApplicationName, ReplicationId, RunId, SnapshotId};
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::RunRecord;
 
@@ -166,10 +166,9 @@ impl ServerMachine {
     }
 
     /// An operator has looked at the host: what its dead processes had quiesced is not waited for any more.
-    pub(super) fn forget_quiescences_of(&mut self, agent: &AgentName, living: &[Incarnation]) {
-        let dead = |q: &Quiescence| q.agent == *agent && !living.contains(&q.incarnation);
+    pub(super) fn forget_quiescences(&mut self, dead: impl Fn(&Quiescence) -> bool) {
         let concerned: Vec<ReplicationRecord> =
-            self.state.replications.values().filter(|r| r.quiesced.iter().any(dead)).cloned().collect();
+            self.state.replications.values().filter(|r| r.quiesced.iter().any(&dead)).cloned().collect();
         for record in concerned {
             let mut next = record.clone();
             next.quiesced.retain(|q| !dead(q));

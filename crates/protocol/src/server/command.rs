@@ -7,11 +7,11 @@ use tanist_model::change::{Change, CommandResult, Condition};
 use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
-use tanist_model::id::{AgentName, CommandId, Incarnation, ReplicationName, RunId, VolumeAddress};
-use tanist_model::quantity::count;
+use tanist_model::id::{AgentName, CommandId, ReplicationName, RunId, VolumeAddress};
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
-use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
+use tanist_model::takeover::ProbeVerdict;
 
+use super::confirm::Meant;
 pub use super::enrol::IssuedCertificate;
 use super::survey::Purpose;
 use super::{Effect, ServerMachine};
@@ -189,6 +189,9 @@ impl ServerMachine {
                 None => return self.refuse_command(id, no_replication(name)),
             },
             Command::ConfirmDead { agent } => {
+                if let Some(refusal) = self.why_not_confirmed(agent, &[]) {
+                    return self.refuse_command(id, refusal);
+                }
                 let everyone = self.sessions.keys().filter(|peer| *peer != agent).cloned().collect();
                 (everyone, self.peer_address(agent).into_iter().collect(), Vec::new())
             }
@@ -198,15 +201,26 @@ impl ServerMachine {
         let inventory = matches!(command, Command::Look);
         let live: Vec<AgentName> =
             agents.into_iter().filter(|a| self.sessions.get(a).is_some_and(super::Session::is_connected)).collect();
-        let purpose = Purpose::Command { id, actor: actor.clone(), command: Box::new(command.clone()) };
+        let meant = match &command {
+            Command::ConfirmDead { agent } => self.meant_by_now(agent),
+            _ => Meant::default(),
+        };
         if live.is_empty() {
-            return self.finish_command(id, &actor, command, &[]);
+            return self.finish_command(id, &actor, command, &meant, &[]);
         }
+        let purpose = Purpose::Command { id, actor, command: Box::new(command), meant };
         let limit = self.timers.survey;
         self.start_survey(&live, &peers, &volumes, inventory, limit, purpose);
     }
 
-    pub(super) fn finish_command(&mut self, id: CommandId, actor: &str, command: Command, verdicts: &[ProbeVerdict]) {
+    pub(super) fn finish_command(
+        &mut self,
+        id: CommandId,
+        actor: &str,
+        command: Command,
+        meant: &Meant,
+        verdicts: &[ProbeVerdict],
+    ) {
         match command {
             Command::Check(create) => {
                 let answer = self.plan(&create).map(|plan| Answer::Plan(Box::new(plan)));
@@ -224,7 +238,7 @@ impl ServerMachine {
                 self.out.perform(Effect::Answer { command: id, answer: Box::new(answer) });
             }
             Command::Create(create) => self.create(id, actor, &create),
-            Command::ConfirmDead { agent } => self.confirm_dead(id, actor, &agent, verdicts),
+            Command::ConfirmDead { agent } => self.confirm_dead(id, actor, &agent, meant, verdicts),
             _ => {}
         }
     }
@@ -276,7 +290,7 @@ impl ServerMachine {
     }
 
     /// How long a healthy agent may be silent, at the pace that its roles give it.
-    fn longest_pause(&self, agent: &AgentName, session: &super::Session) -> std::time::Duration {
+    pub(super) fn longest_pause(&self, agent: &AgentName, session: &super::Session) -> std::time::Duration {
         let mut roles = session.roles.values().chain(session.readings.values());
         let acts = roles.any(|role| role.state == RoleState::Active);
         let stands = |r: &ReplicationRecord| r.target.hierarchy.contains(agent) || r.source.hierarchy.contains(agent);
@@ -447,68 +461,9 @@ impl ServerMachine {
             .map(|(r, _)| r.name.to_string())
             .collect()
     }
-
-    /// An operator's word that an agent is dead; refused while anybody still reaches it.
-    /// The processes of an agent that somebody has just reached, and by whom.
-    fn living_processes(&self, agent: &AgentName, verdicts: &[ProbeVerdict]) -> Vec<(Incarnation, String)> {
-        let by_peers = verdicts.iter().filter_map(|v| match v.verdict {
-            PeerVerdict::Reached { incarnation } => Some((incarnation, v.peer.to_string())),
-            _ => None,
-        });
-        let fresh = |session: &&super::Session| {
-            session.is_connected() && self.now.monotonic.since(session.last_beat) < self.longest_pause(agent, session)
-        };
-        let by_server = self.sessions.get(agent).filter(fresh).map(|s| (s.incarnation, "the server".to_owned()));
-        by_server.into_iter().chain(by_peers).collect()
-    }
-
-    /// An earlier process of a living agent may be confirmed dead: the agent runs one process at a time. One that is reached may
-    /// not.
-    fn why_not_dead(&self, agent: &AgentName, living: &[(Incarnation, String)]) -> Option<Refusal> {
-        let waited: Vec<Incarnation> = self
-            .state
-            .replications
-            .values()
-            .flat_map(ReplicationRecord::awaited)
-            .filter(|u| u.agent == *agent)
-            .map(|u| u.incarnation)
-            .collect();
-        let only_earlier = !waited.is_empty() && living.iter().all(|(living, _)| !waited.contains(living));
-        if living.is_empty() || only_earlier {
-            return None;
-        }
-        let by: Vec<&str> = living.iter().map(|(_, by)| by.as_str()).collect();
-        let refusal = Refusal::new(RefusalCode::Guarded, format!("agent {agent} is not dead"))
-            .cause(format!("it is reached by {}", by.join(", ")))
-            .hint(format!("to take it out of service: tanist agent drain {agent}"));
-        Some(refusal)
-    }
-
-    fn confirm_dead(&mut self, id: CommandId, actor: &str, agent: &AgentName, verdicts: &[ProbeVerdict]) {
-        // Also of an agent that was removed: its epochs may still be waited for.
-        if !self.state.agents.contains_key(agent) {
-            return self.refuse_command(id, no_agent(agent));
-        }
-        let living = self.living_processes(agent, verdicts);
-        if let Some(refusal) = self.why_not_dead(agent, &living) {
-            return self.refuse_command(id, refusal);
-        }
-        let reached: Vec<Incarnation> = living.iter().map(|(incarnation, _)| *incarnation).collect();
-        let proven = self.prove_by_operator(agent, &reached) as u64;
-        self.forget_quiescences_of(agent, &reached);
-        if living.is_empty() {
-            // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
-            self.settle(agent);
-        }
-        let message = format!("{actor} confirmed agent {agent} dead; proven quiet: {}", count(proven, "epoch"));
-        let mut event = self.event(EventCode::AgentConfirmedDead, message.clone());
-        event.actor = actor.to_owned();
-        event.agent = Some(agent.clone());
-        self.finish(id, Condition::Term, vec![Change::AppendEvent(event)], Answer::done(id, message));
-    }
 }
 
-fn no_agent(agent: &AgentName) -> Refusal {
+pub(super) fn no_agent(agent: &AgentName) -> Refusal {
     Refusal::new(RefusalCode::NotFound, format!("there is no agent {agent}")).hint("tanist agent list shows the agents")
 }
 

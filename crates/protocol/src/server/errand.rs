@@ -14,8 +14,8 @@ impl ServerMachine {
             return false;
         }
         let Some(epoch) = self.errand(record, holder).cloned() else { return false };
-        // One that gave no proof once gives none later.
-        self.supervision_mut(record.id).gone_for = Some(epoch.epoch);
+        let now = self.now.monotonic;
+        self.supervision_mut(record.id).gone_for = Some((epoch.epoch, now));
         let by = format!("the proof of quiet: the host of {} alone can tell of its epoch {}", epoch.agent, epoch.epoch);
         self.begin_handover(record, holder, Some(epoch.agent), by);
         true
@@ -28,8 +28,10 @@ impl ServerMachine {
     }
 
     fn errand<'a>(&self, record: &'a ReplicationRecord, holder: &Holder) -> Option<&'a UnprovenEpoch> {
-        let newest = self.supervisions.get(&record.id).and_then(|s| s.gone_for);
-        let mut awaited = record.awaited().filter(|epoch| Some(epoch.epoch) > newest);
+        // One that gave no proof gives none a moment later; I/O that hung may have come to its end after a while.
+        let gone_for = self.supervisions.get(&record.id).and_then(|s| s.gone_for);
+        let lately = gone_for.filter(|(_, at)| self.now.monotonic.since(*at) < self.timers.errand_pause);
+        let mut awaited = record.awaited().filter(|epoch| lately.is_none_or(|(newest, _)| epoch.epoch > newest));
         awaited.find(|epoch| self.lock_would_tell(record, holder, epoch))
     }
 

@@ -5,7 +5,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::AgentName;
 use tanist_model::replication::{Handover, Holder, ReplicationRecord};
 use tanist_model::run::RunState;
-use tanist_model::takeover::{Candidate, Evidence};
+use tanist_model::takeover::{Candidate, Evidence, Vacancy};
 
 use super::ServerMachine;
 use crate::message::{OrderNumber, Release, ServerMessage};
@@ -68,6 +68,20 @@ impl ServerMachine {
     pub(super) fn successor_of(&self, record: &ReplicationRecord, holder: &Holder) -> Option<AgentName> {
         let candidates: Vec<_> = self.candidates(record).into_iter().filter(|c| c.agent != holder.agent).collect();
         self.pick(&candidates)
+    }
+
+    /// Nobody else can act at this moment, and who handed over could: the role goes back to it only when that lasts for as long as a
+    /// handover may take.
+    pub(super) fn awaits_successor(&mut self, record: &ReplicationRecord, left: &Vacancy) -> bool {
+        if !matches!(left.evidence, Evidence::Handover { .. }) {
+            return false;
+        }
+        let eligible = |c: &&Candidate| c.passed_over.is_none();
+        let candidates = self.candidates(record);
+        let nobody_else = candidates.iter().filter(eligible).all(|c| Some(&c.agent) == left.left_by.as_ref());
+        let (now, limit) = (self.now.monotonic, self.timers.handover);
+        let since = *self.supervision_mut(record.id).handover_since.get_or_insert(now);
+        nobody_else && candidates.iter().any(|c| eligible(&c)) && now.since(since) < limit
     }
 
     pub(super) fn begin_handover(

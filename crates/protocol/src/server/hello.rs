@@ -240,7 +240,9 @@ impl ServerMachine {
         let (at, wall) = (self.now.monotonic, self.now.wall);
         let Some(session) = self.sessions.get_mut(agent).filter(|s| s.connection == connection && s.is_connected())
         else {
-            return;
+            // Its end was ordered before, and lost with a commit that failed: an agent that is never answered would never dial again.
+            let reason = "another connection of the agent has taken its place".to_owned();
+            return self.out.perform(Effect::Close { agent: agent.clone(), connection, reason });
         };
         session.note_alive(at, wall);
         match message {
@@ -276,7 +278,12 @@ impl ServerMachine {
     fn handle_heartbeat(&mut self, agent: &AgentName, beat: &Heartbeat) {
         let at = self.now.monotonic;
         if let Some(session) = self.sessions.get_mut(agent) {
+            let changed: Vec<ReplicationId> = session.turned_to(beat).collect();
             session.note_beat(beat, at);
+            // The answer to the last order: the next one need not wait.
+            for id in changed {
+                self.supervisions.entry(id).and_modify(|supervision| supervision.order_sent = None);
+            }
         }
         self.repeat_lost_watch(agent, beat);
         self.stand_down_stale_roles(agent);

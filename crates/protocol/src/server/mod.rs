@@ -8,6 +8,7 @@ mod agenda;
 mod application;
 mod checkpoint;
 pub mod command;
+mod confirm;
 mod create;
 pub mod eligibility;
 mod enrol;
@@ -45,7 +46,7 @@ use tanist_model::api::Refusal;
 use tanist_model::change::{Change, Condition, Group};
 use tanist_model::event::{EventCode, NewEvent};
 use tanist_model::history::Touched;
-use tanist_model::id::{AgentName, ClusterId, CommandId, ReplicationId};
+use tanist_model::id::{AgentName, ClusterId, CommandId, ReplicationId, Term};
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::state::State;
 use tanist_model::time::{Monotonic, Now};
@@ -98,6 +99,13 @@ pub enum Effect {
     Send { agent: AgentName, connection: ConnectionId, message: ServerMessage },
     Close { agent: AgentName, connection: ConnectionId, reason: String },
     Answer { command: CommandId, answer: Box<Result<Answer, Refusal>> },
+}
+
+/// Another server has begun a later term; whoever led before says nothing more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the store is in term {stored}, which another server began")]
+pub struct Superseded {
+    pub stored: Term,
 }
 
 /// The server's machine.
@@ -179,7 +187,13 @@ impl ServerMachine {
     }
 
     /// Takes the store's word after a failed or refused commit: whatever was decided meanwhile is decided again.
-    pub fn reload(&mut self, state: State) {
+    ///
+    /// # Errors
+    /// The store is in another term: another server leads. What this one said from now on would pass for the leader's word.
+    pub fn reload(&mut self, state: State) -> Result<(), Superseded> {
+        if state.term != self.state.term {
+            return Err(Superseded { stored: state.term });
+        }
         self.state = state;
         let known: BTreeSet<_> = self.state.replications.keys().copied().collect();
         self.supervisions.retain(|id, _| known.contains(id));
@@ -190,6 +204,7 @@ impl ServerMachine {
         }
         self.touched = known;
         self.sessions_unsettled = true;
+        Ok(())
     }
 
     #[must_use]

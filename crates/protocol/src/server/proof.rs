@@ -2,7 +2,7 @@
 
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId};
+use tanist_model::id::{AgentName, Epochs, HostIdentity, ReplicationId};
 use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, Side, UnprovenEpoch};
 use tanist_model::run::RunState;
 use tanist_model::takeover::{Evidence, ProvenEpoch, Vacancy};
@@ -131,25 +131,23 @@ impl ServerMachine {
 
     /// An agent seen under a new boot id: nothing of its old boot writes any more.
     pub(super) fn prove_by_new_boot(&mut self, agent: &AgentName, host: &HostIdentity) {
-        let rebooted = |u: &UnprovenEpoch| {
+        let rebooted = |_: ReplicationId, u: &UnprovenEpoch| {
             u.agent == *agent && u.host.machine_id == host.machine_id && u.host.boot_id != host.boot_id
         };
         self.prove_everywhere(ProofKind::NewBoot, rebooted);
     }
 
-    /// An operator has confirmed that an agent is dead, but for the processes of it that somebody reaches.
-    pub(super) fn prove_by_operator(&mut self, agent: &AgentName, living: &[Incarnation]) -> usize {
-        let dead = |u: &UnprovenEpoch| u.agent == *agent && !living.contains(&u.incarnation);
-        self.prove_everywhere(ProofKind::OperatorConfirmed, dead)
-    }
-
-    fn prove_everywhere(&mut self, proof: ProofKind, quiet: impl Fn(&UnprovenEpoch) -> bool) -> usize {
+    pub(super) fn prove_everywhere(
+        &mut self,
+        proof: ProofKind,
+        quiet: impl Fn(ReplicationId, &UnprovenEpoch) -> bool,
+    ) -> usize {
         let concerned: Vec<ReplicationRecord> =
-            self.state.replications.values().filter(|r| r.unproven.iter().any(&quiet)).cloned().collect();
+            self.state.replications.values().filter(|r| r.unproven.iter().any(|u| quiet(r.id, u))).cloned().collect();
         let mut count = 0;
         for record in concerned {
             let mut next = record.clone();
-            let proven = self.take_proven(&mut next, proof, &quiet);
+            let proven = self.take_proven(&mut next, proof, |u| quiet(record.id, u));
             count += proven.len();
             self.commit_proven(&record, next, proven, Vec::new());
         }

@@ -174,8 +174,8 @@ impl ServerMachine {
         Some((record, run))
     }
 
-    /// Brings holder and reader together over the run: first the recovery point is kept, then the snapshot made, then the holder
-    /// opens its gate, and at last the reader is told to send.
+    /// Brings holder and reader together over the run: first the holder stands still and keeps the recovery point, then the snapshot
+    /// is made, then the holder opens its gate, and at last the reader is told to send.
     pub(super) fn drive_networked_run(&mut self, record: &ReplicationRecord, holder: &Holder, run: &RunRecord) {
         match &run.snapshot {
             None => self.drive_preparation(record, holder, run),
@@ -184,9 +184,8 @@ impl ServerMachine {
     }
 
     fn drive_preparation(&mut self, record: &ReplicationRecord, holder: &Holder, run: &RunRecord) {
-        let keep = self.recovery_point_on_target(record).map(|point| run::target_snapshot_id(point.run));
-        let kept = self.supervisions.get(&record.id).and_then(|s| s.kept.as_ref()).is_some_and(|(of, _)| *of == run.id);
-        if keep.is_some() && !kept {
+        if self.stands_ready(record, run.id).is_none() {
+            let keep = self.recovery_point_on_target(record).map(|point| run::target_snapshot_id(point.run));
             self.open_run(record, holder, RunOrder::Keep { run: run.id, keep });
         } else if self.reading(record).is_none_or(|r| r.run != Some(run.id)) {
             let (attempt, mode) = (wanted_snapshot(record, run), record.policy.source_mode);
@@ -275,10 +274,13 @@ impl ServerMachine {
         }
     }
 
-    /// The place of the recovery point that the holder has kept for a run.
-    pub(super) fn kept_for(&self, record: &ReplicationRecord, run: RunId) -> Option<String> {
-        let kept = self.supervisions.get(&record.id)?.kept.as_ref()?;
-        if kept.0 == run { kept.1.clone() } else { None }
+    /// The holder's word that it stands ready for a run, with the place of the recovery point that it has kept for it, if there is one.
+    ///
+    /// Without that word nothing is bound: a holder that has not heard of the end of an earlier run still writes the bytes of an
+    /// earlier snapshot, and a successor would take them for those of the present one.
+    pub(super) fn stands_ready(&self, record: &ReplicationRecord, run: RunId) -> Option<&Option<String>> {
+        let (of, place) = self.supervisions.get(&record.id)?.kept.as_ref()?;
+        (*of == run).then_some(place)
     }
 
     pub(super) fn read_failed(

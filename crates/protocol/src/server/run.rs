@@ -32,8 +32,12 @@ pub fn target_snapshot_id(run: RunId) -> SnapshotId {
 impl ServerMachine {
     /// Gives the holder the order that its run needs, unless it already works on it.
     pub(super) fn drive_run(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        let at_work = self.work_of_holder(record, holder).and_then(|role| role.run);
+        if let Some(over) = at_work.filter(|run| Some(*run) != record.run) {
+            return self.close_over(record, holder, over);
+        }
         let Some(run) = self.state.current_run(record).cloned() else { return };
-        let working = self.work_of_holder(record, holder).is_some_and(|role| role.run == Some(run.id));
+        let working = at_work.is_some();
         if record.intent == Intent::Paused {
             if working {
                 self.close_run(record, holder, run.id, RunEnd::Halted);
@@ -197,8 +201,9 @@ impl ServerMachine {
             AgentMessage::BindSnapshot { replication, epochs, run, snapshot, .. }
                 if self.is_reader(agent, replication, epochs) =>
             {
-                if let Some((record, run)) = self.work_read(replication, run) {
-                    let kept = self.kept_for(&record, run.id);
+                if let Some((record, run)) = self.work_read(replication, run)
+                    && let Some(kept) = self.stands_ready(&record, run.id).cloned()
+                {
                     self.bind(&record, run, snapshot, kept);
                 }
             }
@@ -215,7 +220,8 @@ impl ServerMachine {
             }
             AgentMessage::Kept { replication, epochs, run, uid } => {
                 if let Some((_, run)) = self.current_work(agent, replication, epochs, run) {
-                    self.supervision_mut(replication).kept = Some((run.id, uid));
+                    let supervision = self.supervision_mut(replication);
+                    (supervision.kept, supervision.order_sent) = (Some((run.id, uid)), None);
                 }
             }
             AgentMessage::BindSnapshot { replication, epochs, run, snapshot, kept } => {
@@ -257,16 +263,20 @@ impl ServerMachine {
         self.touched.insert(id);
         let record = self.state.replications.get(&id)?.clone();
         let known = self.state.runs.get(&(id, run)).cloned();
-        let state = known.as_ref().map(|k| k.state);
         if let Some(known) = known.filter(|k| record.run == Some(run) && !k.state.is_finished()) {
             return Some((record, known));
         }
-        // Over, or of a time that a restored store does not know: it is to end before another run can begin.
         let holder = record.holder.clone()?;
-        let end = if state == Some(RunState::Published) { RunEnd::Published } else { RunEnd::Abandoned };
         self.supervision_mut(id).order_sent = None;
-        self.close_run(&record, &holder, run, end);
+        self.close_over(&record, &holder, run);
         None
+    }
+
+    /// A run that is over, or of a time that a restored store does not know, ends at its holder before another one can begin.
+    fn close_over(&mut self, record: &ReplicationRecord, holder: &Holder, run: RunId) {
+        let published = self.state.runs.get(&(record.id, run)).is_some_and(|known| known.state == RunState::Published);
+        let end = if published { RunEnd::Published } else { RunEnd::Abandoned };
+        self.close_run(record, holder, run, end);
     }
 
     /// A snapshot exists for the protocol once this commit stands, before the first byte is copied.

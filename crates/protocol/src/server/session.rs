@@ -125,6 +125,13 @@ impl Session {
         self.last_beat_wall = wall;
     }
 
+    /// The replications for which the beat names another run than the one before.
+    pub(super) fn turned_to(&self, beat: &Heartbeat) -> impl Iterator<Item = ReplicationId> {
+        let held = beat.roles.iter().filter(|role| role.side == Side::Target);
+        let known = |role: &RoleReport| self.roles.get(&role.replication).is_some_and(|before| before.run == role.run);
+        held.filter(move |role| !known(role)).map(|role| role.replication)
+    }
+
     pub(super) fn note_beat(&mut self, beat: &Heartbeat, at: Monotonic) {
         self.leaving = beat.leaving;
         self.roles = of_side(&beat.roles, Side::Target);

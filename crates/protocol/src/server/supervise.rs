@@ -99,8 +99,8 @@ pub struct Supervision {
     pub(super) admitted: Option<RunId>,
     pub(super) pace: Pace,
     pub(super) watched: Watched,
-    /// The newest epoch for whose proof the role went to its agent.
-    pub(super) gone_for: Option<Epoch>,
+    /// The newest epoch for whose proof the role went to its agent, and when.
+    pub(super) gone_for: Option<(Epoch, Monotonic)>,
     /// An agent of a smaller rank than the holder's that could act, and since when.
     pub(super) better: Option<(AgentName, Monotonic)>,
     pub(super) points_ordered: Option<Monotonic>,
@@ -140,10 +140,12 @@ impl Supervision {
         self.source_exhausted
     }
 
-    /// Forgets what was decided and may not have been committed.
+    /// Begins anew with an epoch, or when what was decided may not have been committed. What outlasts epochs stays: how fast the
+    /// runs usually are, and what was tried so lately that it must not be tried again.
     pub(super) fn reset(&mut self) {
-        let order_number = self.order_number;
-        *self = Self { order_number, ..Self::default() };
+        let Self { order_number, watched, gone_for, mut pace, .. } = std::mem::take(self);
+        pace.rest();
+        *self = Self { order_number, watched, gone_for, pace, ..Self::default() };
     }
 }
 
@@ -227,6 +229,7 @@ impl ServerMachine {
         let wall = self.now.wall;
         match record.vacancy.clone() {
             None => self.take_over(record, Evidence::FirstActivation, wall, Vec::new(), None),
+            Some(left) if self.awaits_successor(record, &left) => {}
             Some(left) => self.take_over(record, left.evidence, left.since, Vec::new(), left.successor.as_ref()),
         }
     }

@@ -11,6 +11,7 @@ use tanist_model::time::Monotonic;
 
 use super::ServerMachine;
 use super::command::Command;
+use super::confirm::Meant;
 use crate::message::{CanaryReport, PeerAddress, PeerReport, ServerMessage};
 
 /// What a survey is for.
@@ -25,6 +26,7 @@ pub(super) enum Purpose {
         id: CommandId,
         actor: String,
         command: Box<Command>,
+        meant: Meant,
     },
 }
 
@@ -137,8 +139,8 @@ impl ServerMachine {
 
     fn finish_survey(&mut self, id: u64) {
         let Some(survey) = self.surveys.remove(&id) else { return };
-        if let Purpose::Command { id, actor, command } = survey.purpose {
-            self.finish_command(id, &actor, *command, &survey.verdicts);
+        if let Purpose::Command { id, actor, command, meant } = survey.purpose {
+            self.finish_command(id, &actor, *command, &meant, &survey.verdicts);
         }
     }
 }

@@ -23,7 +23,7 @@ impl ServerMachine {
         verdicts: Vec<ProbeVerdict>,
         prefer: Option<&AgentName>,
     ) {
-        let candidates = self.candidates_but_the_slow(record, &evidence);
+        let candidates = self.candidates_to_succeed(record, &evidence);
         let preferred =
             prefer.filter(|p| candidates.iter().any(|c| c.agent == **p && c.passed_over.is_none())).cloned();
         let Some(successor) = preferred.or_else(|| self.pick(&candidates)) else {
@@ -161,16 +161,19 @@ impl ServerMachine {
         record.holder.as_ref().map(|h| h.agent.clone()).or_else(left)
     }
 
-    /// A process that does not drain is not its own successor; one that did not activate in time only if there is nobody else.
-    fn candidates_but_the_slow(&self, record: &ReplicationRecord, evidence: &Evidence) -> Vec<Candidate> {
+    /// A process that does not drain is not its own successor; one that handed over, or did not activate in time, only if there is
+    /// nobody else.
+    fn candidates_to_succeed(&self, record: &ReplicationRecord, evidence: &Evidence) -> Vec<Candidate> {
         let mut candidates = self.candidates(record);
-        let others = candidates.iter().any(|c| c.passed_over.is_none() && !self.holds(record, &c.agent));
+        let goes = |agent: &AgentName| self.holds(record, agent) || self.handed_over(record, agent);
+        let others = candidates.iter().any(|c| c.passed_over.is_none() && !goes(&c.agent));
         let reason = match evidence {
             Evidence::HandoverOverdue => "it is the one that does not drain",
             Evidence::ActivationTimeout if others => "it is the one that did not activate",
+            Evidence::Handover { .. } if others => "it is the one that hands over",
             _ => return candidates,
         };
-        for candidate in candidates.iter_mut().filter(|c| self.holds(record, &c.agent)) {
+        for candidate in candidates.iter_mut().filter(|c| goes(&c.agent)) {
             candidate.passed_over.get_or_insert_with(|| reason.to_owned());
         }
         candidates
@@ -179,6 +182,11 @@ impl ServerMachine {
     /// The agent's present process is the one that was granted the epochs in force.
     fn holds(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
         self.holder_session(record).is_some_and(|(holder, _)| holder == agent)
+    }
+
+    fn handed_over(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
+        let left = record.vacancy.as_ref().filter(|left| matches!(left.evidence, Evidence::Handover { .. }));
+        left.is_some_and(|left| left.left_by.as_ref() == Some(agent))
     }
 
     /// A failure damps the agent that failed; what an operator wanted does not.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, RunId};
+use tanist_model::id::{AgentName, Epoch, RunId};
 use tanist_model::replication::{Holder, ReplicationRecord, Side};
 use tanist_model::run::{RunRecord, RunState};
 use tanist_model::takeover::Evidence;
@@ -26,8 +26,17 @@ pub(super) struct Watched {
     handed_over: Option<Monotonic>,
     /// The reader has been replaced for slowness; if that did not help, it is the holder's turn.
     reader_replaced: bool,
-    /// It stood still at this offset, and that has been said; since then the run was opened anew.
-    stalled: Option<(RunId, u64)>,
+    stalled: Option<Stall>,
+}
+
+/// A run stood still, and that has been said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stall {
+    run: RunId,
+    /// The committed offset.
+    at: u64,
+    /// The epoch under which it was opened anew.
+    reopened: Epoch,
 }
 
 /// What came of a look.
@@ -76,7 +85,8 @@ impl ServerMachine {
 
     fn has_moved_again(&mut self, record: &ReplicationRecord, run: &RunRecord) -> bool {
         let stalled = &mut self.supervision_mut(record.id).watched.stalled;
-        stalled.take_if(|(of, at)| *of != run.id || *at != run.checkpoint.seq).is_some_and(|(of, _)| of == run.id)
+        let moved = |stall: &mut Stall| stall.run != run.id || stall.at != run.checkpoint.seq;
+        stalled.take_if(moved).is_some_and(|stall| stall.run == run.id)
     }
 
     /// A limit that the operator set is no slowness.
@@ -142,14 +152,15 @@ impl ServerMachine {
     /// Said once; then the run is opened anew, which mends what hangs on one side of a connection. If it stands still again and
     /// another agent could act, that one does.
     fn note_stall(&mut self, record: &ReplicationRecord, holder: &Holder, run: &RunRecord, still: Duration) {
-        let mark = (run.id, run.checkpoint.seq);
-        let before = self.supervision_mut(record.id).watched.stalled.replace(mark);
-        self.supervision_mut(record.id).pace.rest();
-        if before != Some(mark) {
+        let stall = Stall { run: run.id, at: run.checkpoint.seq, reopened: record.epochs.target };
+        let supervision = self.supervision_mut(record.id);
+        let before = supervision.watched.stalled.replace(stall);
+        supervision.pace.rest();
+        if before.is_none_or(|before| (before.run, before.at) != (stall.run, stall.at)) {
             let message = format!("run {} has not moved for {} s; it is opened anew", run.id, still.as_secs());
             let event = self.event_of(record, Some(&holder.agent), EventCode::RunStalled, message);
             self.commit_current(record, vec![event], Vec::new());
-        } else if self.successor_of(record, holder).is_some() {
+        } else if before == Some(stall) && self.successor_of(record, holder).is_some() {
             let reason = format!("the run has not moved for {} s, twice", still.as_secs());
             return self.note_declined(&holder.agent, record.id, record.epochs, reason, true);
         }

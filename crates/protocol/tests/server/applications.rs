@@ -156,7 +156,7 @@ fn only_who_can_quiesce_may_read_a_source_without_a_snapshot() {
     let (id, uid, mode) = (run.attempt, "s".into(), tanist_model::policy::SourceMode::Snapshot);
     let (size_bytes, application) = (1 << 20, "orders-db".parse().ok());
     run.snapshot = Some(tanist_model::run::BoundSnapshot { id, uid, mode, size_bytes, application });
-    machine.reload(state);
+    machine.reload(state).unwrap();
     assert_eq!(why(&machine, "h2", Side::Source), None, "the snapshot is made: everybody can go on with it");
 }
 

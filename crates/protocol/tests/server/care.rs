@@ -18,14 +18,14 @@ use crate::world::{
     DB, FIRST, OTHERS, SIZE, Seen, at, connect_at, db, name, process, reading, say_at, seen, server_at, state, well,
 };
 
-const RUN: RunId = RunId(9);
+pub const RUN: RunId = RunId(9);
 
 /// So many seconds after the beginning.
 fn second(seconds: u64) -> Now {
     at(seconds * 1000)
 }
 
-fn copying() -> RunRecord {
+pub fn copying() -> RunRecord {
     let (id, uid, mode) = (SnapshotId(9), "s9".into(), SourceMode::Snapshot);
     let snapshot = BoundSnapshot { id, uid, mode, size_bytes: SIZE, application: None };
     RunRecord {
@@ -138,6 +138,31 @@ fn an_agent_that_is_too_slow_hands_over_once() {
     assert_eq!(events(&late).iter().filter(|code| **code == EventCode::GrayFailure).count(), 1);
     assert_eq!(goes_to(&machine), Some(name("h2")));
     assert!(machine.state().agents[&name("h1")].penalty.value_at(second(50).wall) > 0.5);
+}
+
+/// The successor is no faster. Two agents that hand a role to and fro would do less than either.
+#[test]
+fn a_slow_successor_keeps_the_role_for_ten_minutes() {
+    let mut machine = started(with_run(db()));
+    live(&mut machine, 1..32, Some(RUN));
+    say_at(&mut machine, second(32), "h1", 1, AgentMessage::Drained { replication: DB, epochs: FIRST });
+    assert_eq!(machine.state().replications[&DB].holder.as_ref().map(|h| h.agent.clone()), Some(name("h2")));
+    let epochs = machine.state().replications[&DB].epochs;
+    let fence = FenceReport::default();
+    say_at(&mut machine, second(32), "h2", 2, AgentMessage::Activated { replication: DB, epochs, fence });
+    let slow_h2 = |machine: &mut ServerMachine, seconds: std::ops::Range<u64>| {
+        let moments = (seconds.start * 2..seconds.end * 2).map(|half| at(half * 500));
+        let said = moments.flat_map(|now| {
+            let role = RoleReport { epochs, ..role_of_h1(Some(RUN)) };
+            let AgentMessage::Heartbeat(beat) = well(&["h1"]) else { unreachable!("a beat") };
+            let acting = AgentMessage::Heartbeat(Heartbeat { roles: vec![role], ..beat });
+            let well = say_at(machine, now, "h1", 1, well(&["h2"]));
+            [well, say_at(machine, now, "h2", 2, acting), seen(machine.handle(now, Input::Tick))]
+        });
+        events(&said.collect::<Vec<_>>())
+    };
+    let gray = |codes: Vec<EventCode>| codes.into_iter().filter(|code| *code == EventCode::GrayFailure).count();
+    assert_eq!(gray(slow_h2(&mut machine, 33..90)), 0, "at most one in ten minutes");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod agenda;
 mod applications;
 mod care;
+mod handover;
 mod moments;
+mod networked;
 mod overlap;
 mod pools;
 mod removal;

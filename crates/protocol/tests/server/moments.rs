@@ -98,6 +98,39 @@ fn a_living_process_is_not_confirmed_dead_and_an_earlier_one_of_it_is() {
     assert_eq!(left, [Epoch(2)], "the living process may still write");
 }
 
+/// While its peers are asked, the agent comes back, is granted the next epoch, and dies again.
+/// Its commits are refused by their own term; but a mirror of another term would have it speak as that term's leader.
+#[test]
+fn a_server_that_reads_of_a_later_term_does_not_go_on_in_it() {
+    let mut machine = server(state(db()));
+    let mut later = machine.state().clone();
+    later.term = Term(4);
+    let stored = later.term;
+    assert_eq!(machine.reload(later).unwrap_err().stored, stored);
+    assert_eq!(machine.state().term, Term(3), "it is what it was");
+}
+
+#[test]
+fn an_operators_word_covers_what_there_was_when_it_was_given() {
+    let mut machine = server(state(db()));
+    connect(&mut machine, "h2", process("h2"), 2, 0);
+    let command = Box::new(Command::ConfirmDead { agent: name("h1") });
+    machine.handle(at(30), Input::Command { id: CommandId(1), actor: "admin".into(), command });
+    let (holder, unproven) = held_by("h1");
+    let mut went_on = machine.state().clone();
+    let record = went_on.replications.get_mut(&DB).unwrap();
+    record.epochs = FIRST.next().unwrap();
+    record.holder = Some(Holder { incarnation: Incarnation(77), ..holder });
+    record.unproven.push(UnprovenEpoch { epoch: Epoch(2), incarnation: Incarnation(77), ..unproven });
+    machine.reload(went_on).unwrap();
+    let over = seen(machine.handle(at(30 + 2000), Input::Tick));
+    assert!(over.events().contains(&EventCode::AgentConfirmedDead));
+    let left: Vec<Epoch> = machine.state().replications[&DB].awaited().map(|u| u.epoch).collect();
+    assert!(
+        !left.contains(&Epoch(1)) && machine.state().replications[&DB].unproven.iter().any(|u| u.epoch == Epoch(2))
+    );
+}
+
 #[test]
 fn a_removal_ends_though_its_last_holder_never_acted() {
     let mut doomed = db();

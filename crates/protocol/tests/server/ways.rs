@@ -21,6 +21,18 @@ fn the_later_of_two_connections_counts_whichever_comes_first() {
     assert_eq!(machine.session(&name("h1")).unwrap().through, None);
 }
 
+/// The order to close it was lost with a commit that failed, and its agent believes that it is connected.
+#[test]
+fn a_connection_that_is_not_the_agents_is_closed_whenever_it_speaks() {
+    let mut machine = server(state(db()));
+    connect_on(&mut machine, ("h1", process("h1")), 7, 2, None);
+    let late = connect_on(&mut machine, ("h1", process("h1")), 8, 1, None);
+    assert!(late.closes(8) && !late.closes(7));
+    let spoken = say(&mut machine, "h1", 8, well(&["h2"]));
+    assert!(spoken.closes(8) && !spoken.closes(7));
+    assert!(!say(&mut machine, "h1", 7, well(&["h2"])).closes(7));
+}
+
 #[test]
 fn through_whom_an_agent_speaks_is_recorded_when_it_changes() {
     let mut machine = server(state(db()));

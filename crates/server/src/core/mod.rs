@@ -222,7 +222,7 @@ impl Core {
                 self.interpreter.committed(&outcomes);
                 Ok(None)
             }
-            Err(error @ StoreError::Deposed { .. }) => Err(deposed(&error)),
+            Err(error @ StoreError::Deposed { .. }) => Err(deposed(error)),
             Err(error) => {
                 self.interpreter.commit_failed();
                 Ok(Some(error))
@@ -252,10 +252,7 @@ impl Core {
     async fn reload(&mut self) -> Result<(), ServerError> {
         tracing::warn!("the store refused what was decided on an outdated state; it is decided again");
         match self.store.load().await {
-            Ok(state) => {
-                self.machine.reload(state);
-                Ok(())
-            }
+            Ok(state) => self.machine.reload(state).map_err(deposed),
             Err(error) => self.ride_out(&error).await,
         }
     }
@@ -270,8 +267,8 @@ fn promised_answers(output: &Output<Effect>) -> Vec<CommandId> {
     effects.filter_map(id).collect()
 }
 
-fn deposed(error: &StoreError) -> ServerError {
-    ServerError::Deposed { reason: error.to_string() }
+fn deposed(word: impl std::fmt::Display) -> ServerError {
+    ServerError::Deposed { reason: word.to_string() }
 }
 
 /// The refusal of a command while the store cannot be written.

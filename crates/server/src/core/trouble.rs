@@ -37,14 +37,14 @@ impl Core {
         let refusal = unavailable(error);
         self.trouble = Some(Trouble { since: clock::wall(), reason: in_full(error) });
         let durable = self.store.load().await.ok();
-        self.restore_mirror(durable.as_ref());
+        self.restore_mirror(durable.as_ref())?;
         let mut retry = tokio::time::interval_at(tokio::time::Instant::now() + RETRY, RETRY);
         loop {
             self.watchdog.alive();
             tokio::select! {
                 _ = retry.tick() => if self.try_again().await? { break },
                 Some(query) = self.ends.queries.recv() => query(&self.moment()),
-                Some(mail) = self.ends.mail.recv() => self.hold(mail, durable.as_ref(), &refusal),
+                Some(mail) = self.ends.mail.recv() => self.hold(mail, durable.as_ref(), &refusal)?,
             }
         }
         self.metrics.store_failing(false);
@@ -52,21 +52,25 @@ impl Core {
         Ok(())
     }
 
-    fn restore_mirror(&mut self, durable: Option<&State>) {
-        if let Some(state) = durable {
-            self.machine.reload(state.clone());
-        }
+    fn restore_mirror(&mut self, durable: Option<&State>) -> Result<(), ServerError> {
+        durable.map_or(Ok(()), |state| self.machine.reload(state.clone()).map_err(deposed))
     }
 
-    fn hold(&mut self, mail: Mail, durable: Option<&State>, refusal: &tanist_model::api::Refusal) {
+    fn hold(
+        &mut self,
+        mail: Mail,
+        durable: Option<&State>,
+        refusal: &tanist_model::api::Refusal,
+    ) -> Result<(), ServerError> {
         match mail {
             // The asker may be gone by now.
             Mail::Command { reply, .. } => drop(reply.send(Err(refusal.clone()))),
-            Mail::Input(input) if is_beat(&input) => self.take_beat(input, durable),
+            Mail::Input(input) if is_beat(&input) => return self.take_beat(input, durable),
             Mail::Input(Input::Message { .. } | Input::Note(_)) if self.backlog.len() >= HELD => {}
             Mail::Input(Input::Disconnected { connection, .. }) if self.is_held(connection) => self.unhold(connection),
             mail => self.backlog.push_back(mail),
         }
+        Ok(())
     }
 
     /// Whether this connection came about meanwhile.
@@ -82,10 +86,11 @@ impl Core {
         });
     }
 
-    fn take_beat(&mut self, beat: Input, durable: Option<&State>) {
+    fn take_beat(&mut self, beat: Input, durable: Option<&State>) -> Result<(), ServerError> {
         if durable.is_some() && !self.machine.handle(clock::now(), beat).is_empty() {
-            self.restore_mirror(durable);
+            self.restore_mirror(durable)?;
         }
+        Ok(())
     }
 
     /// Writes down what happened; if that succeeds, the trouble is over.
@@ -93,12 +98,12 @@ impl Core {
         let transaction = self.story();
         match self.store.commit(&transaction).await {
             Ok(outcomes) => self.journal.record(&transaction, &outcomes, &self.metrics),
-            Err(error @ StoreError::Deposed { .. }) => return Err(deposed(&error)),
+            Err(error @ StoreError::Deposed { .. }) => return Err(deposed(error)),
             Err(_) => return Ok(false),
         }
         self.ends.announce_events(&transaction);
         let Ok(state) = self.store.load().await else { return Ok(false) };
-        self.machine.reload(state);
+        self.machine.reload(state).map_err(deposed)?;
         self.trouble = None;
         Ok(true)
     }

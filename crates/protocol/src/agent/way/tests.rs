@@ -89,6 +89,18 @@ fn a_server_that_answers_no_beats_is_not_suspected() {
 }
 
 #[test]
+fn a_connection_without_a_welcome_is_not_waited_on_for_ever() {
+    let mut finder = WayFinder::new(Timers::DEFAULT, at(0), Vec::new());
+    finder.tick(at(0));
+    finder.established(at(10), Attempt(1));
+    assert_eq!(finder.deadline(), Some(at(5010)));
+    assert_eq!(dialled(&finder.tick(at(5009))), []);
+    assert_eq!(dialled(&finder.tick(at(5010))), [(Attempt(2), Way::Direct)]);
+    let steps = finder.heard(at(5020), &welcome(true));
+    assert_eq!(steps, [WayStep::Drop(Attempt(2))], "it comes after all");
+}
+
+#[test]
 fn a_late_answer_ends_the_search() {
     let mut finder = connected();
     finder.beat_said(at(0), 1);
@@ -103,6 +115,7 @@ fn a_relayed_agent_returns_to_the_direct_way() {
     let (mut finder, direct) = relayed();
     let steps = finder.established(at(1500), direct);
     assert_eq!(steps, [WayStep::Take { attempt: direct, way: Way::Direct }]);
+    finder.heard(at(1510), &welcome(true));
     assert_eq!(finder.deadline(), None);
 }
 
@@ -132,6 +145,7 @@ fn a_direct_way_that_does_not_hold_is_tried_less_and_less_often() {
         let again = dialled(&finder.tick(at(now)));
         let [(direct_again, Way::Direct), (relay, Way::Through(_))] = &again[..] else { panic!("{again:?}") };
         finder.established(at(now), *relay);
+        finder.heard(at(now), &welcome(true));
         finder.failed(at(now), *direct_again, DialFailure::Silent);
         let due = finder.deadline().unwrap();
         pauses.push(due.since(at(now)).as_secs());

@@ -1,0 +1,107 @@
+//! An operator's word that an agent is dead.
+//!
+//! It is asked for where nothing else proves an epoch quiet, and it is the only proof that nobody can check. So it is refused while
+//! anybody reaches a process that it would cover, and it covers what there was when it was given: peers are asked for their view
+//! before it counts, and meanwhile the agent may have come back, been granted another epoch, and died again.
+
+use std::collections::BTreeSet;
+
+use tanist_model::api::{Refusal, RefusalCode};
+use tanist_model::application::Quiescence;
+use tanist_model::change::{Change, Condition};
+use tanist_model::event::EventCode;
+use tanist_model::id::{AgentName, CommandId, Epoch, Incarnation, ReplicationId, SnapshotId};
+use tanist_model::quantity::count;
+use tanist_model::replication::{ProofKind, ReplicationRecord};
+use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
+
+use super::command::{Answer, no_agent};
+use super::{ServerMachine, Session};
+
+/// What of an agent an operator's word is about.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meant {
+    epochs: BTreeSet<(ReplicationId, Epoch)>,
+    /// Attempts for which a host application was quiesced.
+    attempts: BTreeSet<SnapshotId>,
+}
+
+impl ServerMachine {
+    /// What is waited for of an agent now, but for its living processes.
+    pub(super) fn meant_by_now(&self, agent: &AgentName) -> Meant {
+        let living = self.living_processes(agent, &[]);
+        let is_dead = |of: &AgentName, process: Incarnation| of == agent && living.iter().all(|(l, _)| *l != process);
+        let records = || self.state.replications.values();
+        let epochs = records().flat_map(|r| r.unproven.iter().map(move |u| (r.id, u)));
+        let epochs = epochs.filter(|(_, u)| is_dead(&u.agent, u.incarnation)).map(|(id, u)| (id, u.epoch));
+        let quiesced = records().flat_map(|r| &r.quiesced).filter(|q| is_dead(&q.agent, q.incarnation));
+        Meant { epochs: epochs.collect(), attempts: quiesced.map(|q| q.attempt).collect() }
+    }
+
+    /// Why an agent is not taken for dead; also one that was removed may be: its epochs may still be waited for.
+    pub(super) fn why_not_confirmed(&self, agent: &AgentName, verdicts: &[ProbeVerdict]) -> Option<Refusal> {
+        if !self.state.agents.contains_key(agent) {
+            return Some(no_agent(agent));
+        }
+        self.why_not_dead(agent, &self.living_processes(agent, verdicts))
+    }
+
+    /// The processes of an agent that somebody has just reached, and by whom.
+    fn living_processes(&self, agent: &AgentName, verdicts: &[ProbeVerdict]) -> Vec<(Incarnation, String)> {
+        let by_peers = verdicts.iter().filter_map(|v| match v.verdict {
+            PeerVerdict::Reached { incarnation } => Some((incarnation, v.peer.to_string())),
+            _ => None,
+        });
+        let fresh = |session: &&Session| {
+            session.is_connected() && self.now.monotonic.since(session.last_beat) < self.longest_pause(agent, session)
+        };
+        let by_server = self.sessions.get(agent).filter(fresh).map(|s| (s.incarnation, "the server".to_owned()));
+        by_server.into_iter().chain(by_peers).collect()
+    }
+
+    /// An earlier process of a living agent may be confirmed dead: the agent runs one process at a time. One that is reached may
+    /// not.
+    fn why_not_dead(&self, agent: &AgentName, living: &[(Incarnation, String)]) -> Option<Refusal> {
+        let awaited = self.state.replications.values().flat_map(ReplicationRecord::awaited);
+        let waited: Vec<Incarnation> = awaited.filter(|u| u.agent == *agent).map(|u| u.incarnation).collect();
+        let only_earlier = !waited.is_empty() && living.iter().all(|(living, _)| !waited.contains(living));
+        if living.is_empty() || only_earlier {
+            return None;
+        }
+        let by: Vec<&str> = living.iter().map(|(_, by)| by.as_str()).collect();
+        let refusal = Refusal::new(RefusalCode::Guarded, format!("agent {agent} is not dead"))
+            .cause(format!("it is reached by {}", by.join(", ")))
+            .hint(format!("to take it out of service: tanist agent drain {agent}"));
+        Some(refusal)
+    }
+
+    pub(super) fn confirm_dead(
+        &mut self,
+        id: CommandId,
+        actor: &str,
+        agent: &AgentName,
+        meant: &Meant,
+        verdicts: &[ProbeVerdict],
+    ) {
+        if let Some(refusal) = self.why_not_confirmed(agent, verdicts) {
+            return self.refuse_command(id, refusal);
+        }
+        let living = self.living_processes(agent, verdicts);
+        let lives = |process: Incarnation| living.iter().any(|(living, _)| *living == process);
+        let proven = self.prove_everywhere(ProofKind::OperatorConfirmed, |replication, u| {
+            meant.epochs.contains(&(replication, u.epoch)) && u.agent == *agent && !lives(u.incarnation)
+        });
+        self.forget_quiescences(|q: &Quiescence| {
+            meant.attempts.contains(&q.attempt) && q.agent == *agent && !lives(q.incarnation)
+        });
+        if living.is_empty() {
+            // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
+            self.settle(agent);
+        }
+        let message = format!("{actor} confirmed agent {agent} dead; proven quiet: {}", count(proven as u64, "epoch"));
+        let mut event = self.event(EventCode::AgentConfirmedDead, message.clone());
+        event.actor = actor.to_owned();
+        event.agent = Some(agent.clone());
+        self.finish(id, Condition::Term, vec![Change::AppendEvent(event)], Answer::done(id, message));
+    }
+}

@@ -1,0 +1,108 @@
+//! The agent's machine without its shell: what it answers the server while its engines are at work.
+
+use tanist_model::id::{ClusterId, CommandId, Epoch, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId, Term};
+use tanist_model::time::{Monotonic, Now, Timestamp};
+use tanist_protocol::agent::{AgentIdentity, AgentMachine, Effect, EngineCommand, EngineEvent, Input};
+use tanist_protocol::message::{AgentMessage, Assignment, FenceReport, ServerMessage, Stamp};
+use tanist_protocol::mutation::Mutations;
+use tanist_protocol::timers::Timers;
+
+const DB: ReplicationId = ReplicationId(1);
+const OWN: Incarnation = Incarnation(7);
+const NOW: Now = Now { monotonic: Monotonic(1_000_000), wall: Timestamp(1_795_342_800_000_000) };
+
+fn epochs(source: u32, target: u32) -> Epochs {
+    Epochs { source: Epoch(source), target: Epoch(target) }
+}
+
+fn stamp(epochs: Epochs) -> Stamp {
+    Stamp { term: Term(1), replication: DB, epochs, incarnation: OWN }
+}
+
+fn connected() -> AgentMachine {
+    let identity = AgentIdentity {
+        name: "h2".parse().unwrap(),
+        incarnation: OWN,
+        host: HostIdentity { machine_id: "machine".into(), boot_id: "boot".into() },
+        version: "test".into(),
+        listen_address: None,
+        granted: Vec::new(),
+        granted_here: Vec::new(),
+    };
+    let mut machine = AgentMachine::new(identity, Timers::DEFAULT, 7, Mutations::NONE, NOW);
+    let (storage, volumes, applications) = (Vec::new(), Vec::new(), Vec::new());
+    machine.handle(NOW, Input::Connected { storage, volumes, applications, through: None });
+    hear(&mut machine, ServerMessage::Welcome { term: Term(1), cluster: ClusterId(1), answers_beats: true });
+    machine
+}
+
+fn effects(machine: &mut AgentMachine, input: Input) -> Vec<Effect> {
+    let output = machine.handle(NOW, input);
+    output.decisions().iter().flat_map(|decision| decision.after.clone()).collect()
+}
+
+fn hear(machine: &mut AgentMachine, message: ServerMessage) -> Vec<Effect> {
+    effects(machine, Input::Message(message))
+}
+
+fn engine(machine: &mut AgentMachine, epochs: Epochs, event: EngineEvent) -> Vec<Effect> {
+    effects(machine, Input::Engine { replication: DB, epochs, event })
+}
+
+fn nonce(effects: &[Effect]) -> Nonce {
+    let asked = effects.iter().find_map(|effect| match effect {
+        Effect::Send(AgentMessage::GrantRequest { nonce, .. }) => Some(*nonce),
+        _ => None,
+    });
+    asked.expect("a request for a grant")
+}
+
+/// Every epoch whose end the agent tells.
+fn drained(effects: &[Effect]) -> Vec<Epochs> {
+    let told = effects.iter().filter_map(|effect| match effect {
+        Effect::Send(AgentMessage::Drained { epochs, .. }) => Some(*epochs),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn closes(effects: &[Effect], of: Epochs) -> bool {
+    let closed =
+        |e: &Effect| matches!(e, Effect::Engine { epochs, command: EngineCommand::Close { .. }, .. } if *epochs == of);
+    effects.iter().any(closed)
+}
+
+/// It acts under these epochs, with an open engine.
+fn activate(machine: &mut AgentMachine, epochs: Epochs) {
+    let asked = hear(
+        machine,
+        ServerMessage::Activate { stamp: stamp(epochs), command: CommandId(u128::from(epochs.target.0)) },
+    );
+    let assignment = Box::new(Assignment {
+        name: "db".parse().unwrap(),
+        source: "san-a/vol1".parse().unwrap(),
+        source_identity: "s".into(),
+        target: "san-b/vol9".parse().unwrap(),
+        target_identity: "t".into(),
+        size_bytes: 1 << 20,
+        lock_may_be_held: false,
+    });
+    hear(machine, ServerMessage::Grant { stamp: stamp(epochs), nonce: nonce(&asked), assignment });
+    engine(machine, epochs, EngineEvent::Opened { fence: FenceReport::default() });
+}
+
+/// A server whose store was restored knows the epoch of the target that it waits for, and not under which epoch of the source it was
+/// granted. Until the engine has closed, the answer to it is silence: the word that an epoch has ended is final.
+#[test]
+fn an_engine_that_is_still_open_is_not_told_as_ended_under_another_source_epoch() {
+    let mut machine = connected();
+    activate(&mut machine, epochs(5, 4));
+    let given_way = hear(&mut machine, ServerMessage::Activate { stamp: stamp(epochs(7, 6)), command: CommandId(6) });
+    assert!(closes(&given_way, epochs(5, 4)));
+    let asked = hear(&mut machine, ServerMessage::StepDown { stamp: stamp(epochs(4, 4)) });
+    assert_eq!(drained(&asked), [], "its writes may still land");
+    let closed = engine(&mut machine, epochs(5, 4), EngineEvent::Closed);
+    assert_eq!(drained(&closed), [epochs(5, 4)]);
+    let again = hear(&mut machine, ServerMessage::StepDown { stamp: stamp(epochs(4, 4)) });
+    assert_eq!(drained(&again), [epochs(4, 4)], "nothing is open any more");
+}

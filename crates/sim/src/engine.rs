@@ -507,7 +507,9 @@ impl World {
 
     fn verified(&mut self, agent: usize, key: EngineKey) {
         let total = self.scenario.blocks;
-        let differs = std::mem::take(&mut self.agents[agent].mismatch_next);
+        let mismatches = &mut self.agents[agent].mismatches;
+        let differs = *mismatches > 0;
+        *mismatches = mismatches.saturating_sub(1);
         let Some(engine) = self.engine_mut(agent, key) else { return };
         if engine.closing.is_some() || engine.halting.is_some() {
             return self.pump(agent, key);

@@ -62,7 +62,8 @@ impl World {
             69..75 => self.store_fails(),
             75..80 => self.last(Fault::FlushFails(agent), 200_000, 3_000_000, |w| w.agents[agent].flush_fails = true),
             80..85 => self.last(Fault::IoFails(agent), 200_000, 4_000_000, |w| w.agents[agent].io_fails = true),
-            85..87 => self.agents[agent].mismatch_next = true,
+            // Once it is repaired; twice, and an operator has to look.
+            85..87 => self.agents[agent].mismatches = if self.rng.chance(300) { 2 } else { 1 },
             87..91 => self.last(Fault::PathLost(agent), 500_000, 8_000_000, |w| w.agents[agent].path_lost = true),
             91..94 => self.agent_leaves(pid),
             94..96 => self.break_connections(agent),

@@ -85,7 +85,8 @@ pub struct AgentSlot {
     pub path_lost: bool,
     pub flush_fails: bool,
     pub io_fails: bool,
-    pub mismatch_next: bool,
+    /// So many of the next verifications find a difference.
+    pub mismatches: u32,
     /// The machine of a killed process, kept for the mutation that resumes it.
     pub corpse: Option<Box<AgentMachine>>,
 }
@@ -102,13 +103,13 @@ impl AgentSlot {
             path_lost: false,
             flush_fails: false,
             io_fails: false,
-            mismatch_next: false,
+            mismatches: 0,
             corpse: None,
         }
     }
 
     pub fn heal(&mut self) {
-        (self.path_lost, self.flush_fails, self.io_fails, self.mismatch_next) = (false, false, false, false);
+        (self.path_lost, self.flush_fails, self.io_fails, self.mismatches) = (false, false, false, 0);
     }
 }
 

@@ -181,7 +181,10 @@ impl AgentMachine {
                 }
             }
             EngineEvent::Kept { run, uid } => {
-                let Some(work) = working_on(role, run) else { return };
+                // Ordered twice, it is answered twice, and the second answer may come when the copy has begun.
+                let Some(work) = working_on(role, run).filter(|work| matches!(work, Work::Keeping { .. })) else {
+                    return;
+                };
                 // Should this word be lost, the order is repeated, and keeping twice is keeping once.
                 *work = Work::Idle;
                 self.send(AgentMessage::Kept { replication: id, epochs, run, uid });

@@ -118,6 +118,8 @@ impl ServerMachine {
         if !self.state.restoring || owing {
             return;
         }
+        // Decided before, and lost if that commit failed: nothing is granted while anything since the backup is still believed.
+        self.distrust_targets();
         let event = self.event(EventCode::StoreRestoreComplete, "every known agent has shown its epochs; grants go on");
         let mut changes: Vec<Change> = self.state.replications.values().flat_map(|r| self.begin_anew(r)).collect();
         changes.push(Change::SetRestoring(false));

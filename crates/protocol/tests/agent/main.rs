@@ -1,13 +1,21 @@
 //! The agent's machine without its shell: what it answers the server while its engines are at work.
 
-use tanist_model::id::{ClusterId, CommandId, Epoch, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId, Term};
+use tanist_model::byte_range::ByteRanges;
+use tanist_model::id::{
+    ClusterId, CommandId, Epoch, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId, RunId, SnapshotId, Term,
+};
+use tanist_model::policy::{SourceMode, VerifyMode};
+use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 use tanist_model::time::{Monotonic, Now, Timestamp};
 use tanist_protocol::agent::{AgentIdentity, AgentMachine, Effect, EngineCommand, EngineEvent, Input};
-use tanist_protocol::message::{AgentMessage, Assignment, FenceReport, ServerMessage, Stamp};
+use tanist_protocol::message::{
+    AgentMessage, Assignment, CopyOrder, FenceReport, OrderNumber, RunOrder, ServerMessage, SourceAccess, Stamp,
+};
 use tanist_protocol::mutation::Mutations;
 use tanist_protocol::timers::Timers;
 
 const DB: ReplicationId = ReplicationId(1);
+const RUN: RunId = RunId(9);
 const OWN: Incarnation = Incarnation(7);
 const NOW: Now = Now { monotonic: Monotonic(1_000_000), wall: Timestamp(1_795_342_800_000_000) };
 
@@ -89,6 +97,45 @@ fn activate(machine: &mut AgentMachine, epochs: Epochs) {
     });
     hear(machine, ServerMessage::Grant { stamp: stamp(epochs), nonce: nonce(&asked), assignment });
     engine(machine, epochs, EngineEvent::Opened { fence: FenceReport::default() });
+}
+
+fn order(machine: &mut AgentMachine, number: u64, order: RunOrder) -> Vec<Effect> {
+    let number = OrderNumber { term: Term(1), number };
+    hear(machine, ServerMessage::OpenRun { stamp: stamp(epochs(1, 1)), number, order: Box::new(order) })
+}
+
+fn copy_from_stream() -> RunOrder {
+    let (id, uid, mode) = (SnapshotId(9), "s9".into(), SourceMode::Snapshot);
+    let copy = CopyOrder {
+        run: RUN,
+        snapshot: BoundSnapshot { id, uid, mode, size_bytes: 1 << 20, application: None },
+        from: Checkpoint::START,
+        committed: 0,
+        verify: VerifyMode::Written,
+        bandwidth_bytes_per_second: None,
+        method: RunMethod::Full,
+        unconditional: ByteRanges::default(),
+    };
+    let source = SourceAccess::Remote { reader: "h1".parse().unwrap(), epochs: epochs(1, 1) };
+    RunOrder::Copy { copy: Box::new(copy), source }
+}
+
+/// The order to stand ready comes twice, and the order to copy before the second answer. The engine copies; a machine that took itself
+/// for idle would let it begin once more over its own writes.
+#[test]
+fn a_second_word_of_readiness_does_not_end_a_copy() {
+    let mut machine = connected();
+    activate(&mut machine, epochs(1, 1));
+    let kept = || EngineEvent::Kept { run: RUN, uid: None };
+    order(&mut machine, 1, RunOrder::Keep { run: RUN, keep: None });
+    engine(&mut machine, epochs(1, 1), kept());
+    order(&mut machine, 2, RunOrder::Keep { run: RUN, keep: None });
+    let copies = |effects: &[Effect]| {
+        effects.iter().any(|e| matches!(e, Effect::Engine { command: EngineCommand::Copy { .. }, .. }))
+    };
+    assert!(copies(&order(&mut machine, 3, copy_from_stream())));
+    assert!(engine(&mut machine, epochs(1, 1), kept()).is_empty(), "it is answered already");
+    assert!(!copies(&order(&mut machine, 4, copy_from_stream())), "it copies");
 }
 
 /// A server whose store was restored knows the epoch of the target that it waits for, and not under which epoch of the source it was

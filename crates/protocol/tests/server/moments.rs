@@ -4,12 +4,14 @@
 use tanist_model::event::EventCode;
 use tanist_model::id::{CommandId, Epoch, Incarnation, Nonce, RunId, Term};
 use tanist_model::recovery_point::RecoveryPointPlace;
-use tanist_model::replication::{Handover, Holder, Intent, UnprovenEpoch};
+use tanist_model::replication::{Handover, Holder, Intent, ReplicationRecord, UnprovenEpoch};
+use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
 use tanist_protocol::message::AgentMessage;
 use tanist_protocol::server::{Command, ConnectionId, Effect, Input, ServerMachine};
 use tanist_protocol::timers::Timers;
 
+use crate::care::{RUN, copying};
 use crate::world::{
     DB, FIRST, OTHERS, Seen, VOLUMES, at, connect, db, held_by, name, process, say, seen, server, side, state, well,
 };
@@ -167,6 +169,22 @@ fn nothing_on_a_target_is_believed_from_the_first_moment_of_a_restored_store() {
     assert_eq!((point.place.clone(), record.target_dirty), (RecoveryPointPlace::Gone, Some(RunId(4))));
     assert_eq!(record.epochs, FIRST, "nothing is granted or raised before all have shown theirs");
     assert!(machine.state().restoring);
+}
+
+/// The commit that gives up the run in progress fails, and the last agent shows its epochs before it is tried again.
+#[test]
+fn a_restore_does_not_end_before_the_run_in_progress_is_given_up() {
+    let mut restored = state(ReplicationRecord { run: Some(RUN), ..db() });
+    restored.runs.insert((DB, RUN), copying());
+    restored.restoring = true;
+    restored.agents.values_mut().for_each(|agent| agent.owes_epochs = agent.name == name("h1"));
+    let mut machine = server(restored.clone());
+    machine.handle(at(1), Input::Tick);
+    machine.reload(restored).unwrap();
+    connect(&mut machine, "h1", process("h1"), 1, 0);
+    let state = machine.state();
+    assert!(!state.restoring, "h1 was the last one");
+    assert_eq!((state.replications[&DB].run, state.runs[&(DB, RUN)].state), (None, RunState::Abandoned));
 }
 
 /// The server dies between the end of one holder and the grant of the next.

@@ -11,7 +11,7 @@ pub enum Mutation {
     ProofNotAwaited,
     /// An activation is effective without a grant.
     ActivateWithoutGrant,
-    /// A grant is accepted whatever request it answers.
+    /// A grant is accepted whatever epochs it is of, and whatever request it answers.
     GrantNotBound,
     /// Proof of one predecessor clears all.
     ProofClearsAll,

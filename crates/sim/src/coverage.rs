@@ -29,7 +29,7 @@ macro_rules! coverage {
 }
 
 coverage! {
-    kills, pauses, host_deaths, server_crashes, failed_commits, deposed, restores, commands, copies,
+    events, faults, kills, pauses, host_deaths, server_crashes, failed_commits, deposed, restores, commands, copies,
     first_activations, takeovers, handovers, handovers_overdue, restarts_noticed, activation_timeouts, declines,
     /// A successor went on with the same snapshot before its predecessor was proven quiet.
     continued_without_proof,

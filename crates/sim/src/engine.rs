@@ -433,14 +433,22 @@ impl World {
                 self.note("write", job.next as u64, || format!("h{} {} writes block {}", agent + 1, key.1, job.next));
                 self.checker.write_is_submitted(&write);
                 let id = self.disks.submit(write);
-                let slow = self.scenario.slow_writes && self.rng.chance(100);
-                let lands =
-                    self.now + if slow { self.rng.between(10_000, 300_000) } else { self.rng.between(100, 20_000) };
+                let lands = self.now + self.write_latency();
                 self.at(lands, Event::WriteLands(id));
             }
         }
         let wait = self.rng.between(50, 10_000);
         self.after(agent, key, job.id, wait, EngineEventKind::Pump);
+    }
+
+    /// Slow storage is mostly a little slow; now and then a write hangs for seconds, in a queue that nobody sees.
+    fn write_latency(&mut self) -> u64 {
+        let slow = self.scenario.slow_writes && self.rng.chance(100);
+        match slow {
+            true if self.rng.chance(300) => self.rng.between(300_000, 5_000_000),
+            true => self.rng.between(10_000, 300_000),
+            false => self.rng.between(100, 20_000),
+        }
     }
 
     pub fn write_lands(&mut self, id: WriteId) {

@@ -4,9 +4,68 @@ use tanist_protocol::agent::way::Way;
 
 use crate::disk::Boot;
 use crate::links::{Direction, Place, between};
+use crate::pairs::MachineState;
 use crate::process::{AgentSlot, Host, Pid};
 use crate::server_shell::Commits;
 use crate::world::{Event, World};
+
+/// Before it, a world has the time to become one.
+const FIRST_FAULT_US: u64 = 3_000_000;
+
+/// A state that is entered and left all the time draws one fault and not one each time.
+const BETWEEN_AMBUSHES_US: u64 = 300_000;
+
+/// What can go wrong.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FaultKind {
+    AgentCrash,
+    AgentPause,
+    /// It is asked to stop, hands over and goes.
+    AgentStop,
+    HostDeath,
+    ServerCrash,
+    ServerPause,
+    CutFromServer,
+    CutFromPeers,
+    CutFromAll,
+    ConnectionReset,
+    /// Commits fail.
+    StoreFull,
+    /// Commits are done, and the server hears that they failed.
+    StoreFailsAfterCommit,
+    FlushFails,
+    IoFails,
+    PathLost,
+    /// A verification finds something else than what was written.
+    TargetDiffers,
+    /// A second server takes the lead, and the first one does not know.
+    RivalServer,
+    /// The store goes back to its backup.
+    StoreRestored,
+}
+
+impl FaultKind {
+    pub const ALL: &'static [Self] = &[
+        Self::AgentCrash,
+        Self::AgentPause,
+        Self::AgentStop,
+        Self::HostDeath,
+        Self::ServerCrash,
+        Self::ServerPause,
+        Self::CutFromServer,
+        Self::CutFromPeers,
+        Self::CutFromAll,
+        Self::ConnectionReset,
+        Self::StoreFull,
+        Self::StoreFailsAfterCommit,
+        Self::FlushFails,
+        Self::IoFails,
+        Self::PathLost,
+        Self::TargetDiffers,
+        Self::RivalServer,
+        Self::StoreRestored,
+    ];
+}
 
 /// A fault that lasts and is taken back.
 #[derive(Clone, Debug)]
@@ -22,52 +81,137 @@ pub enum Fault {
 }
 
 impl World {
-    /// One fault, and the time of the next.
+    /// When a fault strikes: each in its own part of the time for faults, somewhere.
+    pub fn fault_time(&mut self, number: u32) -> u64 {
+        let part = (self.scenario.faults_end_us - FIRST_FAULT_US) / u64::from(self.scenario.faults.max(1));
+        FIRST_FAULT_US + u64::from(number) * part + self.rng.below(part)
+    }
+
     pub fn fault(&mut self) {
-        if self.now >= self.scenario.faults_end_us {
-            return;
-        }
-        self.strike();
-        let pause = self.rng.between(1, 2 * self.scenario.fault_pause_us);
-        self.at(self.now + pause, Event::Fault);
+        let injection = self.injections.next_fault();
+        self.coverage.faults += 1;
+        self.inject(injection, Self::strike);
     }
 
     fn strike(&mut self) {
-        if self.scenario.cuts_only {
-            return self.cut_but_one();
-        }
-        if self.scenario.restores && self.rng.chance(150) {
-            return self.rival_or_restore();
-        }
         let agent = self.victim();
-        let pid = self.agents[agent].process.as_ref().map(|p| p.shell.pid);
-        match self.rng.below(100) {
-            0..24 => self.crash_agent(agent),
-            24..40 => self.pause_agent(agent),
-            40..46 => self.host_dies(self.agents[agent].host),
-            46..54 => self.crash_server(),
-            54..57 => self.pause_server(),
-            57..64 => {
+        let kind = self.choose();
+        self.do_harm(kind, agent);
+    }
+
+    /// A machine has come into the state that this world lies in wait for. What is rarely seen must not be rarely tested: every kind of
+    /// fault is as likely.
+    pub fn ambush(&mut self, state: MachineState, agent: Option<usize>) {
+        if !self.scenario.ambush.contains(&state) || self.now >= self.scenario.faults_end_us {
+            return;
+        }
+        let before = self.ambushed.insert(state, self.now);
+        if before.is_some_and(|before| before + BETWEEN_AMBUSHES_US > self.now) {
+            return;
+        }
+        let Some(injection) = self.injections.next_ambush() else { return };
+        self.inject(injection, |world| {
+            let kind = FaultKind::ALL[world.rng.index(FaultKind::ALL.len())];
+            // The agent itself, or whoever acts while it is in that state.
+            let other = world.victim();
+            let agent = agent.filter(|_| world.rng.chance(600)).unwrap_or(other);
+            if world.can_happen(kind) {
+                world.do_harm(kind, agent);
+            }
+        });
+    }
+
+    fn can_happen(&self, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::StoreRestored => self.coverage.restores == 0 && self.backup.is_some(),
+            FaultKind::RivalServer => self.servers.len() == 1,
+            _ => true,
+        }
+    }
+
+    fn do_harm(&mut self, kind: FaultKind, agent: usize) {
+        self.note_pairs(kind, &self.struck(kind, agent));
+        match kind {
+            FaultKind::AgentCrash => self.crash_agent(agent),
+            FaultKind::AgentPause => self.pause_agent(agent),
+            FaultKind::AgentStop => self.agent_leaves(self.agents[agent].process.as_ref().map(|p| p.shell.pid)),
+            FaultKind::HostDeath => self.host_dies(self.agents[agent].host),
+            FaultKind::ServerCrash => self.crash_server(),
+            FaultKind::ServerPause => self.pause_server(),
+            FaultKind::CutFromServer if self.scenario.cuts_only => self.cut_but_one(),
+            FaultKind::CutFromServer => {
                 let cut = self.cut_from_server(agent);
                 self.cut(cut);
             }
-            64..68 => {
+            FaultKind::CutFromPeers => {
                 let cut = self.cut_from_peers(agent);
                 self.cut(cut);
             }
-            68 => {
+            FaultKind::CutFromAll => {
                 let cut = [self.around(agent), between(Place::Agent(agent), Place::Server)].concat();
                 self.cut(cut);
             }
-            69..75 => self.store_fails(),
-            75..80 => self.last(Fault::FlushFails(agent), 200_000, 3_000_000, |w| w.agents[agent].flush_fails = true),
-            80..85 => self.last(Fault::IoFails(agent), 200_000, 4_000_000, |w| w.agents[agent].io_fails = true),
+            FaultKind::ConnectionReset => self.break_connections(agent),
+            FaultKind::StoreFull => self.store_fails(Commits::Full),
+            FaultKind::StoreFailsAfterCommit => self.store_fails(Commits::FailAfter),
+            FaultKind::FlushFails => {
+                self.last(Fault::FlushFails(agent), 200_000, 3_000_000, |w| w.agents[agent].flush_fails = true);
+            }
+            FaultKind::IoFails => {
+                self.last(Fault::IoFails(agent), 200_000, 4_000_000, |w| w.agents[agent].io_fails = true);
+            }
+            FaultKind::PathLost => {
+                self.last(Fault::PathLost(agent), 500_000, 8_000_000, |w| w.agents[agent].path_lost = true);
+            }
             // Once it is repaired; twice, and an operator has to look.
-            85..87 => self.agents[agent].mismatches = if self.rng.chance(300) { 2 } else { 1 },
-            87..91 => self.last(Fault::PathLost(agent), 500_000, 8_000_000, |w| w.agents[agent].path_lost = true),
-            91..94 => self.agent_leaves(pid),
-            94..96 => self.break_connections(agent),
-            _ => self.rival_or_restore(),
+            FaultKind::TargetDiffers => self.agents[agent].mismatches = if self.rng.chance(300) { 2 } else { 1 },
+            FaultKind::RivalServer => {
+                self.note("fault", 0, || "a second server starts".to_owned());
+                self.start_server();
+            }
+            FaultKind::StoreRestored => self.restore_store(),
+        }
+    }
+
+    fn choose(&mut self) -> FaultKind {
+        if self.scenario.cuts_only {
+            return FaultKind::CutFromServer;
+        }
+        if self.scenario.restores && self.backup.is_none() && self.rng.chance(300) {
+            self.backup = Some(self.checker.state().clone());
+        }
+        match self.rng.below(100) {
+            0..10 if self.can_happen(FaultKind::StoreRestored) => FaultKind::StoreRestored,
+            0..8 if self.scenario.rival_servers && self.can_happen(FaultKind::RivalServer) => FaultKind::RivalServer,
+            0..24 => FaultKind::AgentCrash,
+            24..40 => FaultKind::AgentPause,
+            40..47 => FaultKind::HostDeath,
+            47..55 => FaultKind::ServerCrash,
+            55..59 => FaultKind::ServerPause,
+            59..67 => FaultKind::CutFromServer,
+            67..71 => FaultKind::CutFromPeers,
+            71..73 => FaultKind::CutFromAll,
+            73..77 => FaultKind::StoreFull,
+            77..80 => FaultKind::StoreFailsAfterCommit,
+            80..84 => FaultKind::FlushFails,
+            84..88 => FaultKind::IoFails,
+            88..90 => FaultKind::TargetDiffers,
+            90..94 => FaultKind::PathLost,
+            94..97 => FaultKind::AgentStop,
+            _ => FaultKind::ConnectionReset,
+        }
+    }
+
+    /// The agents that a fault of this kind meets: one, those of its host, or, of the server and the store, all.
+    fn struck(&self, kind: FaultKind, agent: usize) -> Vec<usize> {
+        use FaultKind::{RivalServer, ServerCrash, ServerPause, StoreFailsAfterCommit, StoreFull, StoreRestored};
+        let all = 0..self.agents.len();
+        match kind {
+            FaultKind::HostDeath => all.filter(|other| self.agents[*other].host == self.agents[agent].host).collect(),
+            RivalServer | ServerCrash | ServerPause | StoreFailsAfterCommit | StoreFull | StoreRestored => {
+                all.collect()
+            }
+            _ => vec![agent],
         }
     }
 
@@ -101,8 +245,14 @@ impl World {
     fn last(&mut self, fault: Fault, shortest: u64, longest: u64, begin: impl FnOnce(&mut Self)) {
         self.note("fault", 0, || format!("{fault:?}"));
         begin(self);
-        let end = self.now + self.rng.between(shortest, longest);
+        let end = self.now + self.duration(shortest, longest);
         self.at(end, Event::Undo(fault));
+    }
+
+    /// Most faults are short: a world in which nothing ever works shows nothing.
+    fn duration(&mut self, shortest: u64, longest: u64) -> u64 {
+        let longest = if self.rng.chance(250) { longest } else { shortest + (longest - shortest) / 6 };
+        self.rng.between(shortest, longest)
     }
 
     pub fn crash_agent(&mut self, agent: usize) {
@@ -110,7 +260,7 @@ impl World {
             return;
         }
         self.kill_agent(agent, false);
-        let pause = if self.rng.chance(300) { 500 } else { self.rng.between(10_000, 6_000_000) };
+        let pause = if self.rng.chance(300) { 500 } else { self.duration(10_000, 6_000_000) };
         self.at(self.now + pause, Event::StartAgent(agent));
     }
 
@@ -167,8 +317,8 @@ impl World {
         }
     }
 
-    fn store_fails(&mut self) {
-        self.commits = if self.rng.chance(600) { Commits::Full } else { Commits::FailAfter };
+    fn store_fails(&mut self, how: Commits) {
+        self.commits = how;
         self.last(Fault::StoreFails, 10_000, 4_000_000, |_| {});
     }
 
@@ -193,23 +343,6 @@ impl World {
                 (self.now + self.rng.between(100, 5000), self.now + self.rng.between(100, 5000));
             self.at(agent_finds, Event::AgentEndOver { connection: id });
             self.at(server_finds, Event::ServerEndOver { connection: id, reason: "it was reset" });
-        }
-    }
-
-    fn note_backup(&mut self) {
-        if self.backup.is_none() {
-            self.backup = Some(self.checker.state().clone());
-        }
-    }
-
-    fn rival_or_restore(&mut self) {
-        if self.scenario.restores && self.backup.is_some() && self.coverage.restores == 0 {
-            self.restore_store();
-        } else if self.scenario.restores {
-            self.note_backup();
-        } else if self.scenario.rival_servers && self.servers.len() == 1 {
-            self.note("fault", 0, || "a second server starts".to_owned());
-            self.start_server();
         }
     }
 

@@ -1,106 +1,136 @@
-//! `tanist-sim --seeds A..B [--mutation NAME] [--verbose SEED] [--calm | --cut]`
+//! `tanist-sim`: simulates seeds, replays one of them with a readable log, and shortens what violates a property.
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::process::ExitCode;
 
+use clap::Parser;
 use tanist_protocol::mutation::Mutation;
 use tanist_sim::coverage::Coverage;
-use tanist_sim::{Report, run, run_calm, run_cut};
+use tanist_sim::injection::Injection;
+use tanist_sim::{Run, Weather};
 
-const USAGE: &str = "usage: tanist-sim --seeds A..B [--mutation NAME] [--calm | --cut] | --verbose SEED [--mutation NAME] [--calm | --cut]";
+/// Failing seeds that are shortened at once; of more, the first ones tell enough.
+const SHORTENED: usize = 3;
 
-#[derive(Default)]
+/// Simulates a cluster in which everything fails, in virtual time: the machines of the product, and a seed for everything else.
+#[derive(Debug, Parser)]
+#[command(name = "tanist-sim")]
 struct Arguments {
-    seeds: (u64, u64),
-    mutation: Option<Mutation>,
+    /// Simulate these seeds, and say which of them violate a property.
+    #[arg(long, value_name = "A..B", value_parser = seeds, default_value = "0..1000")]
+    seeds: Range<u64>,
+    /// Simulate one seed, and print what happens in it.
+    #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
     verbose: Option<u64>,
+    /// Find out which faults and commands the violation of one seed needs.
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seeds", "verbose"])]
+    shrink: Option<u64>,
+    /// Make only these faults (fN, aN) and commands of the operator (oN); an empty list makes none.
+    #[arg(long, value_name = "LIST", value_parser = injections, requires = "verbose")]
+    only: Option<BTreeSet<Injection>>,
+    /// Switch this rule of the protocol off.
+    #[arg(long, value_name = "NAME", value_parser = mutation)]
+    mutation: Option<Mutation>,
+    /// Nothing fails.
+    #[arg(long, conflicts_with = "cut")]
     calm: bool,
+    /// Nothing fails but the network around one agent at a time.
+    #[arg(long)]
     cut: bool,
 }
 
-fn parse() -> Result<Arguments, String> {
-    let mut arguments = Arguments { seeds: (0, 1000), ..Arguments::default() };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-        match word.as_str() {
-            "--seeds" => arguments.seeds = range(&value()?)?,
-            "--mutation" => arguments.mutation = Some(mutation(&value()?)?),
-            "--verbose" => arguments.verbose = Some(number(&value()?)?),
-            "--calm" => arguments.calm = true,
-            "--cut" => arguments.cut = true,
-            other => return Err(format!("'{other}' is not known")),
-        }
-    }
-    Ok(arguments)
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let number = |part: &str| part.parse().map_err(|_| format!("'{part}' is not a number"));
+    let (from, to) = text.split_once("..").ok_or("a range is written A..B")?;
+    Ok(number(from)?..number(to)?)
 }
 
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("'{text}' is not a number"))
-}
+// An alias, so that the list is one value and not a value each.
+type Injected = BTreeSet<Injection>;
 
-fn range(text: &str) -> Result<(u64, u64), String> {
-    let (from, to) = text.split_once("..").ok_or_else(|| format!("'{text}' is not a range A..B"))?;
-    Ok((number(from)?, number(to)?))
+fn injections(text: &str) -> Result<Injected, String> {
+    text.split(',').filter(|word| !word.is_empty()).map(str::parse).collect()
 }
 
 fn mutation(name: &str) -> Result<Mutation, String> {
     let known = || Mutation::ALL.iter().map(|m| format!("{m:?}")).collect::<Vec<_>>().join(", ");
-    Mutation::ALL
-        .iter()
-        .find(|m| format!("{m:?}") == name)
-        .copied()
-        .ok_or_else(|| format!("there is no mutation '{name}'; there are {}", known()))
+    let found = Mutation::ALL.iter().find(|m| format!("{m:?}") == name).copied();
+    found.ok_or_else(|| format!("there are {}", known()))
 }
 
-fn one(arguments: &Arguments, seed: u64, verbose: bool) -> Report {
-    match arguments {
-        Arguments { calm: true, .. } => run_calm(seed, verbose),
-        Arguments { cut: true, .. } => run_cut(seed, arguments.mutation, verbose),
-        _ => run(seed, arguments.mutation, verbose),
+impl Arguments {
+    fn run(&self, seed: u64) -> Run {
+        let weather = match (self.calm, self.cut) {
+            (true, _) => Weather::Calm,
+            (_, true) => Weather::Cut,
+            _ => Weather::Storm,
+        };
+        Run { seed, weather, broken: self.mutation, only: None, verbose: false }
+    }
+
+    /// The command that shows a seed again, with these injections alone if that is given.
+    fn replay(&self, seed: u64, only: Option<&Injected>) -> String {
+        let mutation = self.mutation.map_or_else(String::new, |m| format!(" --mutation {m:?}"));
+        let weather = match (self.calm, self.cut) {
+            (true, _) => " --calm",
+            (_, true) => " --cut",
+            _ => "",
+        };
+        let only = only.map_or_else(String::new, |only| {
+            let words: Vec<String> = only.iter().map(ToString::to_string).collect();
+            format!(" --only '{}'", words.join(","))
+        });
+        format!("cargo run --package tanist-sim -- --verbose {seed}{only}{mutation}{weather}")
     }
 }
 
-fn replay(arguments: &Arguments, seed: u64) -> String {
-    let mutation = arguments.mutation.map_or_else(String::new, |m| format!(" --mutation {m:?}"));
-    let calm = if arguments.calm {
-        " --calm"
-    } else if arguments.cut {
-        " --cut"
-    } else {
-        ""
-    };
-    format!("cargo run -p tanist-sim -- --verbose {seed}{mutation}{calm}")
+fn show(arguments: &Arguments, seed: u64) -> ExitCode {
+    let run = Run { only: arguments.only.clone(), verbose: true, ..arguments.run(seed) };
+    let report = run.report();
+    report.log.iter().for_each(|line| println!("{line}"));
+    println!("seed {seed}: hash {:016x}, {}", report.hash, report.violation.as_deref().unwrap_or("sound"));
+    ExitCode::from(u8::from(report.violation.is_some()))
 }
 
-fn main() -> ExitCode {
-    let arguments = match parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            eprintln!("tanist-sim: {error}\n{USAGE}");
-            return ExitCode::from(2);
-        }
+/// Says what the violation of a seed needs.
+fn shorten(arguments: &Arguments, seed: u64) -> ExitCode {
+    let Some(only) = arguments.run(seed).shortened() else {
+        println!("seed {seed} violates nothing");
+        return ExitCode::SUCCESS;
     };
-    if let Some(seed) = arguments.verbose {
-        let report = one(&arguments, seed, true);
-        report.log.iter().for_each(|line| println!("{line}"));
-        println!("seed {seed}: hash {:016x}, {}", report.hash, report.violation.as_deref().unwrap_or("sound"));
-        return ExitCode::from(u8::from(report.violation.is_some()));
-    }
+    println!("  of its faults and commands it needs {}: {}", only.len(), arguments.replay(seed, Some(&only)));
+    ExitCode::FAILURE
+}
+
+fn search(arguments: &Arguments) -> ExitCode {
     let mut coverage = Coverage::default();
     let mut failed = 0;
-    for seed in arguments.seeds.0..arguments.seeds.1 {
-        let report = one(&arguments, seed, false);
+    for seed in arguments.seeds.clone() {
+        let report = arguments.run(seed).report();
         coverage.add(&report.coverage);
         if let Some(violation) = report.violation {
             failed += 1;
-            println!("seed {seed}: {violation}\n  replay: {}", replay(&arguments, seed));
+            println!("seed {seed}: {violation}\n  replay: {}", arguments.replay(seed, None));
+            if failed <= SHORTENED {
+                shorten(arguments, seed);
+            }
         }
     }
     for (name, count) in coverage.counts() {
         println!("{name:>24} {count}");
     }
-    println!("{failed} of {} seeds violate a property", arguments.seeds.1.saturating_sub(arguments.seeds.0));
+    println!("{failed} of {} seeds violate a property", arguments.seeds.end.saturating_sub(arguments.seeds.start));
     ExitCode::from(u8::from(failed > 0))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match (arguments.verbose, arguments.shrink) {
+        (Some(seed), _) => show(&arguments, seed),
+        (_, Some(seed)) => shorten(&arguments, seed),
+        _ => search(&arguments),
+    }
 }

@@ -31,7 +31,12 @@ impl World {
         if let Some(number) = self.missing() {
             return self.create(number);
         }
-        let calm = self.scenario.fault_pause_us == 0 || self.scenario.cuts_only;
+        let injection = self.injections.next_command();
+        self.inject(injection, Self::interfere);
+    }
+
+    fn interfere(&mut self) {
+        let calm = self.scenario.faults == 0 || self.scenario.cuts_only;
         let name = self.replications[self.rng.index(self.replications.len())].clone();
         let command = match self.rng.below(100) {
             _ if calm => Command::Sync { name, full: false },

@@ -3,6 +3,7 @@
 use tanist_model::policy::SourceMode;
 use tanist_model::run::STALL_WINDOW_BYTES;
 
+use crate::pairs::{DRAINING, MachineState};
 use crate::rng::Rng;
 
 /// How many blocks a writer may be ahead of its last committed checkpoint: the stall window.
@@ -38,12 +39,14 @@ pub struct Scenario {
     pub lock_beside: bool,
     pub target_snapshots: bool,
     pub transport: Transport,
-    /// Mean time between two faults, in microseconds; 0: none.
-    pub fault_pause_us: u64,
+    /// How many faults there are.
+    pub faults: u32,
     /// Mean time between two operator commands, in microseconds.
     pub operator_pause_us: u64,
     /// When the faults stop and everything heals.
     pub faults_end_us: u64,
+    /// The states in which faults lie in wait for a machine.
+    pub ambush: Vec<MachineState>,
     pub restores: bool,
     pub rival_servers: bool,
     pub slow_writes: bool,
@@ -55,6 +58,7 @@ impl Scenario {
     /// The scenario of a seed.
     #[must_use]
     pub fn of(rng: &mut Rng) -> Self {
+        let ambush = if rng.chance(500) { MachineState::fleeting(rng) } else { Vec::new() };
         let (hosts, reach) = if rng.chance(350) { networked(rng) } else { direct(rng) };
         Self {
             agents: hosts.len(),
@@ -69,12 +73,14 @@ impl Scenario {
             lock_beside: rng.chance(150),
             target_snapshots: rng.chance(500),
             transport: if rng.chance(250) { Transport::Chaotic } else { Transport::Ordered },
-            fault_pause_us: rng.between(500_000, 4_000_000),
-            operator_pause_us: rng.between(500_000, 4_000_000),
-            faults_end_us: rng.between(8_000_000, 25_000_000),
-            restores: rng.chance(100),
+            faults: 20 + u32::try_from(rng.below(25)).unwrap_or_default(),
+            operator_pause_us: rng.between(300_000, 2_500_000),
+            faults_end_us: rng.between(12_000_000, 40_000_000),
+            // Where I/O never hangs, nobody waits for it.
+            slow_writes: rng.chance(300) || ambush.contains(&DRAINING),
+            restores: rng.chance(if ambush.contains(&DRAINING) { 500 } else { 150 }),
+            ambush,
             rival_servers: rng.chance(250),
-            slow_writes: rng.chance(300),
             cuts_only: false,
         }
     }
@@ -88,15 +94,15 @@ impl Scenario {
     /// The same world without faults and without an operator who interferes.
     #[must_use]
     pub fn calm(mut self) -> Self {
-        (self.fault_pause_us, self.transport, self.restores) = (0, Transport::Ordered, false);
-        (self.rival_servers, self.faults_end_us) = (false, 60_000_000);
+        (self.faults, self.transport, self.restores) = (0, Transport::Ordered, false);
+        (self.rival_servers, self.ambush, self.faults_end_us) = (false, Vec::new(), 60_000_000);
         self
     }
 
     /// A world without an operator who interferes, in which only the network is cut.
     #[must_use]
     pub fn cut(self) -> Self {
-        Self { fault_pause_us: 3_000_000, cuts_only: true, ..self.calm() }
+        Self { faults: 20, cuts_only: true, ..self.calm() }
     }
 }
 

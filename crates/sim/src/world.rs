@@ -1,6 +1,6 @@
 //! The world: one queue of events in virtual time, and everything that lives in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tanist_model::id::{AgentName, ReplicationName};
 use tanist_model::state::State;
@@ -11,14 +11,17 @@ use tanist_protocol::timers::Timers;
 use tanist_protocol::{agent, server};
 use tanist_store::MemoryStore;
 
+use crate::Run;
 use crate::checker::Checker;
 use crate::coverage::Coverage;
 use crate::disk::{Disks, Source, Target, WriteId};
 use crate::engine::EngineEventKind;
 use crate::faults::Fault;
+use crate::injection::{Injection, Injections};
 use crate::links::Links;
 use crate::network::{Connection, Payload};
 use crate::operator::Operator;
+use crate::pairs::{MachineState, Pair};
 use crate::process::{AgentSlot, EngineKey, Host, Item, Pid, ReaderKey, ServerProcess};
 use crate::reader::{Frame, ReaderEventKind};
 use crate::rng::Rng;
@@ -102,6 +105,18 @@ pub struct Report {
     pub violation: Option<String>,
     pub coverage: Coverage,
     pub log: Vec<String>,
+    /// What was done to the world, in order.
+    pub injections: Vec<Injection>,
+    /// In which states the faults found the machines.
+    pub pairs: BTreeSet<Pair>,
+}
+
+impl Report {
+    /// The property that was violated: "S1".
+    #[must_use]
+    pub fn property(&self) -> Option<&str> {
+        self.violation.as_deref()?.split_whitespace().next()
+    }
 }
 
 /// The world.
@@ -135,11 +150,16 @@ pub struct World {
     pub operator: Operator,
     pub coverage: Coverage,
     pub starting_server: bool,
+    pub injections: Injections,
+    pub pairs: BTreeSet<Pair>,
+    /// When a machine was last found in a state that faults wait for.
+    pub ambushed: BTreeMap<MachineState, u64>,
 }
 
 impl World {
     #[must_use]
-    pub fn new(seed: u64, broken: Option<Mutation>, verbose: bool, shape: impl FnOnce(Scenario) -> Scenario) -> Self {
+    pub fn new(run: &Run, shape: impl FnOnce(Scenario) -> Scenario) -> Self {
+        let (seed, broken) = (run.seed, run.broken);
         let mut rng = Rng::new(seed);
         let scenario = shape(Scenario::of(&mut rng));
         let names: Vec<AgentName> =
@@ -165,7 +185,7 @@ impl World {
             now: 1_000_000,
             queue: BTreeMap::new(),
             sequence: 0,
-            trace: Trace::new(verbose),
+            trace: Trace::new(run.verbose),
             broken,
             mutations: broken.map_or(Mutations::NONE, Mutations::breaking),
             timers: Timers::DEFAULT,
@@ -186,6 +206,9 @@ impl World {
             operator: Operator::default(),
             coverage: Coverage::default(),
             starting_server: false,
+            injections: Injections::of(run.only.clone()),
+            pairs: BTreeSet::new(),
+            ambushed: BTreeMap::new(),
             scenario,
             rng,
         };
@@ -201,9 +224,9 @@ impl World {
         }
         self.at(self.now + 1_000_000, Event::Operate);
         self.at(self.now + 500_000, Event::SourceWrite);
-        if self.scenario.fault_pause_us > 0 {
-            let first = self.now + self.rng.between(2_000_000, 6_000_000);
-            self.at(first, Event::Fault);
+        for number in 0..self.scenario.faults {
+            let at = self.fault_time(number);
+            self.at(at, Event::Fault);
         }
         self.at(self.scenario.faults_end_us, Event::Heal);
     }
@@ -214,6 +237,7 @@ impl World {
         let end = self.scenario.faults_end_us + crate::liveness::BOUND_US;
         while let Some(((at, _), event)) = self.queue.pop_first() {
             self.now = at;
+            self.coverage.events += 1;
             self.happen(event);
             if at >= end {
                 self.check_liveness();
@@ -232,7 +256,9 @@ impl World {
         if let Some(violation) = &violation {
             log.push(format!("{:>12.6}  {violation}", self.now as f64 / 1e6));
         }
-        Report { seed: self.seed, hash: self.trace.hash(), violation, coverage: self.coverage, log }
+        let injections = self.injections.made().to_vec();
+        let (seed, hash) = (self.seed, self.trace.hash());
+        Report { seed, hash, violation, coverage: self.coverage, log, injections, pairs: self.pairs }
     }
 
     fn happen(&mut self, event: Event) {
@@ -344,10 +370,12 @@ impl World {
     }
 
     fn step(&mut self, pid: Pid) {
-        if self.agent_of(pid).is_some() {
+        if let Some(agent) = self.agent_of(pid) {
             self.step_agent(pid);
+            self.watch_agent(agent);
         } else {
             self.step_server(pid);
+            self.watch_server();
         }
     }
 

@@ -193,7 +193,8 @@ impl AgentMachine {
         let Some(stamp) = message.stamp() else { return };
         let older = self.roles.get(&stamp.replication).is_some_and(|role| stamp.epochs.is_older_than(role.epochs));
         // The end of an epoch is said and noted whatever came after it.
-        let is_final = matches!(message, ServerMessage::DrainedNoted { .. } | ServerMessage::StepDown { .. });
+        let is_final = matches!(message, ServerMessage::DrainedNoted { .. } | ServerMessage::StepDown { .. })
+            || matches!(message, ServerMessage::Grant { .. }) && self.mutations.breaks(Mutation::GrantNotBound);
         if stamp.incarnation != self.identity.incarnation || older && !is_final {
             self.report_newer(&message);
             return;

@@ -180,7 +180,7 @@ impl Checker {
         let Some(ledger) = self.ledgers.get_mut(&write.replication) else { return };
         let live = ledger.bound.as_ref().is_some_and(|s| s.mode == SourceMode::Live);
         if live
-            && current == Some(write.epochs)
+            && current.is_some_and(|current| current.same_holder(write.epochs))
             && self.state.replications.get(&write.replication).is_some_and(|r| r.run.is_some())
             && let Some(promised) = ledger.promised.get_mut(write.block)
         {

@@ -39,6 +39,22 @@ pub enum Property {
     L3,
 }
 
+impl Property {
+    pub const ALL: &'static [Self] = &[
+        Self::S1,
+        Self::S2,
+        Self::S3,
+        Self::S4,
+        Self::S5,
+        Self::S6,
+        Self::S7,
+        Self::S9,
+        Self::S10,
+        Self::S11,
+        Self::L3,
+    ];
+}
+
 /// A property that does not hold, and what was seen.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{property:?} is violated: {what}")]

@@ -76,6 +76,8 @@ pub struct Engine {
     closing: Option<bool>,
     /// The storage does not let go before this moment: a flush that takes long, an array that is busy.
     stuck_until: u64,
+    /// The next flush fails: one of another process of the host did.
+    pub owes_error: bool,
     target_snapshots_to_remove: Vec<SnapshotId>,
     source_snapshots_to_remove: Vec<SnapshotId>,
 }
@@ -182,6 +184,7 @@ impl World {
             halting: None,
             closing: None,
             stuck_until: 0,
+            owes_error: false,
             target_snapshots_to_remove: Vec::new(),
             source_snapshots_to_remove: Vec::new(),
         };
@@ -441,16 +444,6 @@ impl World {
         self.after(agent, key, job.id, wait, EngineEventKind::Pump);
     }
 
-    /// Slow storage is mostly a little slow; now and then a write hangs for seconds, in a queue that nobody sees.
-    fn write_latency(&mut self) -> u64 {
-        let slow = self.scenario.slow_writes && self.rng.chance(100);
-        match slow {
-            true if self.rng.chance(300) => self.rng.between(300_000, 5_000_000),
-            true => self.rng.between(10_000, 300_000),
-            false => self.rng.between(100, 20_000),
-        }
-    }
-
     pub fn write_lands(&mut self, id: WriteId) {
         if self.disks.writes.get(&id).is_none_or(|w| w.held) {
             return;
@@ -479,7 +472,8 @@ impl World {
     }
 
     fn flushed(&mut self, agent: usize, key: EngineKey) {
-        let fails = self.agents[agent].flush_fails && self.rng.chance(500);
+        let owed = self.engine_mut(agent, key).is_some_and(|engine| std::mem::take(&mut engine.owes_error));
+        let fails = owed || self.agents[agent].flush_fails && self.rng.chance(500);
         let boot = self.boot_of(agent);
         let retried = self.broken == Some(Mutation::FailedFlushRetried);
         let early = self.broken == Some(Mutation::CheckpointBeforeFlush);
@@ -489,7 +483,7 @@ impl World {
         job.flushing = false;
         if fails && !retried {
             job.failed = Some(RunFailureKind::Flush);
-            self.disks.flush(volume, boot, false);
+            self.fail_flush(agent, key, volume);
             return self.pump(agent, key);
         }
         job.durable = job.next;

@@ -26,6 +26,7 @@ pub mod scenario;
 pub mod server_shell;
 pub mod shrink;
 mod snapshots;
+mod storage;
 pub mod trace;
 mod ways;
 pub mod world;

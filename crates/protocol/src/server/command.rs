@@ -141,6 +141,10 @@ impl ServerMachine {
             self.out.perform(Effect::Answer { command: id, answer });
             return;
         }
+        if self.state.restoring {
+            // Before anything is decided on what is not to be believed any more.
+            self.distrust_targets();
+        }
         match command {
             Command::Check(_)
             | Command::CheckExisting { .. }

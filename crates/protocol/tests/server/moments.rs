@@ -171,6 +171,19 @@ fn nothing_on_a_target_is_believed_from_the_first_moment_of_a_restored_store() {
     assert!(machine.state().restoring);
 }
 
+/// An operator is quicker than the first tick of a server whose store was restored.
+#[test]
+fn nothing_is_commanded_on_what_a_restored_store_believes() {
+    let mut restored = state(db());
+    restored.restoring = true;
+    restored.agents.values_mut().for_each(|agent| agent.owes_epochs = true);
+    let mut machine = server(restored);
+    let command = Box::new(Command::Verify { name: "db".parse().unwrap(), repair: true });
+    machine.handle(at(1), Input::Command { id: CommandId(1), actor: "admin".into(), command });
+    assert_eq!(machine.state().recovery_points[&(DB, RunId(4))].place, RecoveryPointPlace::Gone);
+    assert_eq!(machine.state().replications[&DB].run, None, "there is no recovery point on the target to verify");
+}
+
 /// The commit that gives up the run in progress fails, and the last agent shows its epochs before it is tried again.
 #[test]
 fn a_restore_does_not_end_before_the_run_in_progress_is_given_up() {

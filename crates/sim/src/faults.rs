@@ -95,6 +95,7 @@ impl World {
 
     fn strike(&mut self) {
         let agent = self.victim();
+        self.back_up_now_and_then();
         let kind = self.choose();
         self.do_harm(kind, agent);
     }
@@ -173,12 +174,16 @@ impl World {
         }
     }
 
+    /// What a store is put back to one day.
+    fn back_up_now_and_then(&mut self) {
+        if self.scenario.restores && self.backup.is_none() && self.rng.chance(300) {
+            self.backup = Some(self.checker.state().clone());
+        }
+    }
+
     fn choose(&mut self) -> FaultKind {
         if self.scenario.cuts_only {
             return FaultKind::CutFromServer;
-        }
-        if self.scenario.restores && self.backup.is_none() && self.rng.chance(300) {
-            self.backup = Some(self.checker.state().clone());
         }
         match self.rng.below(100) {
             0..10 if self.can_happen(FaultKind::StoreRestored) => FaultKind::StoreRestored,

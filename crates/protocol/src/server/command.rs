@@ -9,9 +9,7 @@ use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, ReplicationName, RunId, VolumeAddress};
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
-use tanist_model::takeover::ProbeVerdict;
 
-use super::confirm::Meant;
 pub use super::enrol::IssuedCertificate;
 use super::survey::Purpose;
 use super::{Effect, ServerMachine};
@@ -146,11 +144,10 @@ impl ServerMachine {
             self.distrust_targets();
         }
         match command {
-            Command::Check(_)
-            | Command::CheckExisting { .. }
-            | Command::Look
-            | Command::Create(_)
-            | Command::ConfirmDead { .. } => self.survey_for_command(id, actor, command),
+            Command::Check(_) | Command::CheckExisting { .. } | Command::Look | Command::Create(_) => {
+                self.survey_for_command(id, actor, command)
+            }
+            Command::ConfirmDead { agent } => self.ask_whether_dead(id, actor, agent),
             Command::Sync { name, full } => self.sync(id, &actor, &name, full),
             Command::Verify { name, repair } => self.verify(id, &actor, &name, repair),
             Command::Abort { name } => self.abort(id, &actor, &name),
@@ -192,39 +189,21 @@ impl ServerMachine {
                 }
                 None => return self.refuse_command(id, no_replication(name)),
             },
-            Command::ConfirmDead { agent } => {
-                if let Some(refusal) = self.why_not_confirmed(agent, &[]) {
-                    return self.refuse_command(id, refusal);
-                }
-                let everyone = self.sessions.keys().filter(|peer| *peer != agent).cloned().collect();
-                (everyone, self.peer_address(agent).into_iter().collect(), Vec::new())
-            }
             Command::Look => (self.sessions.keys().cloned().collect(), Vec::new(), Vec::new()),
             _ => return,
         };
         let inventory = matches!(command, Command::Look);
         let live: Vec<AgentName> =
             agents.into_iter().filter(|a| self.sessions.get(a).is_some_and(super::Session::is_connected)).collect();
-        let meant = match &command {
-            Command::ConfirmDead { agent } => self.meant_by_now(agent),
-            _ => Meant::default(),
-        };
         if live.is_empty() {
-            return self.finish_command(id, &actor, command, &meant, &[]);
+            return self.finish_command(id, &actor, command);
         }
-        let purpose = Purpose::Command { id, actor, command: Box::new(command), meant };
+        let purpose = Purpose::Command { id, actor, command: Box::new(command) };
         let limit = self.timers.survey;
         self.start_survey(&live, &peers, &volumes, inventory, limit, purpose);
     }
 
-    pub(super) fn finish_command(
-        &mut self,
-        id: CommandId,
-        actor: &str,
-        command: Command,
-        meant: &Meant,
-        verdicts: &[ProbeVerdict],
-    ) {
+    pub(super) fn finish_command(&mut self, id: CommandId, actor: &str, command: Command) {
         match command {
             Command::Check(create) => {
                 let answer = self.plan(&create).map(|plan| Answer::Plan(Box::new(plan)));
@@ -242,7 +221,6 @@ impl ServerMachine {
                 self.out.perform(Effect::Answer { command: id, answer: Box::new(answer) });
             }
             Command::Create(create) => self.create(id, actor, &create),
-            Command::ConfirmDead { agent } => self.confirm_dead(id, actor, &agent, meant, verdicts),
             _ => {}
         }
     }

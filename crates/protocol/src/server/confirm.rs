@@ -16,7 +16,9 @@ use tanist_model::replication::{ProofKind, ReplicationRecord};
 use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
 
 use super::command::{Answer, no_agent};
+use super::survey::Purpose;
 use super::{ServerMachine, Session};
+use crate::message::PeerAddress;
 
 /// What of an agent an operator's word is about.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +29,27 @@ pub(super) struct Meant {
 }
 
 impl ServerMachine {
+    /// Has every other agent try to reach this one, and then takes the operator's word.
+    pub(super) fn ask_whether_dead(&mut self, id: CommandId, actor: String, agent: AgentName) {
+        if self.is_surveying_for(id) {
+            return;
+        }
+        if let Some(refusal) = self.why_not_confirmed(&agent, &[]) {
+            return self.refuse_command(id, refusal);
+        }
+        let meant = self.meant_by_now(&agent);
+        let others = self.sessions.iter().filter(|(peer, session)| **peer != agent && session.is_connected());
+        let others: Vec<AgentName> = others.map(|(peer, _)| peer.clone()).collect();
+        if others.is_empty() {
+            return self.confirm_dead(id, &actor, &agent, &meant, &[]);
+        }
+        let address: Vec<PeerAddress> = self.peer_address(&agent).into_iter().collect();
+        let purpose = Purpose::ConfirmDead { id, actor, agent, meant };
+        self.start_survey(&others, &address, &[], false, self.timers.survey, purpose);
+    }
+
     /// What is waited for of an agent now, but for its living processes.
-    pub(super) fn meant_by_now(&self, agent: &AgentName) -> Meant {
+    fn meant_by_now(&self, agent: &AgentName) -> Meant {
         let living = self.living_processes(agent, &[]);
         let is_dead = |of: &AgentName, process: Incarnation| of == agent && living.iter().all(|(l, _)| *l != process);
         let records = || self.state.replications.values();
@@ -39,7 +60,7 @@ impl ServerMachine {
     }
 
     /// Why an agent is not taken for dead; also one that was removed may be: its epochs may still be waited for.
-    pub(super) fn why_not_confirmed(&self, agent: &AgentName, verdicts: &[ProbeVerdict]) -> Option<Refusal> {
+    fn why_not_confirmed(&self, agent: &AgentName, verdicts: &[ProbeVerdict]) -> Option<Refusal> {
         if !self.state.agents.contains_key(agent) {
             return Some(no_agent(agent));
         }

@@ -282,7 +282,9 @@ impl ServerMachine {
             session.note_beat(beat, at);
             // The answer to the last order: the next one need not wait.
             for id in changed {
-                self.supervisions.entry(id).and_modify(|supervision| supervision.order_sent = None);
+                if let Some(supervision) = self.supervisions.get_mut(&id) {
+                    supervision.order_sent = None;
+                }
             }
         }
         self.repeat_lost_watch(agent, beat);

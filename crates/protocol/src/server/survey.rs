@@ -26,6 +26,12 @@ pub(super) enum Purpose {
         id: CommandId,
         actor: String,
         command: Box<Command>,
+    },
+    /// Whether anybody reaches an agent that an operator says is dead.
+    ConfirmDead {
+        id: CommandId,
+        actor: String,
+        agent: AgentName,
         meant: Meant,
     },
 }
@@ -67,7 +73,11 @@ impl ServerMachine {
 
     /// Whether a survey for this command is under way.
     pub(super) fn is_surveying_for(&self, command: CommandId) -> bool {
-        self.surveys.values().any(|s| matches!(&s.purpose, Purpose::Command { id, .. } if *id == command))
+        let is_for = |purpose: &Purpose| match purpose {
+            Purpose::Command { id, .. } | Purpose::ConfirmDead { id, .. } => *id == command,
+            Purpose::Probe { .. } => false,
+        };
+        self.surveys.values().any(|survey| is_for(&survey.purpose))
     }
 
     pub(super) fn start_survey(
@@ -139,8 +149,12 @@ impl ServerMachine {
 
     fn finish_survey(&mut self, id: u64) {
         let Some(survey) = self.surveys.remove(&id) else { return };
-        if let Purpose::Command { id, actor, command, meant } = survey.purpose {
-            self.finish_command(id, &actor, *command, &meant, &survey.verdicts);
+        match survey.purpose {
+            Purpose::Probe { .. } => {}
+            Purpose::Command { id, actor, command } => self.finish_command(id, &actor, *command),
+            Purpose::ConfirmDead { id, actor, agent, meant } => {
+                self.confirm_dead(id, &actor, &agent, &meant, &survey.verdicts);
+            }
         }
     }
 }

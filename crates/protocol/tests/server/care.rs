@@ -63,7 +63,7 @@ fn with_run(record: ReplicationRecord) -> State {
     state
 }
 
-fn role_of_h1(run: Option<RunId>) -> RoleReport {
+pub fn role_of_h1(run: Option<RunId>) -> RoleReport {
     RoleReport {
         replication: DB,
         side: Side::Target,

@@ -2,12 +2,12 @@
 
 use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
-use tanist_model::replication::{Reader, ReplicationRecord, Side};
+use tanist_model::replication::{Reader, ReplicationRecord};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunState};
-use tanist_protocol::message::{AgentMessage, FenceReport, Heartbeat, RoleReport, RoleState, RunOrder, ServerMessage};
+use tanist_protocol::message::{AgentMessage, Heartbeat, RunOrder, ServerMessage};
 use tanist_protocol::server::{Effect, Input, ServerMachine};
 
-use crate::care::{RUN, copying};
+use crate::care::{RUN, copying, role_of_h1};
 use crate::world::{
     DB, FIRST, SIZE, Seen, VOLUMES, at, connect, db, name, process, say_at, seen, server, side, state, well,
 };
@@ -38,18 +38,7 @@ fn apart() -> ServerMachine {
 /// The holder's beat, at work on this run.
 fn beat(machine: &mut ServerMachine, ms: u64, run: Option<RunId>) -> Seen {
     let AgentMessage::Heartbeat(beat) = well(&["h2"]) else { unreachable!("a beat") };
-    let role = RoleReport {
-        replication: DB,
-        side: Side::Target,
-        epochs: FIRST,
-        state: RoleState::Active,
-        fence: FenceReport::default(),
-        run,
-        stream: None,
-        progress: None,
-        late: Default::default(),
-    };
-    let beat = Heartbeat { roles: vec![role], ..beat };
+    let beat = Heartbeat { roles: vec![role_of_h1(run)], ..beat };
     say_at(machine, at(ms), "h1", 1, AgentMessage::Heartbeat(beat))
 }
 

@@ -413,6 +413,20 @@ fn the_role_goes_to_the_host_that_can_tell_of_a_dead_process() {
     assert_eq!(goes_to(&machine), None);
 }
 
+/// An agent whose old process hangs gives no proof. Asked for it again and again, it would keep the role from the one that can wait.
+#[test]
+fn an_errand_in_vain_is_not_repeated_at_once() {
+    let mut machine = started(waiting_for_h2(true));
+    live(&mut machine, 1..4, None);
+    let mut in_vain = machine.state().clone();
+    in_vain.replications.get_mut(&DB).unwrap().handover = None;
+    machine.reload(in_vain).unwrap();
+    live(&mut machine, 4..200, None);
+    assert_eq!(goes_to(&machine), None);
+    live(&mut machine, 200..304, None);
+    assert_eq!(goes_to(&machine), Some(name("h2")), "what hung may have come to its end");
+}
+
 #[test]
 fn a_run_that_waits_for_proof_takes_nobodys_slot() {
     let mut both = waiting_for_h2(false);

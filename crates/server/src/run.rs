@@ -151,20 +151,29 @@ impl Server {
         tracing::info!(address = %self.address, "the server listens");
         self.manager.ready();
         let ended = tokio::select! {
-            () = shutdown => Ok(()),
-            ended = deciding.join_next() => ended.and_then(Result::ok).unwrap_or(Err(ServerError::LoopEnded)),
+            () = shutdown => None,
+            ended = deciding.join_next() => ended,
         };
         self.manager.stopping();
         drop(stop);
         // A connection that ends in a panic has been reported by the runtime; the others end all the same.
         let _ = accepting.join_next().await;
         housekeeping.shutdown().await;
-        deciding.shutdown().await;
+        deciding.abort_all();
+        // The loop may have come to its own end in the very moment of the request, and that is what is said then.
+        let ended = match ended {
+            None => deciding.join_next().await,
+            ended => ended,
+        };
         drop(self.store);
         if let Some(store) = self.durable.and_then(Arc::into_inner) {
             store.close().await;
         }
-        ended
+        match ended {
+            Some(Ok(ended)) => ended,
+            Some(Err(error)) if error.is_cancelled() => Ok(()),
+            Some(Err(_)) | None => Err(ServerError::LoopEnded),
+        }
     }
 
     async fn core(&self, metrics: Metrics) -> Result<(Core, crate::core::CoreHandle), ServerError> {

@@ -8,7 +8,7 @@ SHELL := /bin/bash
 RUST_NEEDED := 1.95
 SEEDS ?= 1..200
 
-.PHONY: help needs program everything demo test check sim lab deb proof
+.PHONY: help needs program everything demo test check sim explore lab deb proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -59,6 +59,9 @@ check: needs ## formatting, lints, imports, style, dependencies: what .ci/run ch
 sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 	@cargo run --package tanist-sim -- --seeds $(SEEDS)
 
+explore: needs ## walk through every order of a few takeovers by reservation: make explore FULL=1 for the large worlds
+	@cargo run --package tanist-explore -- $(if $(FULL),--full)
+
 lab: program ## try it on real LVM, in a virtual machine; skipped where QEMU is missing
 	@lab/run "$${CARGO_TARGET_DIR:-target}/debug/tanist"
 
@@ -68,7 +71,8 @@ deb: needs ## the Debian package, optimised: target/debian/tanist_VERSION_ARCHIT
 	cargo build --release --package tanist
 	cargo run --quiet --package xtask -- deb "$$target/release/tanist" "$$target/debian"
 
-proof: everything ## the long forms: 20,000 simulated seeds, 100 killed agents; takes long
+proof: everything ## the long forms: 20,000 simulated seeds, the large worlds, 100 killed agents; takes long
 	@cargo run --package tanist-sim -- --seeds 1..20000
+	cargo run --package tanist-explore -- --full
 	TANIST_KILLS=100 TANIST_VOLUME_MIB=1024 TANIST_STOP_SECONDS=20 TANIST_PARTITIONS=100 TANIST_HANDOVERS=100 TANIST_DELTA_GIB=4 \
 	    cargo test --workspace --no-fail-fast

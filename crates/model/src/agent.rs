@@ -6,7 +6,7 @@ use crate::id::{AgentName, HostIdentity};
 use crate::time::Timestamp;
 
 /// The agent's short number, part of a reservation key. Assigned by the server, never reused.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct AgentSlot(pub u8);

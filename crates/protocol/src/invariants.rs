@@ -1,8 +1,7 @@
 //! The safety properties of the failover protocol as named predicates over plain observations.
 //!
 //! Whoever watches a system of these machines (the simulator after every step, a test over real processes from its logs) gathers
-//! the observations and asks here, so that one property is never checked in two ways. S8 and S12 speak of reservations, which
-//! the tiers F2 and F3 do not have.
+//! the observations and asks here, so that one property is never checked in two ways.
 
 use std::fmt;
 
@@ -29,12 +28,16 @@ pub enum Property {
     S6,
     /// An activation takes effect only with a fresh grant of its epoch.
     S7,
+    /// No path is registered while something of its host is in flight.
+    S8,
     /// The agent chosen is the first of (not damped, rank) among the eligible.
     S9,
     /// Duplicates and reordering change nothing.
     S10,
     /// A superseded term has no effect.
     S11,
+    /// No reservation key of anybody else's is touched.
+    S12,
     /// No takeover while the acting agent is healthy and reachable directly or by relay.
     L3,
 }
@@ -48,15 +51,17 @@ impl Property {
         Self::S5,
         Self::S6,
         Self::S7,
+        Self::S8,
         Self::S9,
         Self::S10,
         Self::S11,
+        Self::S12,
         Self::L3,
     ];
 }
 
 /// A property that does not hold, and what was seen.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[error("{property:?} is violated: {what}")]
 pub struct Violation {
     pub property: Property,
@@ -249,6 +254,30 @@ pub fn exhausted_is_true(candidates: &[Candidate]) -> Verdict {
     hold(Property::S9, eligible.is_none(), || {
         format!("exhausted although {} is eligible", eligible.map_or("nobody", |c| c.agent.as_str()))
     })
+}
+
+/// What was given up is not written any more.
+///
+/// # Errors
+/// S6.
+pub fn given_up_is_left_alone(epoch: Epoch, given_up: bool) -> Verdict {
+    hold(Property::S6, !given_up, || format!("a write of epoch {epoch} lands on a volume that was given up"))
+}
+
+/// A path is registered only when nothing of an earlier process of its host is in flight.
+///
+/// # Errors
+/// S8.
+pub fn registers_after_drain(epoch: Epoch, in_flight: usize) -> Verdict {
+    hold(Property::S8, in_flight == 0, || format!("epoch {epoch} registers with {in_flight} of its host in flight"))
+}
+
+/// Whoever else is registered stays so.
+///
+/// # Errors
+/// S12.
+pub fn stranger_stays(was_registered: bool, is_registered: bool) -> Verdict {
+    hold(Property::S12, is_registered || !was_registered, || "a key of somebody else's was taken away".to_owned())
 }
 
 /// A command repeated under its id gets the stored answer.

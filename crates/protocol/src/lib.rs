@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod driver;
+pub mod fence;
 pub mod invariants;
 pub mod limits;
 pub mod message;

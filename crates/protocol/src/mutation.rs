@@ -49,6 +49,22 @@ pub enum Mutation {
     StoredDigestsOnDirtyTarget,
     /// What may have been written and not be durable is skipped because it was read and found equal.
     WindowSkippedByReadBack,
+    /// A reservation is taken without ending what the device has accepted.
+    PreemptWithoutAbort,
+    /// A path is registered whatever it is registered with.
+    RegisterAndIgnore,
+    /// A reservation is taken from whoever has it, a newer epoch too.
+    BlindPreemption,
+    /// A key of somebody else's is taken away.
+    ForeignKeyPreempted,
+    /// A path is registered while something of this host is in flight.
+    NoLocalDrain,
+    /// A volume is given up over an epoch that is fenced and not proven quiet.
+    ReleaseWhileUnproven,
+    /// A reservation that nobody had proves its predecessors quiet.
+    ReserveProves,
+    /// An epoch that may write without the reservation counts as fenced because it never had it.
+    UnneededCountsAsFenced,
 }
 
 impl Mutation {
@@ -76,10 +92,22 @@ impl Mutation {
         Self::StoredDigestsOnDirtyTarget,
         Self::WindowSkippedByReadBack,
     ];
+
+    /// The rules of reservations.
+    pub const OF_RESERVATIONS: &'static [Self] = &[
+        Self::PreemptWithoutAbort,
+        Self::RegisterAndIgnore,
+        Self::BlindPreemption,
+        Self::ForeignKeyPreempted,
+        Self::NoLocalDrain,
+        Self::ReleaseWhileUnproven,
+        Self::ReserveProves,
+        Self::UnneededCountsAsFenced,
+    ];
 }
 
 /// Which rule is broken, if any.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Mutations {
     #[cfg(feature = "mutations")]
     broken: Option<Mutation>,

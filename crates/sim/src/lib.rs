@@ -16,6 +16,7 @@ pub mod faults;
 pub mod injection;
 pub mod links;
 pub mod liveness;
+pub mod lun;
 pub mod network;
 pub mod operator;
 pub mod pairs;

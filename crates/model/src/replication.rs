@@ -103,7 +103,23 @@ pub struct UnprovenEpoch {
     /// proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_place: Option<String>,
+    #[serde(default)]
+    pub reservation: Standing,
     pub granted_at: Timestamp,
+}
+
+/// What the target's reservation says about an epoch that is not proven quiet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Its grant lets it write without one: its agent cannot reserve.
+    #[default]
+    NotNeeded,
+    /// Its grant lets it write only while the reservation is its own.
+    Needed,
+    /// A standing reservation keeps its writes out, and none of them is left at the device (tier F1).
+    Fenced,
 }
 
 /// How an epoch was proven quiet (tier F2).
@@ -125,6 +141,8 @@ pub enum ProofKind {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum FencingTier {
+    /// A reservation at the target.
+    F1,
     /// Proof of quiet.
     F2,
     /// Neither reservation nor proof: the same immutable snapshot goes on, everything else waits.
@@ -136,6 +154,9 @@ impl FencingTier {
     #[must_use]
     pub fn promise(self) -> &'static str {
         match self {
+            Self::F1 => {
+                "a successor shuts its predecessor out at the target itself and goes on without waiting; giving the target up waits for proof"
+            }
             Self::F2 => {
                 "a successor on this host proves its predecessor quiet by the kernel lock on the target and goes on without waiting; \
                  across hosts the next snapshot waits for proof"
@@ -272,6 +293,11 @@ impl ReplicationRecord {
     pub fn awaited(&self) -> impl Iterator<Item = &UnprovenEpoch> {
         let current = self.holder.as_ref().map(|_| self.epochs.target);
         self.unproven.iter().filter(move |u| Some(u.epoch) != current)
+    }
+
+    /// Epochs that hold up the next snapshot: those that are awaited and not fenced by a reservation.
+    pub fn unfenced(&self) -> impl Iterator<Item = &UnprovenEpoch> {
+        self.awaited().filter(|epoch| epoch.reservation != Standing::Fenced)
     }
 
     #[must_use]

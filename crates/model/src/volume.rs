@@ -28,6 +28,9 @@ pub struct StorageCapabilities {
     /// A lock on the I/O descriptor proves quiet between processes of one boot of one host: the file system is local, or the
     /// kernel numbers its block devices.
     pub kernel_lock: bool,
+    /// Its volumes can be reserved for one writer, and keep that through a loss of power.
+    #[serde(default)]
+    pub reservations: bool,
 }
 
 /// A storage system as one agent sees it.

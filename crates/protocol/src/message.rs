@@ -17,6 +17,8 @@ use tanist_model::time::Timestamp;
 use tanist_model::volume::{StorageReport, VolumeReport};
 use tanist_model::work::RunWork;
 
+use crate::fence::Taken;
+
 pub use orders::{Assignment, CopyOrder, ReadAssignment, ReadOrder, Release, RunEnd, RunOrder, SourceAccess};
 
 /// Where an agent's peers reach it.
@@ -189,6 +191,9 @@ pub struct FenceReport {
     /// Which of the volume's devices the lock lies on, where it may be reached as several of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_place: Option<String>,
+    /// How it got the target's reservation, if its assignment asked for it. Without the reservation it does not act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Taken>,
 }
 
 /// From an agent to the server.

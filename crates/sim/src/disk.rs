@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use tanist_model::id::{Epochs, ReplicationId, SnapshotId};
 
+use crate::lun::{Lun, Path};
+
 /// A boot of a host: locks and caches do not outlive it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Boot {
@@ -31,6 +33,8 @@ pub struct Write {
     pub boot: Boot,
     /// Held back by a stopped process: it lands only after that one goes on.
     pub held: bool,
+    /// A unit that knows reservations has let it in.
+    pub accepted: bool,
 }
 
 /// An open file description on a target, with the lock it holds or not.
@@ -147,6 +151,8 @@ pub struct Disks {
     pub targets: Vec<Target>,
     pub descriptors: BTreeMap<DescriptorId, Descriptor>,
     pub writes: BTreeMap<WriteId, Write>,
+    /// The units of the targets, where these can be reserved.
+    pub units: Vec<Lun>,
     pub(crate) next: u64,
 }
 
@@ -205,6 +211,45 @@ impl Disks {
         self.targets[descriptor.volume].land(write.block, write.content, write.boot);
         self.reap(write.descriptor);
         Some(write)
+    }
+
+    /// Where a write that a unit has not let in yet is on its way to, and from where.
+    #[must_use]
+    pub fn way_of(&self, id: WriteId) -> Option<(usize, Boot)> {
+        let write = self.writes.get(&id).filter(|write| !write.accepted)?;
+        let volume = self.descriptors.get(&write.descriptor)?.volume;
+        (volume < self.units.len()).then_some((volume, write.boot))
+    }
+
+    /// What a unit has let in from a path and not carried out.
+    #[must_use]
+    pub fn accepted_of(&self, volume: usize, path: Path) -> Vec<WriteId> {
+        let of_it = |write: &Write| {
+            let to = self.descriptors.get(&write.descriptor).map(|d| d.volume);
+            write.accepted && write.boot.host == path.host && to == Some(volume)
+        };
+        self.writes.iter().filter(|(_, write)| of_it(write)).map(|(id, _)| *id).collect()
+    }
+
+    /// A write comes to nothing.
+    pub fn abandon(&mut self, id: WriteId) -> Option<Write> {
+        let write = self.writes.remove(&id)?;
+        self.end_command(write.descriptor);
+        Some(write)
+    }
+
+    /// A command that is no write keeps its descriptor open as well.
+    pub fn begin_command(&mut self, id: DescriptorId) {
+        if let Some(descriptor) = self.descriptors.get_mut(&id) {
+            descriptor.in_flight += 1;
+        }
+    }
+
+    pub fn end_command(&mut self, id: DescriptorId) {
+        if let Some(descriptor) = self.descriptors.get_mut(&id) {
+            descriptor.in_flight -= 1;
+        }
+        self.reap(id);
     }
 
     pub fn flush(&mut self, volume: usize, boot: Boot, succeeds: bool) {

@@ -9,6 +9,9 @@ use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunMethod};
 use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
+use tanist_protocol::fence::key::ReservationKey;
+use tanist_protocol::fence::seizure::Seizure;
+use tanist_protocol::fence::{ReservationAnswer, Taken};
 use tanist_protocol::message::{CopyOrder, FenceReport, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
@@ -26,11 +29,20 @@ const STREAM_SILENCE_US: u64 = 3_000_000;
 #[derive(Clone, Debug)]
 pub enum EngineEventKind {
     Opened,
-    Prepared { run: RunId, attempt: SnapshotId, mode: SourceMode, keep: Option<SnapshotId> },
+    Prepared {
+        run: RunId,
+        attempt: SnapshotId,
+        mode: SourceMode,
+        keep: Option<SnapshotId>,
+    },
     Pump,
     Landed,
     Flushed,
     Verified,
+    /// The unit answers a command about its reservation.
+    Answered(ReservationAnswer),
+    /// The unit refuses a write, or has ended it.
+    ShutOut,
 }
 
 /// How often a volume takes seconds to be closed.
@@ -68,12 +80,15 @@ pub struct Engine {
     pub volume: usize,
     pub descriptor: Option<DescriptorId>,
     locked: bool,
-    opened: bool,
+    pub opened: bool,
+    /// The key to reserve the target with, and how far it is.
+    reserve: Option<ReservationKey>,
+    pub seizure: Option<Seizure>,
     pub job: Option<Job>,
     preparing: Option<(RunId, u64)>,
     halting: Option<RunId>,
     /// Graceful or not.
-    closing: Option<bool>,
+    pub closing: Option<bool>,
     /// The storage does not let go before this moment: a flush that takes long, an array that is busy.
     stuck_until: u64,
     /// The next flush fails: one of another process of the host did.
@@ -120,7 +135,7 @@ impl World {
         match command {
             EngineCommand::Open { assignment } => {
                 let volume = self.replications.iter().position(|n| *n == assignment.name).unwrap_or(0);
-                self.open_engine(agent, key, volume);
+                self.open_engine(agent, key, volume, assignment.reserve);
             }
             EngineCommand::TryLock => self.try_lock(agent, key),
             EngineCommand::Prepare { run, attempt, mode, keep, .. } => {
@@ -171,7 +186,7 @@ impl World {
         }
     }
 
-    fn open_engine(&mut self, agent: usize, key: EngineKey, volume: usize) {
+    fn open_engine(&mut self, agent: usize, key: EngineKey, volume: usize, reserve: Option<ReservationKey>) {
         let Some(process) = self.agents[agent].process.as_mut() else { return };
         self.checker.engine_opens(process, key);
         let engine = Engine {
@@ -179,6 +194,8 @@ impl World {
             descriptor: None,
             locked: false,
             opened: false,
+            reserve,
+            seizure: None,
             job: None,
             preparing: None,
             halting: None,
@@ -205,9 +222,13 @@ impl World {
         let Some(volume) = self.engine_mut(agent, key).map(|e| e.volume) else { return };
         let descriptor = self.disks.open(volume, boot, pid);
         let locked = self.lock(descriptor);
-        let fence = self.fence(volume, locked);
+        let fence = self.fence(volume, locked, None);
         let Some(engine) = self.engine_mut(agent, key) else { return };
-        (engine.descriptor, engine.locked, engine.opened) = (Some(descriptor), locked, true);
+        (engine.descriptor, engine.locked) = (Some(descriptor), locked);
+        if let Some(reserve) = engine.reserve.filter(|_| engine.closing.is_none()) {
+            return self.seize(agent, key, reserve, locked);
+        }
+        engine.opened = true;
         if engine.closing.is_some() {
             return self.pump(agent, key);
         }
@@ -229,9 +250,9 @@ impl World {
         self.scenario.kernel_lock && self.disks.try_lock(descriptor)
     }
 
-    fn fence(&self, volume: usize, locked: bool) -> FenceReport {
+    pub fn fence(&self, volume: usize, locked: bool, reservation: Option<Taken>) -> FenceReport {
         let what = if self.scenario.lock_beside { "a file beside it".to_owned() } else { format!("san-b/vol{volume}") };
-        FenceReport { locked: locked.then_some(what), lock_place: None }
+        FenceReport { locked: locked.then_some(what), lock_place: None, reservation }
     }
 
     fn try_lock(&mut self, agent: usize, key: EngineKey) {
@@ -241,7 +262,7 @@ impl World {
             if let Some(engine) = self.engine_mut(agent, key) {
                 engine.locked = true;
             }
-            let fence = self.fence(volume, true);
+            let fence = self.fence(volume, true, None);
             self.report(agent, key, EngineEvent::Locked { fence });
         }
     }
@@ -325,6 +346,12 @@ impl World {
         if matches!(kind, EngineEventKind::Opened) {
             return self.opened(agent, key);
         }
+        if let EngineEventKind::Answered(answer) = kind {
+            return self.unit_answers(agent, key, answer);
+        }
+        if matches!(kind, EngineEventKind::ShutOut) {
+            return self.shut_out(agent, key, generation);
+        }
         if matches!(kind, EngineEventKind::Pump) && engine.closing.is_some() {
             return self.pump(agent, key);
         }
@@ -335,6 +362,17 @@ impl World {
             EngineEventKind::Verified => return self.verified(agent, key),
             _ => {}
         }
+        self.pump(agent, key);
+    }
+
+    fn shut_out(&mut self, agent: usize, key: EngineKey, generation: u64) {
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        if let Some(job) = engine.job.as_mut().filter(|job| job.id == generation) {
+            job.in_flight -= 1;
+            job.failed = Some(RunFailureKind::Io);
+        }
+        let reason = "another agent has reserved the target".to_owned();
+        self.report(agent, key, EngineEvent::Unfit { reason });
         self.pump(agent, key);
     }
 
@@ -432,9 +470,13 @@ impl World {
                     content,
                     boot,
                     held: false,
+                    accepted: false,
                 };
                 self.note("write", job.next as u64, || format!("h{} {} writes block {}", agent + 1, key.1, job.next));
-                self.checker.write_is_submitted(&write);
+                // Where a unit reserves, what is sent may be refused: it is judged when it lands.
+                if self.disks.units.is_empty() {
+                    self.checker.write_is_submitted(&write);
+                }
                 let id = self.disks.submit(write);
                 let lands = self.now + self.write_latency();
                 self.at(lands, Event::WriteLands(id));
@@ -447,6 +489,9 @@ impl World {
     pub fn write_lands(&mut self, id: WriteId) {
         if self.disks.writes.get(&id).is_none_or(|w| w.held) {
             return;
+        }
+        if self.disks.way_of(id).is_some() {
+            return self.write_arrives(id);
         }
         let Some(write) = self.disks.land(id) else { return };
         self.note("land", write.block as u64, || {
@@ -576,7 +621,7 @@ impl World {
             if let Some(process) = self.agents[agent].process.as_mut() {
                 process.granted.push(key);
             }
-            self.open_engine(agent, key, volume);
+            self.open_engine(agent, key, volume, None);
             self.opened(agent, key);
             let (verify, method, unconditional) = Default::default();
             let (committed, bandwidth_bytes_per_second) = (from.seq, None);

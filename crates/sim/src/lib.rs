@@ -22,6 +22,7 @@ pub mod operator;
 pub mod pairs;
 pub mod process;
 mod reader;
+pub mod reserving;
 pub mod rng;
 pub mod scenario;
 pub mod server_shell;

@@ -72,9 +72,14 @@ impl Lun {
     /// Power is gone and comes back. What was accepted and not carried out is lost; that is the caller's.
     pub fn lose_power(&mut self) {
         if !self.persists {
-            self.registrations.clear();
-            self.holder = None;
+            self.clear();
         }
+    }
+
+    /// An administrator clears it.
+    pub fn clear(&mut self) {
+        self.registrations.clear();
+        self.holder = None;
     }
 
     pub fn execute(&mut self, path: Path, command: ReservationCommand) -> Executed {

@@ -315,7 +315,19 @@ impl World {
         let Some(descriptor) = engine.descriptor else { return };
         let (replication, epochs) = *key;
         let (uid, job) = (frame.uid.clone(), 0);
-        let write = Write { descriptor, replication, epochs, pid, job, uid, block, content, boot, held: false };
+        let write = Write {
+            descriptor,
+            replication,
+            epochs,
+            pid,
+            job,
+            uid,
+            block,
+            content,
+            boot,
+            held: false,
+            accepted: false,
+        };
         self.checker.write_is_submitted(&write);
         let id = self.disks.submit(write);
         self.at(self.now + 100, Event::WriteLands(id));

@@ -3,6 +3,7 @@
 use tanist_model::policy::SourceMode;
 use tanist_model::run::STALL_WINDOW_BYTES;
 
+use crate::lun::{CommandSet, Lun};
 use crate::pairs::{DRAINING, MachineState};
 use crate::rng::Rng;
 
@@ -38,6 +39,8 @@ pub struct Scenario {
     /// The storage locks a file beside the volume instead of the volume's own descriptor.
     pub lock_beside: bool,
     pub target_snapshots: bool,
+    /// The targets are units that can be reserved, in this language.
+    pub reserving: Option<CommandSet>,
     pub transport: Transport,
     /// How many faults there are.
     pub faults: u32,
@@ -60,6 +63,9 @@ impl Scenario {
     pub fn of(rng: &mut Rng) -> Self {
         let ambush = if rng.chance(500) { MachineState::fleeting(rng) } else { Vec::new() };
         let (hosts, reach) = if rng.chance(350) { networked(rng) } else { direct(rng) };
+        // From chance of its own: a world without reservations is what it was before there were any.
+        let reserving = reserving(&mut rng.clone());
+        let units = reserving.is_some();
         Self {
             agents: hosts.len(),
             hosts,
@@ -69,8 +75,9 @@ impl Scenario {
             blocks: 6 + rng.index(12),
             source_mode: [SourceMode::Snapshot, SourceMode::Snapshot, SourceMode::Sealed, SourceMode::Live]
                 [rng.index(4)],
-            kernel_lock: rng.chance(700),
-            lock_beside: rng.chance(150),
+            kernel_lock: rng.chance(700) || units,
+            lock_beside: rng.chance(150) && !units,
+            reserving,
             target_snapshots: rng.chance(500),
             transport: if rng.chance(250) { Transport::Chaotic } else { Transport::Ordered },
             faults: 20 + u32::try_from(rng.below(25)).unwrap_or_default(),
@@ -78,11 +85,18 @@ impl Scenario {
             faults_end_us: rng.between(12_000_000, 40_000_000),
             // Where I/O never hangs, nobody waits for it.
             slow_writes: rng.chance(300) || ambush.contains(&DRAINING),
-            restores: rng.chance(if ambush.contains(&DRAINING) { 500 } else { 150 }),
+            // A restored store does not ask for the keys that it has forgotten yet.
+            restores: rng.chance(if ambush.contains(&DRAINING) { 500 } else { 150 }) && !units,
             ambush,
             rival_servers: rng.chance(250),
             cuts_only: false,
         }
+    }
+
+    /// The units of the targets.
+    #[must_use]
+    pub fn units(&self) -> Vec<Lun> {
+        self.reserving.iter().flat_map(|set| vec![Lun::new(*set, true); self.replications]).collect()
     }
 
     /// Whether some agent reaches only one of the two storage systems.
@@ -104,6 +118,12 @@ impl Scenario {
     pub fn cut(self) -> Self {
         Self { faults: 20, cuts_only: true, ..self.calm() }
     }
+}
+
+fn reserving(rng: &mut Rng) -> Option<CommandSet> {
+    rng.draw();
+    let set = if rng.chance(500) { CommandSet::Scsi } else { CommandSet::Nvme };
+    rng.chance(350).then_some(set)
 }
 
 /// Every agent reaches both storage systems.

@@ -24,6 +24,7 @@ use crate::operator::Operator;
 use crate::pairs::{MachineState, Pair};
 use crate::process::{AgentSlot, EngineKey, Host, Item, Pid, ReaderKey, ServerProcess};
 use crate::reader::{Frame, ReaderEventKind};
+use crate::reserving::Sent;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::server_shell::Commits;
@@ -85,6 +86,8 @@ pub enum Event {
         frame: Frame,
     },
     WriteLands(WriteId),
+    /// A command about a reservation reaches its unit.
+    Reserving(Sent),
     Fault,
     Undo(Fault),
     Operate,
@@ -178,6 +181,7 @@ impl World {
         let disks = Disks {
             sources: vec![Source::new(scenario.blocks); scenario.replications],
             targets: vec![Target::new(scenario.blocks); scenario.replications],
+            units: scenario.units(),
             ..Disks::default()
         };
         let mut world = Self {
@@ -284,6 +288,7 @@ impl World {
             Event::Reader { pid, key, generation, kind } => self.on_reader(pid, key, generation, kind),
             Event::Frame { pid, frame } => self.frame_arrives(pid, &frame),
             Event::WriteLands(id) => self.write_lands(id),
+            Event::Reserving(sent) => self.reserving(sent),
             Event::Fault => self.fault(),
             Event::Undo(fault) => self.undo(&fault),
             Event::Operate => self.operate(),

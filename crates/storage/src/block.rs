@@ -130,7 +130,11 @@ impl StorageSystem for BlockDevices {
             kind: StorageKind::Block,
             location,
             identity: format!("{}/block", crate::image::machine_id()),
-            capabilities: StorageCapabilities { snapshots: false, kernel_lock: self.sysfs.has_sequence_numbers() },
+            capabilities: StorageCapabilities {
+                snapshots: false,
+                kernel_lock: self.sysfs.has_sequence_numbers(),
+                reservations: false,
+            },
             error,
             pool: None,
         }

@@ -89,7 +89,7 @@ impl ImageDirectory {
                 works
             }
         };
-        StorageCapabilities { snapshots, kernel_lock: mounted.file_system.is_local }
+        StorageCapabilities { snapshots, kernel_lock: mounted.file_system.is_local, reservations: false }
     }
 
     fn look(&self) -> Result<(String, StorageCapabilities), StorageError> {
@@ -114,9 +114,11 @@ impl StorageSystem for ImageDirectory {
     fn report(&self) -> StorageReport {
         let (identity, capabilities, error) = match self.look() {
             Ok((identity, capabilities)) => (identity, capabilities, None),
-            Err(error) => {
-                (String::new(), StorageCapabilities { snapshots: false, kernel_lock: false }, Some(error.to_string()))
-            }
+            Err(error) => (
+                String::new(),
+                StorageCapabilities { snapshots: false, kernel_lock: false, reservations: false },
+                Some(error.to_string()),
+            ),
         };
         StorageReport {
             name: self.name.clone(),

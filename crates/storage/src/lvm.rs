@@ -244,7 +244,11 @@ impl StorageSystem for LvmThin {
             },
             // A pool of the same names on another host is another one.
             identity: format!("{}/lvm/{}", crate::image::machine_id(), self.pool),
-            capabilities: StorageCapabilities { snapshots: true, kernel_lock: self.sysfs.has_sequence_numbers() },
+            capabilities: StorageCapabilities {
+                snapshots: true,
+                kernel_lock: self.sysfs.has_sequence_numbers(),
+                reservations: false,
+            },
             error,
             pool: used,
         }

@@ -74,7 +74,7 @@ fn fence_of(open: &Open) -> FenceReport {
         return FenceReport::default();
     }
     let lock_place = open.target.lock_place().map(ToOwned::to_owned);
-    FenceReport { locked: Some(open.target.identity().to_owned()), lock_place }
+    FenceReport { locked: Some(open.target.identity().to_owned()), lock_place, reservation: None }
 }
 
 fn obtain_lock(target: &TargetHandle) -> Result<bool, String> {

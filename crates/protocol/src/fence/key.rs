@@ -10,6 +10,7 @@
 //! each other (but for one pair in 4096, which the identity of the replication's volumes tells apart before that). The slot is the agent's
 //! number, and the epoch is the fencing token itself. A key is never zero, which both standards give a meaning of its own.
 
+use serde::{Deserialize, Serialize};
 use tanist_model::agent::AgentSlot;
 use tanist_model::id::{ClusterId, Epoch};
 
@@ -20,7 +21,8 @@ const MAGIC: u64 = 0x7a4;
 const TWELVE: u64 = 0xfff;
 
 /// The part of a cluster's id that a key carries.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ClusterTag(u16);
 
 impl ClusterTag {
@@ -31,7 +33,7 @@ impl ClusterTag {
 }
 
 /// A key of ours, taken apart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ReservationKey {
     pub cluster: ClusterTag,
     pub slot: AgentSlot,

@@ -6,8 +6,36 @@
 
 use tanist_model::id::{Epoch, HostIdentity};
 
+use tanist_model::replication::{Standing, UnprovenEpoch};
+
 use super::Taken;
 use crate::mutation::{Mutation, Mutations};
+
+impl Fenceable for UnprovenEpoch {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn host(&self) -> &HostIdentity {
+        &self.host
+    }
+
+    fn needs_reservation(&self) -> bool {
+        self.reservation != Standing::NotNeeded
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.reservation == Standing::Fenced
+    }
+
+    fn set_fenced(&mut self, fenced: bool) {
+        self.reservation = match (fenced, self.reservation) {
+            (true, _) => Standing::Fenced,
+            (false, Standing::Fenced) => Standing::Needed,
+            (false, same) => same,
+        };
+    }
+}
 
 /// An unproven epoch, as far as it matters here.
 pub trait Fenceable {

@@ -7,6 +7,7 @@ use tanist_model::policy::{SourceMode, StreamCount, VerifyMode};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 
 use super::{PeerAddress, StreamKey};
+use crate::fence::key::ReservationKey;
 
 /// What an activated agent is to work on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct Assignment {
     /// An earlier epoch that is not proven quiet may still hold the kernel lock on the target. Otherwise whoever holds it is a stranger,
     /// and nothing may be written.
     pub lock_may_be_held: bool,
+    /// The target is reserved with this key before the first byte is written, and nothing is written without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<ReservationKey>,
 }
 
 /// What to do for a run.

@@ -3,7 +3,7 @@
 //! waits for such an epoch, and the agent runs again, the role goes to it: a planned handover, for which nobody has to vouch.
 
 use tanist_model::id::AgentName;
-use tanist_model::replication::{Holder, ReplicationRecord, UnprovenEpoch};
+use tanist_model::replication::{Holder, Intent, ReplicationRecord, Standing, UnprovenEpoch};
 
 use super::ServerMachine;
 
@@ -31,8 +31,14 @@ impl ServerMachine {
         // One that gave no proof gives none a moment later; I/O that hung may have come to its end after a while.
         let gone_for = self.supervisions.get(&record.id).and_then(|s| s.gone_for);
         let lately = gone_for.filter(|(_, at)| self.now.monotonic.since(*at) < self.timers.errand_pause);
-        let mut awaited = record.awaited().filter(|epoch| lately.is_none_or(|(newest, _)| epoch.epoch > newest));
+        let mut awaited = self.held_up_by(record).filter(|epoch| lately.is_none_or(|(newest, _)| epoch.epoch > newest));
         awaited.find(|epoch| self.lock_would_tell(record, holder, epoch))
+    }
+
+    /// For the next snapshot a fence is enough.
+    fn held_up_by<'a>(&self, record: &'a ReplicationRecord) -> impl Iterator<Item = &'a UnprovenEpoch> {
+        let deleting = record.intent == Intent::Deleting;
+        record.awaited().filter(move |epoch| deleting || epoch.reservation != Standing::Fenced)
     }
 
     /// The process that held the lock is gone, and its agent runs again on the same boot of the same host.

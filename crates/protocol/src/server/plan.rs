@@ -86,14 +86,20 @@ impl ServerMachine {
         }
     }
 
-    /// The tier that a takeover can count on: F2 if the agents share one host whose kernel lock proves quiet.
+    /// The tier that a takeover can count on: F2 if the agents share one host whose kernel lock proves quiet, F1 if all can reserve.
     #[must_use]
     pub fn reachable_tier(&self, agents: &[AgentName], target: &VolumeAddress) -> FencingTier {
         let mut machines: Vec<&str> =
             agents.iter().filter_map(|a| Some(self.sessions.get(a)?.host.machine_id.as_str())).collect();
         machines.dedup();
         let locks = agents.iter().all(|a| self.storage_report(a, target).is_some_and(|s| s.capabilities.kernel_lock));
-        if machines.len() == 1 && locks { FencingTier::F2 } else { FencingTier::F3 }
+        let reserve =
+            agents.iter().all(|a| self.storage_report(a, target).is_some_and(|s| s.capabilities.reservations));
+        match () {
+            () if machines.len() == 1 && locks => FencingTier::F2,
+            () if reserve && locks => FencingTier::F1,
+            () => FencingTier::F3,
+        }
     }
 
     fn check_agents(&self, hierarchy: &Hierarchy) -> Result<(), Refusal> {
@@ -114,7 +120,7 @@ impl ServerMachine {
             .map_or_else(|| session.inventory.get(volume), |seen| seen.value.result.as_ref().ok())
     }
 
-    fn storage_report(&self, agent: &AgentName, volume: &VolumeAddress) -> Option<&StorageReport> {
+    pub(super) fn storage_report(&self, agent: &AgentName, volume: &VolumeAddress) -> Option<&StorageReport> {
         self.sessions.get(agent)?.storage.iter().find(|s| s.name == volume.system)
     }
 

@@ -3,18 +3,26 @@
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, ReplicationId};
-use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, Side, UnprovenEpoch};
+use tanist_model::replication::{FencingTier, Intent, ProofKind, ReplicationRecord, Side, Standing, UnprovenEpoch};
 use tanist_model::run::RunState;
 use tanist_model::takeover::{Evidence, ProvenEpoch, Vacancy};
 
 use super::{Effect, ServerMachine};
+use crate::fence::Taken;
+use crate::fence::standing::conclude;
 use crate::message::{FenceReport, ServerMessage, Stamp};
 use crate::mutation::Mutation;
 
 impl ServerMachine {
-    /// Whether a fence point may be passed: every epoch but the holder's own is proven quiet.
+    /// Whether the target may move on: every epoch but the holder's own is proven quiet, or fenced by the reservation.
     pub(super) fn may_advance(&self, record: &ReplicationRecord) -> bool {
-        record.awaited().next().is_none() || self.mutations.breaks(Mutation::ProofNotAwaited)
+        record.unfenced().next().is_none() || self.mutations.breaks(Mutation::ProofNotAwaited)
+    }
+
+    /// Whether the target may be given up, and with it the reservation that keeps fenced epochs out.
+    pub(super) fn may_release(&self, record: &ReplicationRecord) -> bool {
+        let fenced_suffices = self.mutations.breaks(Mutation::ReleaseWhileUnproven) && self.may_advance(record);
+        record.awaited().next().is_none() || fenced_suffices || self.mutations.breaks(Mutation::ProofNotAwaited)
     }
 
     /// Whether something is held up by epochs that are not proven quiet.
@@ -23,18 +31,30 @@ impl ServerMachine {
         if record.awaited().next().is_none() {
             return false;
         }
-        let run_waits = self.state.current_run(record).is_some_and(|run| {
-            run.state == RunState::SnapshotPending || run.snapshot.as_ref().is_some_and(|s| !s.mode.is_immutable())
-        });
+        let unfenced = record.unfenced().next().is_some();
+        let run_waits = unfenced && self.run_waits(record);
         run_waits || record.intent == Intent::Deleting
     }
 
-    pub(super) fn tier_in_force(&self, record: &ReplicationRecord) -> FencingTier {
-        if record.awaited().next().is_none() { FencingTier::F2 } else { FencingTier::F3 }
+    fn run_waits(&self, record: &ReplicationRecord) -> bool {
+        self.state.current_run(record).is_some_and(|run| {
+            run.state == RunState::SnapshotPending || run.snapshot.as_ref().is_some_and(|s| !s.mode.is_immutable())
+        })
+    }
+
+    /// What holds of the predecessors as they are now.
+    #[must_use]
+    pub fn tier_in_force(&self, record: &ReplicationRecord) -> FencingTier {
+        match (record.awaited().next(), record.unfenced().next()) {
+            (None, _) => FencingTier::F2,
+            (Some(_), None) => FencingTier::F1,
+            (Some(_), Some(_)) => FencingTier::F3,
+        }
     }
 
     /// Takes what the holder's fence found into the record: its own lock, and the epochs that the lock proves quiet.
     pub(super) fn apply_fence(&self, next: &mut ReplicationRecord, fence: &FenceReport) -> Vec<ProvenEpoch> {
+        self.apply_reservation(next, fence);
         let on_target = fence.locked.as_deref() == Some(next.target.identity.as_str());
         let any_file = self.mutations.breaks(Mutation::LockOnAnotherFile) && fence.locked.is_some();
         if !on_target && !any_file {
@@ -53,6 +73,19 @@ impl ServerMachine {
         let quiet =
             |u: &UnprovenEpoch| u.epoch != current && u.held_kernel_lock && same_boot(&u.host) && same_device(u);
         self.take_proven(next, ProofKind::KernelLock, quiet)
+    }
+
+    /// What the holder's reservation says about its predecessors. One that has none says that none stands.
+    fn apply_reservation(&self, next: &mut ReplicationRecord, fence: &FenceReport) {
+        let current = next.epochs.target;
+        let Some(own) = next.unproven.iter_mut().find(|u| u.epoch == current) else { return };
+        let host = own.host.clone();
+        let taken = fence.reservation.filter(|_| own.reservation == Standing::Needed);
+        if taken.is_none() {
+            own.reservation = Standing::NotNeeded;
+        }
+        let taken = taken.unwrap_or(Taken::Unclear);
+        conclude(&mut next.unproven, current, &host, taken, self.mutations);
     }
 
     /// Removes the epochs that `quiet` names and says how they were proven.

@@ -73,7 +73,7 @@ impl ServerMachine {
 
     /// The holder removes what tanist made, and drains.
     pub(super) fn drive_delete(&mut self, record: &ReplicationRecord, holder: &Holder) {
-        if !self.may_advance(record) {
+        if !self.may_release(record) {
             return self.announce_wait(record);
         }
         if !self.source_is_released(record, holder) {

@@ -5,7 +5,7 @@ use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
-use tanist_model::replication::{ReplicationRecord, UnprovenEpoch};
+use tanist_model::replication::{ReplicationRecord, Standing, UnprovenEpoch};
 use tanist_model::run::{RunRecord, RunState};
 use tanist_model::takeover::{Evidence, Vacancy};
 
@@ -64,6 +64,7 @@ impl ServerMachine {
                 host,
                 held_kernel_lock: false,
                 lock_place: None,
+                reservation: Standing::NotNeeded,
                 granted_at,
             });
         }
@@ -156,7 +157,13 @@ impl ServerMachine {
             changes.push(Change::PutRecoveryPoint(Box::new(gone)));
             next.target_dirty.get_or_insert(point.run);
         }
-        if !changes.is_empty() || next.target_dirty.is_some() && next.doubtful.total_bytes() < record.size_bytes {
+        // Who was fenced by a reservation may have been granted another epoch since.
+        let fenced = next.unproven.iter_mut().filter(|u| u.reservation == Standing::Fenced);
+        let unfenced = fenced.map(|u| u.reservation = Standing::Needed).count() > 0;
+        if unfenced
+            || !changes.is_empty()
+            || next.target_dirty.is_some() && next.doubtful.total_bytes() < record.size_bytes
+        {
             // Nor does anybody know what was written since and is not durable.
             next.doubtful.insert(ByteRange::new(0, record.size_bytes));
             changes.push(Change::PutReplication(Box::new(next)));

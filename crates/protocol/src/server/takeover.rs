@@ -4,12 +4,13 @@
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, Nonce, ReplicationId};
-use tanist_model::replication::{Holder, ReplicationRecord, UnprovenEpoch};
+use tanist_model::replication::{Holder, ReplicationRecord, Standing, UnprovenEpoch};
 use tanist_model::takeover::{Candidate, Evidence, ProbeVerdict, TakeoverRecord};
 use tanist_model::time::Timestamp;
 
 use super::eligibility::passed_over_in_words;
 use super::{Effect, ServerMachine};
+use crate::fence::key::{ClusterTag, ReservationKey};
 use crate::message::{Assignment, FenceReport, ServerMessage, Stamp};
 use crate::mutation::Mutation;
 
@@ -94,6 +95,7 @@ impl ServerMachine {
             host,
             held_kernel_lock: false,
             lock_place: None,
+            reservation: if self.can_reserve(record, &takeover.to) { Standing::Needed } else { Standing::NotNeeded },
             granted_at: self.now.wall,
         });
         takeover.unproven = next.awaited().map(|u| u.epoch).collect();
@@ -273,7 +275,21 @@ impl ServerMachine {
             target_identity: record.target.identity.clone(),
             size_bytes: record.size_bytes,
             lock_may_be_held: record.awaited().next().is_some() || self.predecessor_never_activated(record),
+            reserve: self.key_of_holder(record),
         }
+    }
+
+    fn can_reserve(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
+        self.storage_report(agent, &record.target.volume).is_some_and(|s| s.capabilities.reservations)
+    }
+
+    /// The key of the present epoch, if it may write with the reservation only.
+    fn key_of_holder(&self, record: &ReplicationRecord) -> Option<ReservationKey> {
+        let epoch = record.epochs.target;
+        let own = record.unproven.iter().find(|u| u.epoch == epoch)?;
+        let slot = self.state.agents.get(&own.agent)?.slot;
+        let key = ReservationKey { cluster: ClusterTag::of(self.cluster), slot, epoch };
+        (own.reservation != Standing::NotNeeded).then_some(key)
     }
 
     /// An agent that was granted the epoch before and did not activate never writes, but may hold the lock.

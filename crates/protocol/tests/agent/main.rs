@@ -94,6 +94,7 @@ fn activate(machine: &mut AgentMachine, epochs: Epochs) {
         target_identity: "t".into(),
         size_bytes: 1 << 20,
         lock_may_be_held: false,
+        reserve: None,
     });
     hear(machine, ServerMessage::Grant { stamp: stamp(epochs), nonce: nonce(&asked), assignment });
     engine(machine, epochs, EngineEvent::Opened { fence: FenceReport::default() });

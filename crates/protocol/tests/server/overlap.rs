@@ -4,7 +4,7 @@ use tanist_model::api::{CreateReplication, Plan, Refusal};
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, ClusterId, CommandId, Epoch, Epochs, Incarnation, ReplicationName, Term};
 use tanist_model::policy::{Policy, SourceMode};
-use tanist_model::replication::{Holder, ReplicationRecord, SideRecord, UnprovenEpoch};
+use tanist_model::replication::{Holder, ReplicationRecord, SideRecord, Standing, UnprovenEpoch};
 use tanist_model::state::State;
 use tanist_model::time::{Monotonic, Now, Timestamp};
 use tanist_model::volume::{DeviceReport, VolumeContent, VolumeReport};
@@ -101,6 +101,7 @@ fn record(source: &str, target: &str) -> ReplicationRecord {
         host: host("boot"),
         held_kernel_lock: lock_place.is_some(),
         lock_place: lock_place.map(ToOwned::to_owned),
+        reservation: Standing::NotNeeded,
         granted_at: NOW.wall,
     };
     ReplicationRecord {
@@ -168,7 +169,7 @@ fn another_name_of_a_replications_volume_is_that_volume() {
 fn a_lock_proves_only_who_held_it_on_the_same_device() {
     for (place, quiet) in [("8:16#5", true), ("8:32#6", false), ("8:16#9", false)] {
         let mut machine = server(vec![record("a", "b")], Vec::new());
-        let fence = FenceReport { locked: Some("b".to_owned()), lock_place: Some(place.to_owned()) };
+        let fence = FenceReport { locked: Some("b".to_owned()), lock_place: Some(place.to_owned()), reservation: None };
         let message = AgentMessage::ProofOfQuiet { replication: DB, epochs: SECOND, fence };
         machine.handle(NOW, Input::Message { agent: h1(), connection: ConnectionId(1), message });
         let left: Vec<Epoch> = machine.state().replications[&DB].unproven.iter().map(|u| u.epoch).collect();

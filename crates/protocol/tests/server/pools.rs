@@ -14,7 +14,7 @@ fn filled(data_percent: u8, metadata_percent: u8) -> AgentMessage {
         kind: StorageKind::LvmThin,
         location: String::new(),
         identity: String::new(),
-        capabilities: StorageCapabilities { snapshots: true, kernel_lock: true },
+        capabilities: StorageCapabilities { snapshots: true, kernel_lock: true, reservations: false },
         error: None,
         pool: Some(pool),
     };

@@ -11,7 +11,7 @@ use tanist_model::id::{
 };
 use tanist_model::policy::Policy;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
-use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord, SideRecord, UnprovenEpoch};
+use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord, SideRecord, Standing, UnprovenEpoch};
 use tanist_model::run::ChainDigest;
 use tanist_model::state::State;
 use tanist_model::takeover::PeerVerdict;
@@ -74,7 +74,19 @@ pub fn held_by(agent: &str) -> (Holder, UnprovenEpoch) {
     let (command, activated_at) = (CommandId(1), Some(granted_at));
     let holder = Holder { agent: name(agent), incarnation, host: host("boot"), command, granted_at, activated_at };
     let (epoch, agent, host) = (FIRST.target, name(agent), host("boot"));
-    (holder, UnprovenEpoch { epoch, agent, incarnation, host, held_kernel_lock: false, lock_place: None, granted_at })
+    (
+        holder,
+        UnprovenEpoch {
+            epoch,
+            agent,
+            incarnation,
+            host,
+            held_kernel_lock: false,
+            lock_place: None,
+            reservation: Standing::NotNeeded,
+            granted_at,
+        },
+    )
 }
 
 /// h1 acts for it, h2 could; its last recovery point is on the target itself.

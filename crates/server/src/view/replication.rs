@@ -85,7 +85,7 @@ fn well(machine: &ServerMachine, record: &ReplicationRecord) -> Finding {
 /// The tier in force, or the one that a takeover can count on.
 fn tier(machine: &ServerMachine, record: &ReplicationRecord) -> FencingTier {
     if record.awaited().next().is_some() {
-        return FencingTier::F3;
+        return machine.tier_in_force(record);
     }
     let agents: Vec<AgentName> = record.target.hierarchy.iter().cloned().collect();
     machine.reachable_tier(&agents, &record.target.volume)

@@ -14,7 +14,9 @@ use tanist_model::id::{
 };
 use tanist_model::policy::{Policy, SourceMode, VerifyMode};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
-use tanist_model::replication::{FencingTier, Holder, Intent, ReplicationRecord, Side, SideRecord, UnprovenEpoch};
+use tanist_model::replication::{
+    FencingTier, Holder, Intent, ReplicationRecord, Side, SideRecord, Standing, UnprovenEpoch,
+};
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger};
 use tanist_model::state::State;
 use tanist_model::takeover::{Evidence, TakeoverRecord};
@@ -117,6 +119,7 @@ fn unproven(epoch: u32, agent: &str) -> UnprovenEpoch {
         host: host(),
         held_kernel_lock: true,
         lock_place: None,
+        reservation: Standing::NotNeeded,
         granted_at: NOON,
     }
 }

@@ -299,7 +299,7 @@ fn storage(name: &str) -> StorageReport {
         kind: StorageKind::Image,
         location: "/srv".into(),
         identity: name.into(),
-        capabilities: StorageCapabilities { snapshots: false, kernel_lock: true },
+        capabilities: StorageCapabilities { snapshots: false, kernel_lock: true, reservations: false },
         error: None,
         pool: None,
     }

@@ -376,7 +376,7 @@ pub fn storage() -> Vec<StorageView> {
         kind: StorageKind::Image,
         location: "/srv/san-a".into(),
         identity: "fs-1".into(),
-        capabilities: StorageCapabilities { snapshots: false, kernel_lock: true },
+        capabilities: StorageCapabilities { snapshots: false, kernel_lock: true, reservations: false },
         error: None,
         pool: None,
     };

@@ -88,6 +88,7 @@ pub fn schedule(policy: &Policy) -> String {
 #[must_use]
 pub fn tier(tier: FencingTier) -> &'static str {
     match tier {
+        FencingTier::F1 => "F1, reservation",
         FencingTier::F2 => "F2, proof of quiet",
         FencingTier::F3 => "F3, neither reservation nor proof",
     }

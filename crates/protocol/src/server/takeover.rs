@@ -42,11 +42,13 @@ impl ServerMachine {
             suspected_at,
             verdicts,
             candidates,
-            committed_at: self.now.wall,
+            named: prefer.cloned(),
+            committed_at: self.now.wall.max(suspected_at),
             granted_at: None,
             activated_at: None,
             tier: None,
             held_kernel_lock: false,
+            awaited: Vec::new(),
             proven: Vec::new(),
             unproven: Vec::new(),
             run: record.run,
@@ -58,10 +60,11 @@ impl ServerMachine {
         self.commit_takeover(record, takeover);
     }
 
-    /// How far the holder had written in the present run, by its last beat.
+    /// How far the holder had written in the present run, by its last word: a beat, or a checkpoint that came after it.
     fn reported_seq(&self, record: &ReplicationRecord) -> Option<u64> {
         let progress = self.reported_progress(record, record.run?)?;
-        Some(progress.passed_bytes.min(record.size_bytes))
+        let committed = self.state.current_run(record).map_or(0, |run| run.checkpoint.seq);
+        Some(progress.passed_bytes.min(record.size_bytes).max(committed))
     }
 
     /// In one commit: the new epoch and its holder, the predecessor's place among the unproven, the record of the takeover. Only
@@ -96,7 +99,8 @@ impl ServerMachine {
             lock_place: None,
             granted_at: self.now.wall,
         });
-        takeover.unproven = next.awaited().map(|u| u.epoch).collect();
+        takeover.awaited = next.awaited().map(|u| u.epoch).collect();
+        takeover.unproven.clone_from(&takeover.awaited);
         let mut changes: Vec<Change> = self.takeover_event(record, &takeover).into_iter().collect();
         changes.extend(self.penalty_of(&takeover));
         if self.supervisions.get(&record.id).is_some_and(|s| s.exhausted) {
@@ -254,12 +258,14 @@ impl ServerMachine {
             assignment: Box::new(self.assignment(&record)),
         };
         let Some(effect) = self.to_agent(agent, grant) else { return };
-        let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() else {
+        // One that is asked for again after the activation was granted before it; when, may be lost with an earlier server.
+        let pending = self.state.takeovers.get(&(id, epochs.target.0)).filter(|t| t.activated_at.is_none());
+        let Some(mut takeover) = pending.cloned() else {
             self.out.perform(effect);
             return;
         };
         // The time of the grant is for people; it rides with the next commit and holds nothing up.
-        takeover.granted_at.get_or_insert(self.now.wall);
+        takeover.granted_at.get_or_insert(self.now.wall.max(takeover.committed_at));
         self.state.apply(&Change::PutTakeover(Box::new(takeover)));
         self.out.perform(effect);
     }
@@ -310,7 +316,7 @@ impl ServerMachine {
         let proven = self.apply_fence(&mut next, fence);
         let mut changes = self.proof_events(&record, &proven);
         if let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() {
-            takeover.activated_at = Some(self.now.wall);
+            takeover.activated_at = Some(self.now.wall.max(takeover.granted_at.unwrap_or(takeover.committed_at)));
             takeover.tier = Some(self.tier_in_force(&next));
             takeover.held_kernel_lock = fence.locked.is_some();
             takeover.unproven = next.awaited().map(|u| u.epoch).collect();

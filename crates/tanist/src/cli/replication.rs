@@ -85,6 +85,17 @@ pub enum ReplicationCommand {
         #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
         at: Option<Timestamp>,
     },
+    /// List the takeovers on record, newest first: the last hundred.
+    Takeovers(NameArgs),
+    /// Print the signed record of a takeover, for `tanist verify-record`: who was chosen and why, what was proven, what it cost.
+    ///
+    /// The server signs with its authority's key. Save what is printed as it is: a program that writes it anew breaks it.
+    Record {
+        /// The replication.
+        name: ReplicationName,
+        /// The epoch of the target that the takeover granted, as `takeovers` lists it; otherwise the last one.
+        epoch: Option<u32>,
+    },
 }
 
 #[derive(Args, Debug)]

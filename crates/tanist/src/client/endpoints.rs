@@ -8,7 +8,8 @@ use tanist_model::api::{
     RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VerifyTarget,
     VolumeView, WhoAmI, WhyView,
 };
-use tanist_model::id::{AgentName, AlarmName, EventSeq, ReplicationName, RunId};
+use tanist_model::id::{AgentName, AlarmName, Epoch, EventSeq, ReplicationName, RunId};
+use tanist_model::takeover::SignedRecord;
 use tanist_model::time::Timestamp;
 
 use super::{ANSWER_TIMEOUT, Client, ClientError, to_value};
@@ -160,6 +161,12 @@ impl Client {
 
     pub async fn handback(&self, name: &ReplicationName) -> Answer<Done> {
         self.change(Method::POST, format!("/replications/{name}/handback"), None).await
+    }
+
+    /// The takeover of this epoch of the target, or the last one.
+    pub async fn record(&self, name: &ReplicationName, epoch: Option<Epoch>) -> Answer<SignedRecord> {
+        let which = epoch.map_or_else(String::new, |epoch| format!("?epoch={epoch}"));
+        self.get(format!("/replications/{name}/record{which}")).await
     }
 
     pub async fn why(&self, name: &ReplicationName, at: Option<Timestamp>) -> Answer<WhyView> {

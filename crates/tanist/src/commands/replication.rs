@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tanist_model::api::{
     Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, VerifyTarget,
 };
-use tanist_model::id::ReplicationName;
+use tanist_model::id::{Epoch, ReplicationName};
 use tanist_model::recovery_point::RecoveryPointPlace;
 
 use super::session::Session;
@@ -19,6 +19,7 @@ use crate::output::lists::render_replications;
 use crate::output::matrix::render_check;
 use crate::output::plan::render_plan;
 use crate::output::show::{percent, render_hierarchies, render_show};
+use crate::output::takeovers::render_takeovers;
 use crate::output::why::render_why;
 
 pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome {
@@ -49,6 +50,13 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Why { name, at } => {
             session.screen.answer(&client.why(&name, at).await?, render_why)?;
             Ok(ExitCode::SUCCESS)
+        }
+        ReplicationCommand::Takeovers(args) => {
+            session.screen.answer(&client.why(&args.name, None).await?, render_takeovers)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ReplicationCommand::Record { name, epoch } => {
+            super::record::print(&client.record(&name, epoch.map(Epoch)).await?, session)
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum Evidence {
     Handover { by: String },
     /// A planned handover that took too long.
     HandoverOverdue,
+    /// A drill: nothing is wrong with it.
+    Drill { by: String, hand_back: bool },
     /// The agent was removed, or its role was taken from it.
     Removed,
 }
@@ -54,6 +56,7 @@ impl Evidence {
             Self::Declined { reason } => format!("it declined: {reason}"),
             Self::Handover { by } => format!("handover wanted by {by}"),
             Self::HandoverOverdue => "the handover took too long".to_owned(),
+            Self::Drill { by, .. } => format!("a drill wanted by {by}: nothing was wrong with it"),
             Self::Removed => "the agent was removed".to_owned(),
         }
     }

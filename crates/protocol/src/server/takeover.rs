@@ -103,6 +103,7 @@ impl ServerMachine {
         takeover.unproven.clone_from(&takeover.awaited);
         let mut changes: Vec<Change> = self.takeover_event(record, &takeover).into_iter().collect();
         changes.extend(self.penalty_of(&takeover));
+        changes.extend(self.drill_lost(record));
         if self.supervisions.get(&record.id).is_some_and(|s| s.exhausted) {
             let message = format!("agent {} is eligible", takeover.to);
             changes.push(self.event_of(record, Some(&takeover.to), EventCode::ExhaustedEnded, message));
@@ -150,13 +151,15 @@ impl ServerMachine {
 
     /// A handover and a first activation have events of their own.
     fn takeover_event(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Option<Change> {
-        if matches!(takeover.evidence, Evidence::Handover { .. } | Evidence::FirstActivation) {
-            return None;
-        }
+        let code = match takeover.evidence {
+            Evidence::Handover { .. } | Evidence::FirstActivation => return None,
+            Evidence::Drill { .. } => EventCode::DrillStarted,
+            _ => EventCode::TakeoverCommitted,
+        };
         let from = takeover.from.as_ref().map_or(String::new(), |from| format!(" from {from}"));
         let message =
             format!("epoch {} granted to {}{from}: {}", takeover.epochs, takeover.to, takeover.evidence.in_words());
-        Some(self.event_of(record, Some(&takeover.to), EventCode::TakeoverCommitted, message))
+        Some(self.event_of(record, Some(&takeover.to), code, message))
     }
 
     /// The agent that acts no more: the holder, or who left the place before.
@@ -173,6 +176,7 @@ impl ServerMachine {
         let others = candidates.iter().any(|c| c.passed_over.is_none() && !goes(&c.agent));
         let reason = match evidence {
             Evidence::HandoverOverdue => "it is the one that does not drain",
+            Evidence::Drill { .. } => "the drill treats it as gone",
             Evidence::ActivationTimeout if others => "it is the one that did not activate",
             Evidence::Handover { .. } if others => "it is the one that hands over",
             _ => return candidates,
@@ -201,7 +205,11 @@ impl ServerMachine {
     pub(super) fn penalty(&self, agent: &AgentName, evidence: &Evidence) -> Option<Change> {
         let planned = matches!(
             evidence,
-            Evidence::FirstActivation | Evidence::Handover { .. } | Evidence::Removed | Evidence::Declined { .. }
+            Evidence::FirstActivation
+                | Evidence::Handover { .. }
+                | Evidence::Drill { .. }
+                | Evidence::Removed
+                | Evidence::Declined { .. }
         );
         let mut failed = self.state.agents.get(agent)?.clone();
         failed.penalty = failed.penalty.with_failure(self.now.wall);
@@ -322,6 +330,7 @@ impl ServerMachine {
             takeover.unproven = next.awaited().map(|u| u.epoch).collect();
             takeover.proven.extend(proven);
             changes.push(self.activated_event(&record, &takeover));
+            changes.extend(self.drill_figure(&record, &takeover));
             changes.push(Change::PutTakeover(Box::new(takeover)));
         }
         changes.push(Change::PutReplication(Box::new(next)));

@@ -155,6 +155,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(replications::resume))
         .routes(routes!(replications::handover))
         .routes(routes!(replications::handback))
+        .routes(routes!(replications::drill))
         .routes(routes!(replications::hierarchy))
         .routes(routes!(replications::verify))
         .routes(routes!(replications::policy))
@@ -227,7 +228,7 @@ mod tests {
         for verb in ["drain", "undrain", "confirm-dead"] {
             documented("post", &format!("/api/v1/agents/{{name}}/{verb}"));
         }
-        for verb in ["sync", "abort", "pause", "resume", "handover", "handback", "hierarchy", "verify"] {
+        for verb in ["sync", "abort", "pause", "resume", "handover", "handback", "drill", "hierarchy", "verify"] {
             documented("post", &format!("/api/v1/replications/{{name}}/{verb}"));
         }
         for what in ["", "/check", "/why", "/record", "/recovery-points"] {
@@ -243,7 +244,7 @@ mod tests {
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 38, "a route was added or removed without this test");
+        assert_eq!(count, 39, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

@@ -74,6 +74,17 @@ pub enum ReplicationCommand {
         #[arg(long, value_name = "AGENT")]
         to: Option<AgentName>,
     },
+    /// Make a takeover on purpose, and measure it: the acting agent is treated as gone, though nothing is wrong with it.
+    ///
+    /// It is as safe as any takeover. Refused while anything else is going on, or without an eligible successor. The result is event T425
+    /// (or T426), and a record of the takeover. What a drill does not measure is how long a real fault would go unnoticed.
+    Drill {
+        /// The replication.
+        name: ReplicationName,
+        /// Afterwards hand the work back, as planned, to the agent that has it now.
+        #[arg(long)]
+        hand_back: bool,
+    },
     /// Hand the work back to the eligible agent of the smallest rank.
     Handback(NameArgs),
     /// Explain a takeover as a timeline in milliseconds, and who has read the source.

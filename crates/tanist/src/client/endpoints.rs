@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use tanist_model::api::{
-    AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan,
+    AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, DrillHow, EventPage, HandoverTo, Plan,
     RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VerifyTarget,
     VolumeView, WhoAmI, WhyView,
 };
@@ -153,6 +153,10 @@ impl Client {
 
     pub async fn set_hierarchy(&self, name: &ReplicationName, body: &SetHierarchy) -> Answer<Done> {
         self.change(Method::POST, format!("/replications/{name}/hierarchy"), Some(to_value(body))).await
+    }
+
+    pub async fn drill(&self, name: &ReplicationName, body: DrillHow) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/drill"), Some(to_value(&body))).await
     }
 
     pub async fn handover(&self, name: &ReplicationName, body: &HandoverTo) -> Answer<Done> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tanist_model::api::{
-    Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, VerifyTarget,
+    Done, DrillHow, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, VerifyTarget,
 };
 use tanist_model::id::{Epoch, ReplicationName};
 use tanist_model::recovery_point::RecoveryPointPlace;
@@ -39,6 +39,9 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
+        ReplicationCommand::Drill { name, hand_back } => {
+            session.done(&client.drill(&name, DrillHow { hand_back }).await?)
+        }
         ReplicationCommand::Verify { name, no_repair, wait: true, timeout } => {
             verify_and_wait(&client, &name, VerifyTarget { repair: !no_repair }, timeout, session).await
         }

@@ -26,10 +26,13 @@ impl Fault {
     }
 }
 
-/// Whether nobody wanted the change: a first activation and a handover are wanted.
+/// Whether nobody wanted the change: a first activation, a handover and a drill are wanted.
 #[must_use]
 pub fn is_unplanned(takeover: &TakeoverRecord) -> bool {
-    !matches!(takeover.evidence, Evidence::FirstActivation | Evidence::Handover { .. } | Evidence::Removed)
+    !matches!(
+        takeover.evidence,
+        Evidence::FirstActivation | Evidence::Handover { .. } | Evidence::Drill { .. } | Evidence::Removed
+    )
 }
 
 /// What is wrong with the story, in words; nothing if it is true.
@@ -45,8 +48,10 @@ pub fn untruths(faults: &[Fault], takeovers: &[TakeoverRecord], events: &[Event]
     }
     let unexplained = unplanned.iter().filter(|takeover| cause(takeover, faults).is_none());
     wrong.extend(unexplained.map(|takeover| format!("no fault explains {takeover:?}")));
-    // A successor that died before it acted completed nothing.
-    let complete = unplanned.iter().filter(|takeover| takeover.activated_at.is_some()).count();
+    // A successor that died before it acted completed nothing; that of a drill completes a takeover like any other.
+    let is_drill = |takeover: &TakeoverRecord| matches!(takeover.evidence, Evidence::Drill { .. });
+    let completes = |takeover: &&TakeoverRecord| is_unplanned(takeover) || is_drill(takeover);
+    let complete = takeovers.iter().filter(completes).filter(|takeover| takeover.activated_at.is_some()).count();
     for (code, expected) in [(EventCode::TakeoverCommitted, unplanned.len()), (EventCode::TakeoverComplete, complete)] {
         let told = events.iter().filter(|event| event.code == code).count();
         if told != expected {

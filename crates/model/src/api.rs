@@ -132,6 +132,15 @@ pub struct SetPolicy {
     pub expected: Option<Policy>,
 }
 
+/// `POST /replications/{name}/drill`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct DrillHow {
+    /// The work goes back afterwards, as a planned handover.
+    pub hand_back: bool,
+}
+
 /// `POST /replications/{name}/handover`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

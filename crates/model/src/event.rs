@@ -109,6 +109,9 @@ event_codes! {
     SourceExhausted "T421" Alarm "no agent can read the source";
     GrayFailure "T422" Warning "the acting agent is too slow, and hands over";
     LateFramesRefused "T423" Warning "frames of an agent that was replaced came late and were refused";
+    DrillStarted "T424" Info "a drill was begun: a takeover on purpose";
+    DrillPassed "T425" Info "a drill was passed";
+    DrillFailed "T426" Alarm "a drill took too long, or its successor failed";
     // 5xx: runs
     RunRequested "T501" Info "a run was requested";
     SnapshotBound "T502" Info "a source snapshot was bound to a run";
@@ -151,6 +154,7 @@ impl EventCode {
             Self::ProvenQuiet => &[Self::AwaitingProof],
             Self::AgentDirect => &[Self::AgentRelayed],
             Self::PoolHasRoom => &[Self::PoolNearlyFull],
+            Self::DrillPassed => &[Self::DrillFailed],
             Self::RpoMet => &[Self::RpoMissed],
             // Its successor is watched anew.
             Self::RunAbandoned | Self::RunAborted => &[Self::RunStalled],
@@ -172,6 +176,7 @@ impl EventCode {
                 Self::TargetChanged,
                 Self::RunStalled,
                 Self::RpoMissed,
+                Self::DrillFailed,
                 Self::ReplicationQuarantined,
             ],
             _ => &[],

@@ -1,5 +1,11 @@
 //! The record of a change of the acting agent: what was seen, who was considered, what the fence proved, what it cost.
 
+mod contradiction;
+mod statement;
+
+pub use contradiction::Contradiction;
+pub use statement::{Ending, SignedRecord, TakeoverStatement};
+
 use serde::{Deserialize, Serialize};
 
 use crate::hierarchy::Rank;
@@ -30,6 +36,8 @@ pub enum Evidence {
     Handover { by: String },
     /// A planned handover that took too long.
     HandoverOverdue,
+    /// A drill: nothing is wrong with it.
+    Drill { by: String, hand_back: bool },
     /// The agent was removed, or its role was taken from it.
     Removed,
 }
@@ -48,6 +56,7 @@ impl Evidence {
             Self::Declined { reason } => format!("it declined: {reason}"),
             Self::Handover { by } => format!("handover wanted by {by}"),
             Self::HandoverOverdue => "the handover took too long".to_owned(),
+            Self::Drill { by, .. } => format!("a drill wanted by {by}: nothing was wrong with it"),
             Self::Removed => "the agent was removed".to_owned(),
         }
     }
@@ -109,6 +118,9 @@ pub struct ProvenEpoch {
 }
 
 /// One takeover, handover or first activation, as stored; complete once `first_durable_write_at` is known or no run waited.
+///
+/// Its moments follow each other as what they tell of did. A clock that is behind (the agent's, or the server's that was set back) cannot
+/// turn them round: each is at least as late as the one it rests on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TakeoverRecord {
@@ -122,12 +134,18 @@ pub struct TakeoverRecord {
     pub suspected_at: Timestamp,
     pub verdicts: Vec<ProbeVerdict>,
     pub candidates: Vec<Candidate>,
+    /// Who was to succeed by somebody's wish: if it was eligible, it goes before the order of ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<AgentName>,
     pub committed_at: Timestamp,
     pub granted_at: Option<Timestamp>,
     /// When the successor said that its fence stands.
     pub activated_at: Option<Timestamp>,
     pub tier: Option<FencingTier>,
     pub held_kernel_lock: bool,
+    /// The earlier epochs that were not proven quiet when this one was committed: each is to be found in `proven` or in `unproven`.
+    #[serde(default)]
+    pub awaited: Vec<Epoch>,
     pub proven: Vec<ProvenEpoch>,
     /// Epochs that were still unproven when the successor began to act.
     pub unproven: Vec<Epoch>,

@@ -211,6 +211,7 @@ fn evidence_kind(evidence: &Evidence) -> &'static str {
         Evidence::Declined { .. } => "declined",
         Evidence::Handover { .. } => "handover",
         Evidence::HandoverOverdue => "handover-overdue",
+        Evidence::Drill { .. } => "drill",
         Evidence::Removed => "removed",
     }
 }

@@ -348,6 +348,15 @@ impl World {
             }
             self.checker.check(properties::chosen_is_first(&takeover.candidates, &takeover.to, planned));
         }
+        self.check_consistent(takeover);
+    }
+
+    /// What is signed of a takeover has to stand the look of somebody who has the record alone.
+    fn check_consistent(&mut self, takeover: &TakeoverRecord) {
+        let size = self.checker.state.replications.get(&takeover.replication).map_or(u64::MAX, |r| r.size_bytes);
+        for contradiction in takeover.contradictions(size) {
+            self.checker.fail(format!("the record of epoch {} contradicts itself: {contradiction}", takeover.epochs));
+        }
     }
 
     fn check_run(&mut self, run: &RunRecord, next: Option<&ReplicationRecord>) {

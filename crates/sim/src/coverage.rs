@@ -31,7 +31,7 @@ macro_rules! coverage {
 
 coverage! {
     events, faults, kills, pauses, host_deaths, server_crashes, failed_commits, deposed, restores, commands, copies,
-    first_activations, takeovers, handovers, handovers_overdue, restarts_noticed, activation_timeouts, declines,
+    first_activations, takeovers, handovers, handovers_overdue, drills, drills_passed, drills_failed, restarts_noticed, activation_timeouts, declines,
     /// A successor went on with the same snapshot before its predecessor was proven quiet.
     continued_without_proof,
     proofs_drained, proofs_kernel_lock, proofs_new_boot, proofs_operator,
@@ -85,6 +85,8 @@ impl Coverage {
             EventCode::AgentDirect => self.direct_again += 1,
             EventCode::ReaderGranted => self.readers_granted += 1,
             EventCode::SourceExhausted => self.source_exhausted += 1,
+            EventCode::DrillPassed => self.drills_passed += 1,
+            EventCode::DrillFailed => self.drills_failed += 1,
             EventCode::AwaitingProof => self.awaiting_proof += 1,
             _ => {}
         }
@@ -94,6 +96,7 @@ impl Coverage {
         match evidence {
             Evidence::FirstActivation => self.first_activations += 1,
             Evidence::Handover { .. } => self.handovers += 1,
+            Evidence::Drill { .. } => self.drills += 1,
             Evidence::HandoverOverdue => self.handovers_overdue += 1,
             _ => self.takeovers += 1,
         }

@@ -40,7 +40,8 @@ impl World {
         let name = self.replications[self.rng.index(self.replications.len())].clone();
         let command = match self.rng.below(100) {
             _ if calm => Command::Sync { name, full: false },
-            0..45 => Command::Sync { name, full: self.rng.chance(100) },
+            0..41 => Command::Sync { name, full: self.rng.chance(100) },
+            41..45 => Command::Drill { name, hand_back: self.rng.chance(300) },
             45..49 => Command::Pause { name },
             49..56 => Command::Resume { name },
             56..64 => Command::Handover { name, to: self.somebody() },

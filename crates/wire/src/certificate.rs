@@ -218,14 +218,19 @@ impl From<CaHash> for String {
 pub struct TrustAnchor {
     der: CertificateDer<'static>,
     cluster: ClusterId,
+    not_before: Timestamp,
+    not_after: Timestamp,
 }
 
 impl TrustAnchor {
     /// # Errors
     /// [`CertificateProblem`] if this is not the certificate of a tanist authority.
     pub fn from_der(der: CertificateDer<'static>) -> Result<Self, CertificateProblem> {
-        let cluster = authority_cluster(&parse(&der)?)?;
-        Ok(Self { der, cluster })
+        let certificate = parse(&der)?;
+        let cluster = authority_cluster(&certificate)?;
+        let validity = certificate.validity();
+        let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        Ok(Self { cluster, not_before: from_seconds(not_before), not_after: from_seconds(not_after), der })
     }
 
     /// # Errors
@@ -242,6 +247,12 @@ impl TrustAnchor {
     #[must_use]
     pub fn hash(&self) -> CaHash {
         CaHash::of(&self.der)
+    }
+
+    /// From when to when the certificate is valid.
+    #[must_use]
+    pub fn validity(&self) -> (Timestamp, Timestamp) {
+        (self.not_before, self.not_after)
     }
 
     #[must_use]

@@ -95,10 +95,15 @@ impl ServerMachine {
         let open = |t: &&TakeoverRecord| t.first_durable_write_at.is_none() && t.run == Some(run.id);
         let Some(takeover) = takeover.filter(open) else { return Vec::new() };
         let mut done = takeover.clone();
-        done.first_durable_write_at = Some(durable_at.min(self.now.wall));
+        // By the agent's clock, within what is known of the order of things: after the activation, and before this moment.
+        let activated_at = takeover.activated_at.unwrap_or(takeover.committed_at);
+        done.first_durable_write_at = Some(durable_at.min(self.now.wall).max(activated_at));
         done.resumed_seq = run.checkpoint.seq;
         done.copied_again_bytes = Some(copied_again(record, run));
-        vec![self.first_write_event(agent, record, run, &done), Change::PutTakeover(Box::new(done))]
+        let mut changes = vec![self.first_write_event(agent, record, run, &done)];
+        changes.extend(self.drill_figure(record, &done));
+        changes.push(Change::PutTakeover(Box::new(done)));
+        changes
     }
 
     fn first_write_event(

@@ -72,6 +72,12 @@ pub enum Command {
     Handback {
         name: ReplicationName,
     },
+    /// A takeover on purpose.
+    Drill {
+        name: ReplicationName,
+        /// Afterwards the work goes back to the agent that has it now.
+        hand_back: bool,
+    },
     DrainAgent {
         agent: AgentName,
     },
@@ -158,6 +164,7 @@ impl ServerMachine {
             Command::Pin { name, run, pinned } => self.pin(id, &actor, &name, run, pinned),
             Command::SetPolicy { name, change } => self.set_policy(id, &actor, &name, *change),
             Command::Handover { name, to } => self.handover(id, actor, &name, to),
+            Command::Drill { name, hand_back } => self.drill(id, actor, &name, hand_back),
             Command::Handback { name } => self.handback(id, actor, &name),
             Command::DrainAgent { agent } => self.set_drained(id, &actor, &agent, true),
             Command::UndrainAgent { agent } => self.set_drained(id, &actor, &agent, false),
@@ -367,7 +374,7 @@ impl ServerMachine {
         self.finish(id, Condition::Term, Vec::new(), answer);
     }
 
-    fn why_no_handover(
+    pub(super) fn why_no_handover(
         &self,
         record: &ReplicationRecord,
         holder: &AgentName,

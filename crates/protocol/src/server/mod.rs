@@ -10,6 +10,7 @@ mod checkpoint;
 pub mod command;
 mod confirm;
 mod create;
+mod drill;
 pub mod eligibility;
 mod enrol;
 mod errand;

@@ -397,7 +397,7 @@ impl ServerMachine {
             self.drive_delete(record, holder);
         } else {
             self.drive_points(record, holder);
-            if !self.goes_back(record, holder) {
+            if !self.goes_back_after_drill(record, holder) && !self.goes_back(record, holder) {
                 self.drive_run(record, holder);
             }
         }

@@ -43,11 +43,13 @@ impl ServerMachine {
             suspected_at,
             verdicts,
             candidates,
-            committed_at: self.now.wall,
+            named: prefer.cloned(),
+            committed_at: self.now.wall.max(suspected_at),
             granted_at: None,
             activated_at: None,
             tier: None,
             held_kernel_lock: false,
+            awaited: Vec::new(),
             proven: Vec::new(),
             unproven: Vec::new(),
             run: record.run,
@@ -59,10 +61,11 @@ impl ServerMachine {
         self.commit_takeover(record, takeover);
     }
 
-    /// How far the holder had written in the present run, by its last beat.
+    /// How far the holder had written in the present run, by its last word: a beat, or a checkpoint that came after it.
     fn reported_seq(&self, record: &ReplicationRecord) -> Option<u64> {
         let progress = self.reported_progress(record, record.run?)?;
-        Some(progress.passed_bytes.min(record.size_bytes))
+        let committed = self.state.current_run(record).map_or(0, |run| run.checkpoint.seq);
+        Some(progress.passed_bytes.min(record.size_bytes).max(committed))
     }
 
     /// In one commit: the new epoch and its holder, the predecessor's place among the unproven, the record of the takeover. Only
@@ -98,9 +101,11 @@ impl ServerMachine {
             reservation: if self.can_reserve(record, &takeover.to) { Standing::Needed } else { Standing::NotNeeded },
             granted_at: self.now.wall,
         });
-        takeover.unproven = next.awaited().map(|u| u.epoch).collect();
+        takeover.awaited = next.awaited().map(|u| u.epoch).collect();
+        takeover.unproven.clone_from(&takeover.awaited);
         let mut changes: Vec<Change> = self.takeover_event(record, &takeover).into_iter().collect();
         changes.extend(self.penalty_of(&takeover));
+        changes.extend(self.drill_lost(record));
         if self.supervisions.get(&record.id).is_some_and(|s| s.exhausted) {
             let message = format!("agent {} is eligible", takeover.to);
             changes.push(self.event_of(record, Some(&takeover.to), EventCode::ExhaustedEnded, message));
@@ -148,13 +153,15 @@ impl ServerMachine {
 
     /// A handover and a first activation have events of their own.
     fn takeover_event(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Option<Change> {
-        if matches!(takeover.evidence, Evidence::Handover { .. } | Evidence::FirstActivation) {
-            return None;
-        }
+        let code = match takeover.evidence {
+            Evidence::Handover { .. } | Evidence::FirstActivation => return None,
+            Evidence::Drill { .. } => EventCode::DrillStarted,
+            _ => EventCode::TakeoverCommitted,
+        };
         let from = takeover.from.as_ref().map_or(String::new(), |from| format!(" from {from}"));
         let message =
             format!("epoch {} granted to {}{from}: {}", takeover.epochs, takeover.to, takeover.evidence.in_words());
-        Some(self.event_of(record, Some(&takeover.to), EventCode::TakeoverCommitted, message))
+        Some(self.event_of(record, Some(&takeover.to), code, message))
     }
 
     /// The agent that acts no more: the holder, or who left the place before.
@@ -171,6 +178,7 @@ impl ServerMachine {
         let others = candidates.iter().any(|c| c.passed_over.is_none() && !goes(&c.agent));
         let reason = match evidence {
             Evidence::HandoverOverdue => "it is the one that does not drain",
+            Evidence::Drill { .. } => "the drill treats it as gone",
             Evidence::ActivationTimeout if others => "it is the one that did not activate",
             Evidence::Handover { .. } if others => "it is the one that hands over",
             _ => return candidates,
@@ -199,7 +207,11 @@ impl ServerMachine {
     pub(super) fn penalty(&self, agent: &AgentName, evidence: &Evidence) -> Option<Change> {
         let planned = matches!(
             evidence,
-            Evidence::FirstActivation | Evidence::Handover { .. } | Evidence::Removed | Evidence::Declined { .. }
+            Evidence::FirstActivation
+                | Evidence::Handover { .. }
+                | Evidence::Drill { .. }
+                | Evidence::Removed
+                | Evidence::Declined { .. }
         );
         let mut failed = self.state.agents.get(agent)?.clone();
         failed.penalty = failed.penalty.with_failure(self.now.wall);
@@ -256,12 +268,14 @@ impl ServerMachine {
             assignment: Box::new(self.assignment(&record)),
         };
         let Some(effect) = self.to_agent(agent, grant) else { return };
-        let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() else {
+        // One that is asked for again after the activation was granted before it; when, may be lost with an earlier server.
+        let pending = self.state.takeovers.get(&(id, epochs.target.0)).filter(|t| t.activated_at.is_none());
+        let Some(mut takeover) = pending.cloned() else {
             self.out.perform(effect);
             return;
         };
         // The time of the grant is for people; it rides with the next commit and holds nothing up.
-        takeover.granted_at.get_or_insert(self.now.wall);
+        takeover.granted_at.get_or_insert(self.now.wall.max(takeover.committed_at));
         self.state.apply(&Change::PutTakeover(Box::new(takeover)));
         self.out.perform(effect);
     }
@@ -326,12 +340,13 @@ impl ServerMachine {
         let proven = self.apply_fence(&mut next, fence);
         let mut changes = self.proof_events(&record, &proven);
         if let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() {
-            takeover.activated_at = Some(self.now.wall);
+            takeover.activated_at = Some(self.now.wall.max(takeover.granted_at.unwrap_or(takeover.committed_at)));
             takeover.tier = Some(self.tier_in_force(&next));
             takeover.held_kernel_lock = fence.locked.is_some();
             takeover.unproven = next.awaited().map(|u| u.epoch).collect();
             takeover.proven.extend(proven);
             changes.push(self.activated_event(&record, &takeover));
+            changes.extend(self.drill_figure(&record, &takeover));
             changes.push(Change::PutTakeover(Box::new(takeover)));
         }
         changes.push(Change::PutReplication(Box::new(next)));

@@ -3,6 +3,7 @@
 mod agenda;
 mod applications;
 mod care;
+mod drill;
 mod fenced;
 mod handover;
 mod moments;

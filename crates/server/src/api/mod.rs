@@ -10,6 +10,7 @@ mod events;
 mod extract;
 mod join;
 mod operator;
+mod records;
 mod recovery_points;
 mod refusal;
 mod replications;
@@ -154,12 +155,14 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(replications::resume))
         .routes(routes!(replications::handover))
         .routes(routes!(replications::handback))
+        .routes(routes!(replications::drill))
         .routes(routes!(replications::hierarchy))
         .routes(routes!(replications::verify))
         .routes(routes!(replications::policy))
         .routes(routes!(recovery_points::pin))
         .routes(routes!(recovery_points::unpin))
         .routes(routes!(replications::why))
+        .routes(routes!(records::record))
         .routes(routes!(recovery_points::recovery_points));
     OpenApiRouter::with_openapi(Document::openapi())
         .nest("/api/v1", versioned)
@@ -225,10 +228,10 @@ mod tests {
         for verb in ["drain", "undrain", "confirm-dead"] {
             documented("post", &format!("/api/v1/agents/{{name}}/{verb}"));
         }
-        for verb in ["sync", "abort", "pause", "resume", "handover", "handback", "hierarchy", "verify"] {
+        for verb in ["sync", "abort", "pause", "resume", "handover", "handback", "drill", "hierarchy", "verify"] {
             documented("post", &format!("/api/v1/replications/{{name}}/{verb}"));
         }
-        for what in ["", "/check", "/why", "/recovery-points"] {
+        for what in ["", "/check", "/why", "/record", "/recovery-points"] {
             documented("get", &format!("/api/v1/replications/{{name}}{what}"));
         }
         for verb in ["pin", "unpin"] {
@@ -241,7 +244,7 @@ mod tests {
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 37, "a route was added or removed without this test");
+        assert_eq!(count, 39, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use tanist_model::api::{
-    CreateReplication, Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy,
-    VerifyTarget, WhyView,
+    CreateReplication, Done, DrillHow, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy,
+    SetPolicy, VerifyTarget, WhyView,
 };
 use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
@@ -174,6 +174,20 @@ pub async fn handover(
     OptionalBody(HandoverTo { to }): OptionalBody<HandoverTo>,
 ) -> Reply<Done> {
     command(&api, &operator, key, Command::Handover { name, to }).await
+}
+
+/// A takeover on purpose: the acting agent is treated as gone, its successor fences and goes on, and the time is measured.
+#[utoipa::path(post, path = "/replications/{name}/drill", tag = "replications",
+    params(("name" = ReplicationName, Path)), request_body = DrillHow,
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn drill(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Name(name): Name<ReplicationName>,
+    OptionalBody(DrillHow { hand_back }): OptionalBody<DrillHow>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::Drill { name, hand_back }).await
 }
 
 /// Has the first eligible agent by rank act again.

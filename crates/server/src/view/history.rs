@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tanist_model::api::{RecoveryPointView, WhyView};
 use tanist_model::event::{Event, EventCode};
+use tanist_model::id::{ClusterId, Epoch};
 use tanist_model::recovery_point::RecoveryPoint;
 use tanist_model::replication::ReplicationRecord;
-use tanist_model::takeover::TakeoverRecord;
+use tanist_model::takeover::{Ending, TakeoverRecord, TakeoverStatement};
 use tanist_model::time::Timestamp;
 use tanist_protocol::server::ServerMachine;
 
@@ -81,4 +82,42 @@ fn distance(takeover: &TakeoverRecord, at: Timestamp) -> Duration {
 pub fn last_takeover(machine: &ServerMachine, record: &ReplicationRecord) -> Option<TakeoverRecord> {
     let key = (record.id, record.epochs.target.0);
     machine.state().takeovers.get(&key).filter(|takeover| takeover.from.is_some()).cloned()
+}
+
+/// What can be stated of a takeover, or why not.
+#[derive(Debug)]
+pub enum Stated {
+    /// There is no record of it.
+    Unknown,
+    GoesOn(Epoch),
+    Ended(Box<TakeoverStatement>),
+}
+
+/// What is to be signed of a takeover: of this epoch of the target, or of the last one.
+#[must_use]
+pub fn statement(
+    machine: &ServerMachine,
+    record: &ReplicationRecord,
+    epoch: Option<Epoch>,
+    (cluster, signed_at): (ClusterId, Timestamp),
+) -> Stated {
+    let takeovers = || machine.state().takeovers.range((record.id, 0)..=(record.id, u32::MAX)).map(|(_, t)| t);
+    let asked = takeovers().rfind(|t| epoch.is_none_or(|epoch| t.epochs.target == epoch));
+    let Some(takeover) = asked else { return Stated::Unknown };
+    let run = takeover.run.and_then(|run| machine.state().runs.get(&(record.id, run)));
+    let Some(ending) = Ending::of(takeover, record, run) else { return Stated::GoesOn(takeover.epochs.target) };
+    let before = takeovers().rfind(|t| t.epochs.target < takeover.epochs.target);
+    Stated::Ended(Box::new(TakeoverStatement {
+        cluster,
+        signed_at,
+        replication: record.name.clone(),
+        source: record.source.volume.clone(),
+        source_identity: record.source.identity.clone(),
+        target: record.target.volume.clone(),
+        target_identity: record.target.identity.clone(),
+        size_bytes: record.size_bytes,
+        follows: before.map(|t| t.epochs),
+        ending,
+        takeover: takeover.clone(),
+    }))
 }

@@ -92,6 +92,10 @@ pub enum Command {
     /// States of a source that a target holds.
     #[command(subcommand)]
     RecoveryPoint(RecoveryPointCommand),
+    /// Check the signed record of a takeover offline: who signed it, that nothing in it was altered, and that all of it can be true.
+    ///
+    /// Asks no server. Exits 0 only if everything holds; what was checked is said, and what cannot be.
+    VerifyRecord(VerifyRecordArgs),
     /// The audit log.
     Events(EventsArgs),
     /// Only what needs a human; exits 0, 1, 2 or 3 like a monitoring plugin.
@@ -208,6 +212,18 @@ pub struct ExportArgs {
     pub limit: Option<Bandwidth>,
     #[command(flatten)]
     pub place: AgentPlace,
+}
+
+#[derive(Args, Debug)]
+pub struct VerifyRecordArgs {
+    /// The file that `tanist replication record` printed; `-` for standard input.
+    pub file: PathBuf,
+    /// The certificate of the authority that is trusted, PEM; otherwise that of the context.
+    #[arg(long, value_name = "FILE")]
+    pub authority: Option<PathBuf>,
+    /// The hash of that certificate, as `tanist server init` printed it.
+    #[arg(long, value_name = "HASH", conflicts_with = "authority")]
+    pub ca_hash: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -74,6 +74,17 @@ pub enum ReplicationCommand {
         #[arg(long, value_name = "AGENT")]
         to: Option<AgentName>,
     },
+    /// Make a takeover on purpose, and measure it: the acting agent is treated as gone, though nothing is wrong with it.
+    ///
+    /// It is as safe as any takeover. Refused while anything else is going on, or without an eligible successor. The result is event T425
+    /// (or T426), and a record of the takeover. What a drill does not measure is how long a real fault would go unnoticed.
+    Drill {
+        /// The replication.
+        name: ReplicationName,
+        /// Afterwards hand the work back, as planned, to the agent that has it now.
+        #[arg(long)]
+        hand_back: bool,
+    },
     /// Hand the work back to the eligible agent of the smallest rank.
     Handback(NameArgs),
     /// Explain a takeover as a timeline in milliseconds, and who has read the source.
@@ -84,6 +95,17 @@ pub enum ReplicationCommand {
         /// 2026-11-22T14:03:22Z; otherwise the last one.
         #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
         at: Option<Timestamp>,
+    },
+    /// List the takeovers on record, newest first: the last hundred.
+    Takeovers(NameArgs),
+    /// Print the signed record of a takeover, for `tanist verify-record`: who was chosen and why, what was proven, what it cost.
+    ///
+    /// The server signs with its authority's key. Save what is printed as it is: a program that writes it anew breaks it.
+    Record {
+        /// The replication.
+        name: ReplicationName,
+        /// The epoch of the target that the takeover granted, as `takeovers` lists it; otherwise the last one.
+        epoch: Option<u32>,
     },
 }
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use tanist_model::api::{
-    AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, EventPage, HandoverTo, Plan,
+    AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, DrillHow, EventPage, HandoverTo, Plan,
     RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VerifyTarget,
     VolumeView, WhoAmI, WhyView,
 };
-use tanist_model::id::{AgentName, AlarmName, EventSeq, ReplicationName, RunId};
+use tanist_model::id::{AgentName, AlarmName, Epoch, EventSeq, ReplicationName, RunId};
+use tanist_model::takeover::SignedRecord;
 use tanist_model::time::Timestamp;
 
 use super::{ANSWER_TIMEOUT, Client, ClientError, to_value};
@@ -154,12 +155,22 @@ impl Client {
         self.change(Method::POST, format!("/replications/{name}/hierarchy"), Some(to_value(body))).await
     }
 
+    pub async fn drill(&self, name: &ReplicationName, body: DrillHow) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/drill"), Some(to_value(&body))).await
+    }
+
     pub async fn handover(&self, name: &ReplicationName, body: &HandoverTo) -> Answer<Done> {
         self.change(Method::POST, format!("/replications/{name}/handover"), Some(to_value(body))).await
     }
 
     pub async fn handback(&self, name: &ReplicationName) -> Answer<Done> {
         self.change(Method::POST, format!("/replications/{name}/handback"), None).await
+    }
+
+    /// The takeover of this epoch of the target, or the last one.
+    pub async fn record(&self, name: &ReplicationName, epoch: Option<Epoch>) -> Answer<SignedRecord> {
+        let which = epoch.map_or_else(String::new, |epoch| format!("?epoch={epoch}"));
+        self.get(format!("/replications/{name}/record{which}")).await
     }
 
     pub async fn why(&self, name: &ReplicationName, at: Option<Timestamp>) -> Answer<WhyView> {

@@ -10,6 +10,7 @@ mod export;
 mod join;
 mod login;
 mod paperwork;
+mod record;
 mod recovery_point;
 mod replication;
 mod restore;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
         Command::Transfer(args) => ask(transfer::run(args, &session)),
         Command::Restore(args) => ask(restore::run(args, &session)),
         Command::RecoveryPoint(command) => ask(recovery_point::run(command, &session)),
+        Command::VerifyRecord(args) => record::verify(&args, &session),
         Command::Events(args) => ask(events::run(args, &session)),
         Command::Status => ask(status::run(&session)),
         Command::Explain(args) => explain::run(&args, &session),

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use tanist_model::api::{
-    Done, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, VerifyTarget,
+    Done, DrillHow, HandoverTo, Plan, Refusal, RefusalCode, ReplicationView, SetHierarchy, SetPolicy, VerifyTarget,
 };
-use tanist_model::id::ReplicationName;
+use tanist_model::id::{Epoch, ReplicationName};
 use tanist_model::recovery_point::RecoveryPointPlace;
 
 use super::session::Session;
@@ -19,6 +19,7 @@ use crate::output::lists::render_replications;
 use crate::output::matrix::render_check;
 use crate::output::plan::render_plan;
 use crate::output::show::{percent, render_hierarchies, render_show};
+use crate::output::takeovers::render_takeovers;
 use crate::output::why::render_why;
 
 pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome {
@@ -38,6 +39,9 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
+        ReplicationCommand::Drill { name, hand_back } => {
+            session.done(&client.drill(&name, DrillHow { hand_back }).await?)
+        }
         ReplicationCommand::Verify { name, no_repair, wait: true, timeout } => {
             verify_and_wait(&client, &name, VerifyTarget { repair: !no_repair }, timeout, session).await
         }
@@ -49,6 +53,13 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Why { name, at } => {
             session.screen.answer(&client.why(&name, at).await?, render_why)?;
             Ok(ExitCode::SUCCESS)
+        }
+        ReplicationCommand::Takeovers(args) => {
+            session.screen.answer(&client.why(&args.name, None).await?, render_takeovers)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ReplicationCommand::Record { name, epoch } => {
+            super::record::print(&client.record(&name, epoch.map(Epoch)).await?, session)
         }
     }
 }

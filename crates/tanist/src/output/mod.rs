@@ -8,6 +8,7 @@ pub mod lists;
 pub mod matrix;
 pub mod plan;
 pub mod progress;
+pub mod record;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod screen;
@@ -15,6 +16,7 @@ pub mod show;
 pub mod status;
 pub mod style;
 pub mod table;
+pub mod takeovers;
 #[cfg(test)]
 mod tests;
 pub mod units;

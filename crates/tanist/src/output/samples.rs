@@ -10,21 +10,26 @@ use tanist_model::api::{
 use tanist_model::event::{Event, EventCode};
 use tanist_model::hierarchy::Rank;
 use tanist_model::id::{
-    AgentName, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
-    StorageName, Term, VolumeAddress,
+    AgentName, ClusterId, CommandId, Epoch, Epochs, EventSeq, HostIdentity, Incarnation, ReplicationId,
+    ReplicationName, RunId, StorageName, Term, VolumeAddress,
 };
 use tanist_model::policy::{Policy, SourceMode, StreamCount, VerifyMode};
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, Intent, ProofKind, Side};
 use tanist_model::run::{ChainDigest, RunState};
-use tanist_model::takeover::{Candidate, Evidence, PeerVerdict, ProbeVerdict, ProvenEpoch, TakeoverRecord};
+use tanist_model::takeover::{
+    Candidate, Ending, Evidence, PeerVerdict, ProbeVerdict, ProvenEpoch, TakeoverRecord, TakeoverStatement,
+};
 use tanist_model::time::Timestamp;
 use tanist_model::volume::{
     DeviceReport, StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport,
 };
 use tanist_model::work::RunWork;
+use tanist_wire::ca::CertificateAuthority;
+use tanist_wire::record::Opened;
 
 use super::Style;
+use super::record::VerifiedRecord;
 
 const MIB: u64 = 1 << 20;
 
@@ -150,11 +155,13 @@ pub fn takeover() -> TakeoverRecord {
         suspected_at: at(50_000),
         verdicts: vec![ProbeVerdict { peer: agent("h3"), verdict: PeerVerdict::Refused, at: at(50_003) }],
         candidates: vec![candidate(1, "h1", Some("not connected")), candidate(2, "h2", None), candidate(3, "h3", None)],
+        named: None,
         committed_at: at(50_009),
         granted_at: Some(at(50_012)),
         activated_at: Some(at(50_031)),
         tier: Some(FencingTier::F2),
         held_kernel_lock: true,
+        awaited: vec![Epoch(2)],
         proven: vec![ProvenEpoch { epoch: Epoch(2), agent: agent("h1"), proof: ProofKind::KernelLock, at: at(50_030) }],
         unproven: vec![],
         run: Some(RunId(0x3f2a_9c01_0000_0001)),
@@ -163,6 +170,27 @@ pub fn takeover() -> TakeoverRecord {
         first_durable_write_at: Some(at(50_180)),
         copied_again_bytes: Some(16 * MIB),
     }
+}
+
+pub fn verified_record() -> VerifiedRecord {
+    let cluster = ClusterId(0xa1);
+    let statement = TakeoverStatement {
+        cluster,
+        signed_at: at(55_000),
+        replication: name(),
+        source: volume("san-a/vol1"),
+        source_identity: "dev 8:1 inode 11".into(),
+        target: volume("san-b/vol9"),
+        target_identity: "dev 8:1 inode 12".into(),
+        size_bytes: 512 * MIB,
+        follows: Some(Epochs { source: Epoch(2), target: Epoch(2) }),
+        ending: Ending::Complete,
+        takeover: takeover(),
+    };
+    let authority = CertificateAuthority::create(cluster, at(0)).unwrap();
+    let verified = VerifiedRecord::of(Opened { statement, authority: authority.anchor().clone() });
+    // Each authority has another key.
+    VerifiedRecord { authority: "ab".repeat(32), ..verified }
 }
 
 /// A run goes on after a takeover, and the target's storage makes no snapshots.

@@ -17,9 +17,11 @@ use super::lists::{render_agents, render_recovery_points, render_replications, r
 use super::matrix::render_check;
 use super::plan::render_plan;
 use super::progress::LineLog;
+use super::record::render_verified;
 use super::samples;
 use super::show::{percent, render_hierarchies, render_show, speed};
 use super::status::{exit_status, render_status};
+use super::takeovers::render_takeovers;
 use super::why::render_why;
 use super::{Style, explain};
 
@@ -77,6 +79,18 @@ fn why_names_what_is_still_unproven() {
     let text = render_why(&view, samples::style());
     assert!(text.contains("not proven quiet when the successor began: epoch 2"), "{text}");
     assert!(text.contains("it was silent for 1004 ms"), "{text}");
+}
+
+#[test]
+fn takeovers() {
+    insta::assert_snapshot!(render_takeovers(&samples::why(), samples::style()));
+}
+
+#[test]
+fn a_verified_record_says_what_was_checked() {
+    let verified = samples::verified_record();
+    assert_eq!(verified.statement.contradictions(), []);
+    insta::assert_snapshot!(render_verified(&verified, samples::style()));
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn kind(takeover: &TakeoverRecord) -> &'static str {
     match takeover.evidence {
         Evidence::FirstActivation => "first activation",
         Evidence::Handover { .. } => "handover",
+        Evidence::Drill { .. } => "drill",
         _ => "takeover",
     }
 }

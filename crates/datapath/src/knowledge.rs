@@ -150,6 +150,12 @@ impl Knowledge {
         }
     }
 
+    /// How many stretches and answers are kept.
+    #[cfg(feature = "decoders")]
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.stretches.len(), self.pages.len())
+    }
+
     pub(crate) fn has_pages(&self, offset: u64) -> bool {
         self.pages.contains_key(&offset)
     }

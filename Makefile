@@ -7,8 +7,11 @@ SHELL := /bin/bash
 
 RUST_NEEDED := 1.95
 SEEDS ?= 1..200
+# Of `make fuzz`: which decoder, or all of them; and for how long each.
+TARGET ?=
+SECONDS ?= 60
 
-.PHONY: help needs program everything demo test check sim explore lab deb proof
+.PHONY: help needs program everything demo test check sim explore fuzz lab deb proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -61,6 +64,13 @@ sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 
 explore: needs ## walk through every order of a few takeovers by reservation: make explore FULL=1 for the large worlds
 	@cargo run --package tanist-explore -- $(if $(FULL),--full)
+
+fuzz: needs ## look for what a decoder cannot bear: make fuzz TARGET=gate SECONDS=600
+	@missing() { printf 'tanist: %s\n' "$$@" >&2; exit 1; }
+	rustup toolchain list 2>/dev/null | grep --quiet '^nightly' ||
+	    missing 'fuzzing needs a nightly compiler for its instrumentation: rustup toolchain install nightly --profile minimal'
+	cargo fuzz --version >/dev/null 2>&1 || missing 'cargo-fuzz is missing: cargo install cargo-fuzz --locked'
+	fuzz/run $(SECONDS) $(TARGET)
 
 lab: program ## try it on real LVM, in a virtual machine; skipped where QEMU is missing
 	@lab/run "$${CARGO_TARGET_DIR:-target}/debug/tanist"

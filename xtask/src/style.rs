@@ -96,6 +96,7 @@ mod tests {
             ("crates/wire/src/lib.rs", "//! A crate.\n"),
             ("crates/wire/tests/utils/mod.rs", "//! This and that.\n"),
             ("crates/wire/tests/late.rs", sleep),
+            ("fuzz/targets/gate.rs", "fn nobody_knows_why() {}\n"),
         ];
         assert_eq!(
             planted(SOUND, &files),
@@ -104,6 +105,7 @@ mod tests {
                 "crates/wire/src/lib.rs",
                 "crates/wire/tests/late.rs:2",
                 "crates/wire/tests/utils/mod.rs",
+                "fuzz/targets/gate.rs",
             ]
         );
     }

@@ -15,6 +15,9 @@ pub struct Source {
     pub text: String,
 }
 
+/// Where the fuzz targets are.
+const FUZZ: &str = "fuzz";
+
 /// A checkout.
 #[derive(Clone, Debug)]
 pub struct Workspace {
@@ -66,22 +69,30 @@ impl Workspace {
             .collect()
     }
 
-    /// Every Rust file of every crate.
+    /// Every Rust file of every crate, those of the fuzz targets included: they are a workspace of their own, under the same rules.
     pub fn sources(&self) -> anyhow::Result<Vec<Source>> {
         let mut sources = Vec::new();
         for room in self.rooms()? {
             collect(&room.directory, &room.path, "rs", &mut sources)?;
         }
+        let fuzz = self.root.join(FUZZ);
+        if fuzz.is_dir() {
+            collect(&fuzz, FUZZ, "rs", &mut sources)?;
+        }
         Ok(sources)
     }
 
-    /// The pages for people: those at the root of the checkout, and everything below `docs/`.
+    /// The pages for people: those at the root of the checkout, everything below `docs/`, and that of the fuzz targets.
     pub fn pages(&self) -> anyhow::Result<Vec<Source>> {
         let mut pages = Vec::new();
         for file in entries(&self.root)?.iter().filter(|entry| entry.is_file() && has_extension(entry, "md")) {
             pages.push(Source { path: file_name(file), text: read(file)? });
         }
         collect(&self.root.join("docs"), "docs", "md", &mut pages)?;
+        let targets = format!("{FUZZ}/README.md");
+        if self.holds(&targets) {
+            pages.push(Source { text: self.page(&targets)?, path: targets });
+        }
         Ok(pages)
     }
 

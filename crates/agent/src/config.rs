@@ -109,8 +109,11 @@ impl AgentConfig {
     pub fn load(folder: &Path) -> Result<Self, ConfigError> {
         let path = folder.join(Self::FILE);
         let text = std::fs::read_to_string(&path).map_err(|cause| ConfigError::Read { path: path.clone(), cause })?;
-        let config: Self =
-            toml::from_str(&text).map_err(|cause| ConfigError::Parse { path, cause: Box::new(cause) })?;
+        Self::parse(path, &text)
+    }
+
+    pub(crate) fn parse(path: PathBuf, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|cause| ConfigError::Parse { path, cause: Box::new(cause) })?;
         config.check()?;
         Ok(config)
     }

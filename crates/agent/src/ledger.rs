@@ -9,7 +9,7 @@ use tanist_model::id::{Epochs, ReplicationId};
 use tanist_protocol::agent::GRANTS_REMEMBERED;
 use tanist_wire::file::{self, Readers};
 
-type Granted = BTreeMap<ReplicationId, Vec<Epochs>>;
+pub(crate) type Granted = BTreeMap<ReplicationId, Vec<Epochs>>;
 
 #[derive(Debug)]
 pub(crate) struct Ledger {

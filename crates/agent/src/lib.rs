@@ -10,6 +10,8 @@ mod application;
 mod clock;
 mod config;
 mod core;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 mod digests;
 mod engine;
 mod export;

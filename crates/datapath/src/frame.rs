@@ -32,8 +32,10 @@ const BLOCK_LIMIT: u32 = 1 << 20;
 /// The most blocks that one frame says to be the same.
 pub const SAME_BLOCKS: u64 = 16;
 const SAME_LIMIT: u32 = 32 * SAME_BLOCKS as u32;
-/// Digests of 16 bytes: of the chunks of 16 blocks, or of the pages of one.
-const DIGESTS_LIMIT: u32 = 16 * 256;
+/// Size of a digest of a chunk or page.
+const DIGEST_BYTES: u32 = 16;
+/// Of the chunks of 16 blocks, or of the pages of one.
+const DIGESTS_LIMIT: u32 = DIGEST_BYTES * 256;
 const PAGE_SET_LEN: u32 = (crate::pages::PAGES / 8) as u32;
 
 /// Counts how often the streams of a run were opened anew; only grows within a run.
@@ -200,8 +202,11 @@ impl Kind {
             Self::Zeros { offset, length, .. }
             | Self::SameZeros { offset, length, .. }
             | Self::Scan { offset, length, .. }
-            | Self::Digests { offset, length }
             | Self::TargetZeros { offset, length } => length > 0 && ends_in_range(offset, length),
+            Self::Digests { offset, length } => {
+                length > 0 && ends_in_range(offset, length) && payload_length.is_multiple_of(DIGEST_BYTES)
+            }
+            Self::PageDigests { .. } => payload_length.is_multiple_of(DIGEST_BYTES),
             Self::Same { offset, length, .. } => {
                 let digests = length.div_ceil(BLOCK_BYTES).checked_mul(32);
                 length > 0 && ends_in_range(offset, length) && digests == Some(payload_length.into())

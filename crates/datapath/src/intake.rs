@@ -141,7 +141,11 @@ impl Intake<'_> {
 }
 
 /// Brings the pages of a payload to their places in the block; `None` unless they are exactly as many as the payload says.
-fn scattered(mut buffer: PooledBuffer, payload_len: usize, length: usize) -> Option<(PooledBuffer, PageSet)> {
+pub(crate) fn scattered(
+    mut buffer: PooledBuffer,
+    payload_len: usize,
+    length: usize,
+) -> Option<(PooledBuffer, PageSet)> {
     let (_, set) = buffer.get(..payload_len)?.split_last_chunk()?;
     let pages = PageSet::from_bytes(set);
     let mut end = pages.total_bytes(length);

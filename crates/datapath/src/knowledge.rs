@@ -22,7 +22,9 @@ pub(crate) const LOOKAHEAD_BYTES: u64 = 64 << 20;
 /// The most of a volume that one frame of digests stands for.
 pub(crate) const DIGESTS_BYTES: u64 = 16 << 20;
 /// Stretches of zeros that a source keeps in mind; a target sends no more before some are settled, since it reads no further.
-const STRETCH_LIMIT: usize = 4096;
+pub(crate) const STRETCH_LIMIT: usize = 4096;
+/// Answers about pages that a source keeps until it uses them: more than it ever asks for at a time.
+pub(crate) const ANSWER_LIMIT: usize = 16;
 
 pub(crate) type PageDigest = [u8; DIGEST_LEN];
 
@@ -120,8 +122,13 @@ impl Knowledge {
         rest.is_empty().then_some(())
     }
 
-    pub(crate) fn hear_pages(&mut self, offset: u64, digests: Vec<PageDigest>) {
+    /// Takes in the answer to a question about a block. A target answers what it was asked: more than can have been is refused.
+    pub(crate) fn hear_pages(&mut self, offset: u64, digests: Vec<PageDigest>, code: u8) -> Result<(), LinkError> {
+        if self.pages.len() >= ANSWER_LIMIT && !self.pages.contains_key(&offset) {
+            return Err(LinkError::Unexpected { kind: code });
+        }
         self.pages.insert(offset, digests);
+        Ok(())
     }
 
     /// Whether anything is known where a block begins.
@@ -135,10 +142,18 @@ impl Knowledge {
             self.stretches.pop_front();
         }
         match self.stretches.front() {
+            // A target that passes over what it was asked has said nothing of it.
+            Some((start, _, _)) if *start > offset => Known::Nothing,
             Some((_, end, Known::Zeros { .. })) => Known::Zeros { until: *end },
             Some((_, _, known)) => known.clone(),
             None => Known::Nothing,
         }
+    }
+
+    /// How many stretches and answers are kept.
+    #[cfg(feature = "decoders")]
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.stretches.len(), self.pages.len())
     }
 
     pub(crate) fn has_pages(&self, offset: u64) -> bool {

@@ -23,6 +23,8 @@
 #![forbid(unsafe_code)]
 
 pub mod arrival;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 pub mod digest;
 pub mod error;
 pub mod frame;

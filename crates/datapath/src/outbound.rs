@@ -115,6 +115,10 @@ impl<'a> Outbound<'a> {
             control.nudge();
             self.lanes.close();
             cuts.iter().for_each(|shutdown| shutdown.shutdown());
+            if finished {
+                // Who says that it has all tells no more: a stage that still waits for its words would wait for ever.
+                self.control.halt(Halt::Abort);
+            }
             finished
         })
     }
@@ -231,7 +235,7 @@ impl<'a> Outbound<'a> {
             Kind::TargetZeros { offset, length } => {
                 knowledge.hear(offset, length, Known::Zeros { until: offset + length }, kind.code())?;
             }
-            Kind::PageDigests { offset } => knowledge.hear_pages(offset, digests),
+            Kind::PageDigests { offset } => knowledge.hear_pages(offset, digests, kind.code())?,
             kind => return Err(LinkError::Unexpected { kind: kind.code() }),
         }
         drop(knowledge);

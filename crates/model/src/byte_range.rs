@@ -17,7 +17,7 @@ pub struct ByteRange {
 /// one. So it serves to say what is in doubt, and its size in a record is bounded whatever happens.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(transparent)]
+#[serde(from = "Vec<ByteRange>")]
 pub struct ByteRanges(Vec<ByteRange>);
 
 impl ByteRange {
@@ -115,6 +115,13 @@ impl ByteRanges {
     }
 }
 
+/// Whoever wrote them down may have kept to another order or bound: what is read is put in range by range.
+impl From<Vec<ByteRange>> for ByteRanges {
+    fn from(ranges: Vec<ByteRange>) -> Self {
+        ranges.into_iter().collect()
+    }
+}
+
 impl FromIterator<ByteRange> for ByteRanges {
     fn from_iter<I: IntoIterator<Item = ByteRange>>(ranges: I) -> Self {
         ranges.into_iter().fold(Self::default(), Self::with)
@@ -155,6 +162,15 @@ mod tests {
                 prop_assert!(inside == expected && end > byte);
             }
         }
+    }
+
+    /// A record or an order may come from another version, or be damaged: what it names is in doubt all the same.
+    #[test]
+    fn what_was_written_in_disorder_is_a_set_again() {
+        let text = r#"[{"start":30,"end":40},{"start":10,"end":20},{"start":15,"end":12},{"start":18,"end":25}]"#;
+        let set: ByteRanges = serde_json::from_str(text).unwrap();
+        assert_eq!(set.as_slice(), [ByteRange::new(10, 25), ByteRange::new(30, 40)]);
+        assert_eq!(serde_json::from_str::<ByteRanges>(&serde_json::to_string(&set).unwrap()).unwrap(), set);
     }
 
     #[test]

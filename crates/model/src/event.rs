@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
 use crate::id::{AgentName, EventSeq, ReplicationId, ReplicationName};
 use crate::time::Timestamp;
 
@@ -203,7 +204,7 @@ impl std::str::FromStr for EventCode {
             .iter()
             .copied()
             .find(|c| c.code().eq_ignore_ascii_case(text))
-            .ok_or_else(|| format!("'{text}' is not an event code; `tanist explain` lists them"))
+            .ok_or_else(|| format!("'{}' is not an event code; `tanist explain` lists them", excerpt(text)))
     }
 }
 

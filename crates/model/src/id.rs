@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
+
 /// Why a text is not a valid identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -43,7 +45,7 @@ macro_rules! random_id {
         impl FromStr for $name {
             type Err = IdError;
             fn from_str(text: &str) -> Result<Self, IdError> {
-                let bad = || IdError::Hex(text.to_owned(), $digits);
+                let bad = || IdError::Hex(excerpt(text), $digits);
                 if text.len() != $digits || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
                     return Err(bad());
                 }
@@ -192,7 +194,7 @@ macro_rules! name {
             /// [`IdError::Name`] unless the text is 1 to 63 characters of `[a-z0-9._-]`, starting with a letter or digit.
             pub fn new(text: impl Into<String>) -> Result<Self, IdError> {
                 let text = text.into();
-                if is_valid_name(&text) { Ok(Self(text)) } else { Err(IdError::Name(text)) }
+                if is_valid_name(&text) { Ok(Self(text)) } else { Err(IdError::Name(excerpt(&text))) }
             }
 
             #[must_use]
@@ -289,7 +291,7 @@ impl VolumeAddress {
         let volume = volume.into();
         let plain = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b'\\';
         let valid = (1..=200).contains(&volume.len()) && volume.bytes().all(plain) && !volume.starts_with('.');
-        if valid { Ok(Self { system, volume }) } else { Err(IdError::Volume(format!("{system}/{volume}"))) }
+        if valid { Ok(Self { system, volume }) } else { Err(IdError::Volume(excerpt(&format!("{system}/{volume}")))) }
     }
 
     #[must_use]
@@ -301,7 +303,7 @@ impl VolumeAddress {
 impl TryFrom<String> for VolumeAddress {
     type Error = IdError;
     fn try_from(text: String) -> Result<Self, IdError> {
-        let (system, volume) = text.split_once('/').ok_or_else(|| IdError::Volume(text.clone()))?;
+        let (system, volume) = text.split_once('/').ok_or_else(|| IdError::Volume(excerpt(&text)))?;
         Self::new(StorageName::new(system)?, volume)
     }
 }

@@ -12,6 +12,7 @@ pub mod byte_range;
 pub mod change;
 pub mod enrolment;
 pub mod event;
+pub mod excerpt;
 pub mod hierarchy;
 pub mod history;
 pub mod id;

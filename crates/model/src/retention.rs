@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
 use crate::id::RunId;
 use crate::schedule::TimeZone;
 use crate::time::Timestamp;
@@ -183,11 +184,11 @@ impl FromStr for Retention {
         let mut retention = Self::default();
         let mut given = BTreeSet::new();
         for part in text.split(',').map(str::trim) {
-            let (word, number) = part.split_once('=').ok_or_else(|| RetentionError::Part(part.to_owned()))?;
+            let (word, number) = part.split_once('=').ok_or_else(|| RetentionError::Part(excerpt(part)))?;
             if !given.insert(word) {
-                return Err(RetentionError::Twice(word.to_owned()));
+                return Err(RetentionError::Twice(excerpt(word)));
             }
-            let number = number.parse().map_err(|_| RetentionError::Number(part.to_owned()));
+            let number = number.parse().map_err(|_| RetentionError::Number(excerpt(part)));
             retention.set(word, number, part)?;
         }
         Ok(retention)
@@ -203,7 +204,7 @@ impl Retention {
             "daily" => self.daily = number?,
             "weekly" => self.weekly = number?,
             "monthly" => self.monthly = number?,
-            _ => return Err(RetentionError::Part(part.to_owned())),
+            _ => return Err(RetentionError::Part(excerpt(part))),
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub use self::backoff::Backoff;
 pub use self::cron::Cron;
 pub use self::interval::Interval;
 pub use self::zone::{TimeZone, UnknownTimeZone};
+use crate::excerpt::excerpt;
 use crate::time::Timestamp;
 
 /// Why a text is not a schedule.
@@ -175,7 +176,7 @@ impl FromStr for Schedule {
         match words.as_slice() {
             ["every", interval @ ..] => interval.concat().parse().map(Self::Interval),
             ["cron", words @ ..] => read_cron(words).map(Self::Cron),
-            _ => Err(ScheduleError::Kind(text.to_owned())),
+            _ => Err(ScheduleError::Kind(excerpt(text))),
         }
     }
 }

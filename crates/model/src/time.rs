@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
+
 /// Wall-clock time in microseconds since the Unix epoch. For records and people; no decision of safety depends on it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String))]
@@ -25,7 +27,7 @@ impl Timestamp {
     /// # Errors
     /// The parser's message if the text is not an RFC 3339 time.
     pub fn parse(text: &str) -> Result<Self, String> {
-        text.parse::<jiff::Timestamp>().map(|t| Self(t.as_microsecond())).map_err(|e| e.to_string())
+        text.parse::<jiff::Timestamp>().map(|t| Self(t.as_microsecond())).map_err(|e| excerpt(&e.to_string()))
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tanist_alarm::AlarmConfig;
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::ClusterId;
 use tanist_model::spelling::nearest;
 use tanist_protocol::limits::Limits;
@@ -132,14 +133,14 @@ impl ServerConfig {
         Self::parse(&file::read(&path)?).map_err(|reason| ServerError::Config { path, reason })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let config: Self = toml::from_str(text).map_err(|error| in_words(text, &error))?;
         if config.advertise.is_empty() {
             return Err("advertise must name at least one HOST:PORT".to_owned());
         }
-        AlarmConfig::check_all(&config.alarm).map_err(|error| error.to_string())?;
+        AlarmConfig::check_all(&config.alarm).map_err(|error| excerpt(&error.to_string()))?;
         match config.advertise.iter().find(|address| host_of(address).is_none()) {
-            Some(bad) => Err(format!("advertise: '{bad}' is not HOST:PORT")),
+            Some(bad) => Err(format!("advertise: '{}' is not HOST:PORT", excerpt(bad))),
             None => Ok(config),
         }
     }
@@ -177,11 +178,11 @@ impl ServerConfig {
 
 /// What is wrong in which line, and which word was perhaps meant.
 fn in_words(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message();
+    let (message, meant) = (excerpt(error.message()), nearest(error.message()));
     let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count());
     let place = line.and_then(|line| Some((line + 1, text.lines().nth(line)?.trim())));
-    let place = place.map_or_else(String::new, |(number, line)| format!("line {number}, {line}: "));
-    let meant = nearest(message).map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
+    let place = place.map_or_else(String::new, |(number, line)| format!("line {number}, {}: ", excerpt(line)));
+    let meant = meant.map_or_else(String::new, |word| format!("; did you mean `{word}`?"));
     format!("{place}{message}{meant}")
 }
 

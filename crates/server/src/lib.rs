@@ -13,6 +13,8 @@ mod clock;
 pub mod config;
 mod connections;
 mod core;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 pub mod error;
 mod init;
 mod metrics;

@@ -25,7 +25,7 @@ const WAITING_WORLDS: u64 = 1500;
 /// A world in which faults lie in wait for a process that is granted an epoch while I/O of its own is still under way.
 fn in_wait(mut scenario: Scenario) -> Scenario {
     scenario.ambush = vec![MachineState::Agent(AgentState::In(RoleState::Fenced)), DRAINING];
-    (scenario.slow_writes, scenario.restores) = (true, true);
+    (scenario.slow_writes, scenario.restores) = (true, scenario.reserving.is_none());
     scenario
 }
 

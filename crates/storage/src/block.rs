@@ -3,6 +3,8 @@
 //! Which devices is for the operator to say; nothing else is opened. Everything is looked up anew for every call, so that devices
 //! that appear, vanish or change their names are seen. What was found by its identity is identified once more after it is open.
 
+#[cfg(feature = "decoders")]
+pub(crate) mod decoders;
 mod device;
 mod identity;
 mod open;

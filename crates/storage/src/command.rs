@@ -5,7 +5,7 @@
 //! Whatever it says is checked: a snapshot counts only if it is listed, has the volume's size, and is not the volume itself. A call
 //! that breaks off proves nothing; `list` is what tells what there is.
 
-mod answer;
+pub(crate) mod answer;
 mod readable;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! comes, goes or is replaced is seen, and holds up nobody's umount. Names cannot leave it: files are opened relative to its
 //! descriptor, without following links, and must be regular.
 
+#[cfg(feature = "decoders")]
+pub(crate) mod decoders;
 mod file;
 mod file_system;
 mod snapshot;

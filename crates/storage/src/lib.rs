@@ -8,6 +8,8 @@
 pub mod block;
 pub mod command;
 pub mod content;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 pub mod error;
 pub mod image;
 pub mod lvm;

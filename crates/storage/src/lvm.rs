@@ -4,8 +4,8 @@
 //! its name, asks the kernel whether it lies in this pool, and runs no program. What is about snapshots, and the listing, asks
 //! LVM. A thin pool can be active on one host only, so every agent that has one of these is on the host that the others are on.
 
-mod answer;
-mod name;
+pub(crate) mod answer;
+pub(crate) mod name;
 mod tool;
 
 use std::collections::BTreeMap;

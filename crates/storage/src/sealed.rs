@@ -32,7 +32,7 @@ impl<'a> Seal<'a> {
     }
 
     /// None for the uid of a storage system whose volumes are not files.
-    fn of_uid(uid: &'a str) -> Option<Self> {
+    pub(crate) fn of_uid(uid: &'a str) -> Option<Self> {
         let mut parts = uid.rsplitn(4, '/');
         let (changed, written) = (time(parts.next()?)?, time(parts.next()?)?);
         let size_bytes = parts.next()?.parse().ok()?;

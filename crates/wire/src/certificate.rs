@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, alg_id};
 use serde::{Deserialize, Serialize};
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::{AgentName, ClusterId};
 use tanist_model::time::Timestamp;
 use x509_parser::certificate::X509Certificate;
@@ -72,7 +73,7 @@ impl PeerIdentity {
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateProblem> {
         let certificate = parse(der)?;
         let uri = identity_uri(&certificate)?;
-        let (cluster, role) = parse_member(uri).ok_or_else(|| CertificateProblem::BadIdentity(uri.to_owned()))?;
+        let (cluster, role) = parse_member(uri).ok_or_else(|| CertificateProblem::BadIdentity(excerpt(uri)))?;
         Ok(Self {
             cluster,
             role,
@@ -194,7 +195,7 @@ impl FromStr for CaHash {
     type Err = CaHashError;
     fn from_str(text: &str) -> Result<Self, CaHashError> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| CaHashError(text.to_owned()))?;
+        hex::decode_to_slice(text.trim(), &mut bytes).map_err(|_| CaHashError(excerpt(text)))?;
         Ok(Self(bytes))
     }
 }
@@ -330,7 +331,7 @@ fn split_uri(uri: &str) -> Option<(ClusterId, &str)> {
     Some((cluster.parse().ok()?, path))
 }
 
-fn parse_member(uri: &str) -> Option<(ClusterId, Role)> {
+pub(crate) fn parse_member(uri: &str) -> Option<(ClusterId, Role)> {
     let (cluster, path) = split_uri(uri)?;
     let (role, name) = path.split_once('/')?;
     let name = AgentName::new(name).ok()?;

@@ -10,6 +10,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tanist_model::excerpt::excerpt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{Decoder, Encoder, FramedRead, FramedWrite};
 
@@ -30,7 +31,7 @@ pub enum FrameError {
     TooLarge { length: usize, limit: usize },
     #[error("a message to send has {length} bytes, and {limit} is the limit")]
     TooLargeToSend { length: usize, limit: usize },
-    #[error("a message of {length} bytes cannot be read: {source}")]
+    #[error("a message of {length} bytes cannot be read: {}", excerpt(&source.to_string()))]
     Unparsable { length: usize, source: serde_json::Error },
     #[error("a message cannot be written: {0}")]
     Unwritable(serde_json::Error),
@@ -68,13 +69,13 @@ impl From<io::Error> for FrameError {
 }
 
 /// The frame format for messages `M`.
-struct JsonFrames<M> {
+pub(crate) struct JsonFrames<M> {
     limit: usize,
     message: PhantomData<fn(M) -> M>,
 }
 
 impl<M> JsonFrames<M> {
-    fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { limit, message: PhantomData }
     }
 }

@@ -3,6 +3,7 @@
 //! authority's key signs, because every agent can check it already and there is no other key to distribute.
 
 use serde::{Deserialize, Serialize};
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::{AgentName, ClusterId, Epochs, ReplicationId, RunId};
 use tanist_model::time::Timestamp;
 
@@ -46,7 +47,7 @@ pub enum GrantError {
     Format(u8),
     #[error("the stream grant was not signed by this installation's authority")]
     Signature,
-    #[error("the stream grant is signed, but its text is not understood: {0}")]
+    #[error("the stream grant is signed, but its text is not understood: {}", excerpt(&.0.to_string()))]
     Text(#[from] serde_json::Error),
     #[error("the stream grant is signed, but says more than is understood here")]
     NotCanonical,
@@ -127,12 +128,15 @@ fn same<T: PartialEq + Clone>(
 /// # Errors
 /// [`GrantError`].
 pub fn seal(authority: &CertificateAuthority, grant: &StreamGrant) -> Result<Vec<u8>, GrantError> {
-    let text = serde_json::to_vec(grant)?;
-    let signature = authority.sign(&signed_part(&text))?;
-    let length = u16::try_from(text.len()).map_err(|_| GrantError::TooLong(text.len()))?;
-    let sealed = [&[FORMAT], length.to_be_bytes().as_slice(), &text, &signature].concat();
+    let sealed = sealed_text(authority, &serde_json::to_vec(grant)?)?;
     open(&sealed, authority.anchor())?;
     Ok(sealed)
+}
+
+pub(crate) fn sealed_text(authority: &CertificateAuthority, text: &[u8]) -> Result<Vec<u8>, GrantError> {
+    let signature = authority.sign(&signed_part(text))?;
+    let length = u16::try_from(text.len()).map_err(|_| GrantError::TooLong(text.len()))?;
+    Ok([&[FORMAT], length.to_be_bytes().as_slice(), text, &signature].concat())
 }
 
 /// Reads a grant. Nothing of it is looked at before the signature has been checked.
@@ -201,13 +205,6 @@ mod tests {
         }
     }
 
-    /// What [`seal`] would make of a text that no server writes.
-    fn sealed_text(authority: &CertificateAuthority, text: &str) -> Vec<u8> {
-        let signature = authority.sign(&signed_part(text.as_bytes())).unwrap();
-        let length = u16::try_from(text.len()).unwrap().to_be_bytes();
-        [&[FORMAT], length.as_slice(), text.as_bytes(), &signature].concat()
-    }
-
     #[test]
     fn a_grant_survives_sealing_with_the_longest_names_too() {
         let authority = authority();
@@ -251,8 +248,8 @@ mod tests {
     fn a_signed_text_is_read_strictly() {
         let authority = authority();
         let text = serde_json::to_string(&grant()).unwrap();
-        assert_eq!(open(&sealed_text(&authority, &text), authority.anchor()).unwrap(), grant());
-        let opened = |text: &str| open(&sealed_text(&authority, text), authority.anchor());
+        assert_eq!(open(&sealed_text(&authority, text.as_bytes()).unwrap(), authority.anchor()).unwrap(), grant());
+        let opened = |text: &str| open(&sealed_text(&authority, text.as_bytes()).unwrap(), authority.anchor());
         for more in [format!(" {text}"), text.replacen('{', r#"{"colour":"blue","#, 1), text.replace(r#"":"#, r#"": "#)]
         {
             assert!(matches!(opened(&more), Err(GrantError::NotCanonical)), "{more}");

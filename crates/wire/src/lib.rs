@@ -11,6 +11,8 @@
 pub mod ca;
 pub mod certificate;
 pub mod connect;
+#[cfg(feature = "decoders")]
+pub mod decoders;
 pub mod file;
 pub mod frame;
 pub mod grant;

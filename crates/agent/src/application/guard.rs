@@ -35,7 +35,7 @@ pub(super) const GIVE_UP: &str = "give-up";
 /// What a guard says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Telling {
+pub(crate) enum Telling {
     /// Nothing was done.
     Refused { reason: String },
     /// `before` has ended well.

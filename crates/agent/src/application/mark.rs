@@ -21,7 +21,7 @@ pub(super) const FOLDER: &str = "applications";
 
 /// What a guard is to do; also what a mark says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Task {
+pub(crate) struct Task {
     /// Where marks are.
     pub(super) folder: PathBuf,
     pub(super) replication: ReplicationId,
@@ -55,7 +55,7 @@ impl Task {
 
 /// What became of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     pub(super) cause: ThawCause,
     pub(super) quiesced_ms: Option<u64>,
     /// Why `after` failed.

@@ -6,6 +6,8 @@
 
 mod attempt;
 mod config;
+#[cfg(feature = "decoders")]
+pub(crate) mod decoders;
 mod guard;
 mod keeper;
 mod mark;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stretch::{SECOND, Stretch};
 use super::{ScheduleError, TimeZone};
+use crate::excerpt::excerpt;
 
 /// The fields in order: their names, and what may stand in them.
 const FIELDS: [(&str, &str); 5] = [
@@ -87,7 +88,7 @@ impl Cron {
         }
         check_each(&fields)?;
         let expression = fields.join(" ");
-        let never = || ScheduleError::NeverDue(expression.clone());
+        let never = || ScheduleError::NeverDue(excerpt(&expression));
         let pattern = parse(&expression).ok_or_else(never)?;
         let every_hour = pattern.pattern.hours.values().len() == 24;
         first_from(&pattern, DateTime::constant(2000, 1, 1, 0, 0, 0, 0)).ok_or_else(never)?;
@@ -153,8 +154,7 @@ fn parse(expression: &str) -> Option<croner::Cron> {
 fn check_each(fields: &[&str]) -> Result<(), ScheduleError> {
     for (position, ((name, allowed), field)) in FIELDS.into_iter().zip(fields).enumerate() {
         if !is_field(position, field) {
-            let field = field.chars().take(LONGEST_FIELD_CHARS).collect();
-            return Err(ScheduleError::CronField { name, field, allowed });
+            return Err(ScheduleError::CronField { name, field: excerpt(field), allowed });
         }
     }
     Ok(())

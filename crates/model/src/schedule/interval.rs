@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::ScheduleError;
+use crate::excerpt::excerpt;
 use crate::time::Timestamp;
 
 /// Seconds of a unit, largest first.
@@ -71,19 +72,19 @@ impl FromStr for Interval {
     type Err = ScheduleError;
 
     fn from_str(text: &str) -> Result<Self, ScheduleError> {
-        let bad = || ScheduleError::Interval(text.to_owned());
+        let bad = || ScheduleError::Interval(excerpt(text));
         let (mut rest, mut seconds) = (text, 0_u64);
         for (unit, unit_seconds) in UNITS {
             let Some((number, after)) = rest.split_once(unit) else { continue };
             let number = whole(number).ok_or_else(bad)?;
             let length = number.checked_mul(unit_seconds).and_then(|length| seconds.checked_add(length));
-            seconds = length.ok_or_else(|| ScheduleError::IntervalLength(text.to_owned()))?;
+            seconds = length.ok_or_else(|| ScheduleError::IntervalLength(excerpt(text)))?;
             rest = after;
         }
         if text.is_empty() || !rest.is_empty() {
             return Err(bad());
         }
-        Self::from_seconds(seconds).map_err(|_| ScheduleError::IntervalLength(text.to_owned()))
+        Self::from_seconds(seconds).map_err(|_| ScheduleError::IntervalLength(excerpt(text)))
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use jiff::tz::TimeZoneDatabase;
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
 use crate::time::Timestamp;
 
 static DATABASE: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
@@ -81,7 +82,7 @@ impl FromStr for TimeZone {
 
     fn from_str(text: &str) -> Result<Self, UnknownTimeZone> {
         let found = DATABASE.get(text).ok().filter(|zone| !zone.is_unknown());
-        found.map(Self).ok_or_else(|| UnknownTimeZone(text.to_owned()))
+        found.map(Self).ok_or_else(|| UnknownTimeZone(excerpt(text)))
     }
 }
 

@@ -46,6 +46,12 @@ impl Wanted {
         EventQuery { after: self.after, replication: self.replication.clone(), agent: None, window }
     }
 
+    #[cfg(feature = "decoders")]
+    pub(super) fn is_bounded(&self) -> bool {
+        let (EventWindow::First(events) | EventWindow::Latest(events)) = self.query().window;
+        events <= MOST && self.wait() <= LONGEST_WAIT
+    }
+
     fn wait(&self) -> Duration {
         Duration::from_secs(self.wait_seconds).min(LONGEST_WAIT)
     }

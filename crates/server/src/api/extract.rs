@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use tanist_model::api::{Refusal, RefusalCode};
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::{CommandId, IdError, ReplicationName, RunId};
 
 use super::refusal::Refused;
@@ -15,8 +16,12 @@ use crate::random;
 /// Header that carries the command id: the same id twice does the work once.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-fn invalid(what: &str, cause: impl ToString) -> Refused {
-    Refused(Refusal::new(RefusalCode::Invalid, format!("the {what} is not valid")).cause(cause.to_string()))
+pub(super) fn invalid(what: &str, cause: impl ToString) -> Refused {
+    Refused(Refusal::new(RefusalCode::Invalid, format!("the {what} is not valid")).cause(excerpt(&cause.to_string())))
+}
+
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(bytes).map_err(|error| invalid("body", error))
 }
 
 /// A JSON body, whatever content type it claims.
@@ -28,7 +33,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
         let bytes = Bytes::from_request(request, state).await.map_err(|e| invalid("body", e.body_text()))?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| invalid("body", error))
+        read(&bytes).map(Self)
     }
 }
 
@@ -44,7 +49,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| invalid("body", error))
+        read(&bytes).map(Self)
     }
 }
 

@@ -6,6 +6,8 @@
 mod agents;
 mod alarms;
 mod commands;
+#[cfg(feature = "decoders")]
+pub(crate) mod decoders;
 mod events;
 mod extract;
 mod join;

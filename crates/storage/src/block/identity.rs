@@ -207,14 +207,18 @@ fn serial(node: &Node) -> Option<String> {
     let own = node.attribute("serial").or_else(|| node.attribute("device/serial"));
     let serial = own.or_else(|| unit_serial(&node.bytes("device/vpd_pg80")?))?;
     let of = |name: &str| node.attribute(&format!("device/{name}"));
-    let parts = [of("vendor"), of("model"), Some(serial)];
+    Some(serial_of([of("vendor"), of("model"), Some(serial)]))
+}
+
+/// Vendor, model and serial number as one identity, which is no longer than any other.
+pub(super) fn serial_of(parts: [Option<String>; 3]) -> String {
     let parts: Vec<String> =
         parts.into_iter().flatten().map(|part| tidy(&part)).filter(|part| !part.is_empty()).collect();
-    Some(format!("serial.{}", parts.join(".")))
+    format!("serial.{}", parts.join(".")).chars().take(LONGEST).collect()
 }
 
 /// VPD page 80h: four bytes of header, then the number in ASCII (SPC-6, 7.7.19).
-fn unit_serial(page: &[u8]) -> Option<String> {
+pub(super) fn unit_serial(page: &[u8]) -> Option<String> {
     let length = usize::from(u16::from_be_bytes([*page.get(2)?, *page.get(3)?]));
     let text = std::str::from_utf8(page.get(4..4 + length)?).ok()?.trim_matches([' ', '\0']);
     let says_something = text.bytes().any(|byte| byte != b'0');
@@ -258,6 +262,12 @@ mod tests {
         let expected =
             [NAA, "t10.ATA_QEMU_HARDDISK_QM00001", "eui.0025385b71b0a1c2", "serial.disk_7", "serial.M_1.42AB"];
         assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn a_unit_of_many_words_can_be_addressed_too() {
+        let words = || Some("word ".repeat(40));
+        assert_eq!(serial_of([words(), words(), words()]).len(), LONGEST);
     }
 
     #[test]

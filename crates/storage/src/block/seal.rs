@@ -36,7 +36,7 @@ impl DeviceSeal {
             .join(&BETWEEN.to_string())
     }
 
-    fn of_uid(uid: &str) -> Option<Self> {
+    pub(super) fn of_uid(uid: &str) -> Option<Self> {
         let mut parts = uid.rsplitn(4, BETWEEN);
         let (written, place) = (parts.next()?.parse().ok(), parts.next()?.to_owned());
         let size_bytes = parts.next()?.parse().ok()?;

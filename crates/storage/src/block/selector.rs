@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use tanist_model::excerpt::excerpt;
+
 use super::identity::Loops;
 
 /// Characters of a pattern that are no wildcard, at least.
@@ -42,7 +44,7 @@ impl DeviceSelector {
         let is_persistent =
             [Path::new("/dev/disk"), Path::new("/dev/mapper")].iter().any(|place| path.starts_with(place));
         if !is_persistent {
-            return Err(SelectorError::NotPersistent(path.display().to_string()));
+            return Err(SelectorError::NotPersistent(excerpt(&path.display().to_string())));
         }
         check_name(volume.as_deref())?;
         Ok(Self::Path { path, volume, is_loop: false })
@@ -62,7 +64,7 @@ impl DeviceSelector {
     pub fn identity(pattern: &str) -> Result<Self, SelectorError> {
         let literals = pattern.chars().filter(|c| *c != '*').count();
         if literals < FEWEST_LITERALS {
-            return Err(SelectorError::TooWide(pattern.to_owned()));
+            return Err(SelectorError::TooWide(excerpt(pattern)));
         }
         Ok(Self::Identity(IdentityPattern(pattern.to_owned())))
     }
@@ -79,7 +81,7 @@ fn check_name(volume: Option<&str>) -> Result<(), SelectorError> {
     use tanist_model::id::{StorageName, VolumeAddress};
     let Some(name) = volume else { return Ok(()) };
     let fits = StorageName::new("x").is_ok_and(|system| VolumeAddress::new(system, name).is_ok());
-    if fits { Ok(()) } else { Err(SelectorError::VolumeName(name.to_owned())) }
+    if fits { Ok(()) } else { Err(SelectorError::VolumeName(excerpt(name))) }
 }
 
 /// An identity in which `*` stands for any characters.

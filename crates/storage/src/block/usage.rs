@@ -21,7 +21,7 @@ pub(super) fn in_use_by(sysfs: &Sysfs, node: &Node) -> Option<String> {
 }
 
 /// By the number of the device, or by its path where the file system has a number of its own (Btrfs).
-fn mounted(table: &str, is_part: &dyn Fn(DeviceNumber) -> bool) -> Option<String> {
+pub(super) fn mounted(table: &str, is_part: &dyn Fn(DeviceNumber) -> bool) -> Option<String> {
     let mounts: Vec<&str> = table.lines().filter_map(|line| mount_point(line, is_part)).collect();
     let root = mounts.iter().find(|place| **place == "/").map(|_| "it holds this host's root file system".to_owned());
     root.or_else(|| mounts.first().map(|place| format!("mounted at {place}")))

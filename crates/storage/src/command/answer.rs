@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::SnapshotId;
 
 /// The version of what is asked and answered.
@@ -35,12 +36,12 @@ pub enum AnswerError {
 
 /// A snapshot as the command knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub(super) id: SnapshotId,
-    pub(super) uid: String,
+pub(crate) struct Entry {
+    pub(crate) id: SnapshotId,
+    pub(crate) uid: String,
     /// Where it can be read on this host.
-    pub(super) path: PathBuf,
-    pub(super) size_bytes: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) size_bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -85,7 +86,7 @@ impl RawEntry {
     }
 }
 
-pub(super) fn created(answer: &[u8], asked: SnapshotId, size_bytes: u64) -> Result<Entry, AnswerError> {
+pub(crate) fn created(answer: &[u8], asked: SnapshotId, size_bytes: u64) -> Result<Entry, AnswerError> {
     let Created { version, snapshot } = parse(answer)?;
     check_version(version)?;
     let found = short(&snapshot.id);
@@ -97,12 +98,12 @@ pub(super) fn created(answer: &[u8], asked: SnapshotId, size_bytes: u64) -> Resu
     Ok(entry)
 }
 
-pub(super) fn deleted(answer: &[u8]) -> Result<(), AnswerError> {
+pub(crate) fn deleted(answer: &[u8]) -> Result<(), AnswerError> {
     check_version(parse::<Deleted>(answer)?.version)
 }
 
 /// In order of their ids.
-pub(super) fn listed(answer: &[u8]) -> Result<Vec<Entry>, AnswerError> {
+pub(crate) fn listed(answer: &[u8]) -> Result<Vec<Entry>, AnswerError> {
     let Listed { version, snapshots } = parse(answer)?;
     check_version(version)?;
     if snapshots.len() > MOST_SNAPSHOTS {
@@ -118,7 +119,7 @@ pub(super) fn listed(answer: &[u8]) -> Result<Vec<Entry>, AnswerError> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T, AnswerError> {
-    serde_json::from_slice(answer).map_err(|error| AnswerError::NotJson(error.to_string()))
+    serde_json::from_slice(answer).map_err(|error| AnswerError::NotJson(excerpt(&error.to_string())))
 }
 
 fn check_version(version: u32) -> Result<(), AnswerError> {

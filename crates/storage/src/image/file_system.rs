@@ -68,7 +68,7 @@ fn mount_source(device: u64) -> Option<String> {
 }
 
 /// `ID PARENT MAJOR:MINOR ROOT MOUNTPOINT OPTIONS... - TYPE SOURCE OPTIONS`, see proc_pid_mountinfo(5).
-fn source_in(line: &str, device: &str) -> Option<String> {
+pub(super) fn source_in(line: &str, device: &str) -> Option<String> {
     let (left, right) = line.split_once(" - ")?;
     let mut right = right.split(' ');
     let (kind, source) = (right.next()?, right.next()?);

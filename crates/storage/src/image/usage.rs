@@ -35,7 +35,7 @@ fn is_over(name: &str, device: u64, inode: u64) -> bool {
 }
 
 /// Where a loop device, or a partition of it, is mounted.
-fn mount_point(mounts: &str, loop_name: &str) -> Option<String> {
+pub(super) fn mount_point(mounts: &str, loop_name: &str) -> Option<String> {
     let device = format!("/dev/{loop_name}");
     let is_it =
         |source: &str| source.strip_prefix(&device).is_some_and(|rest| rest.is_empty() || rest.starts_with('p'));
@@ -55,7 +55,7 @@ fn lock_holder(device: u64, inode: u64) -> Option<String> {
 }
 
 /// `NUMBER: KIND MODE ACCESS PID MAJOR:MINOR:INODE START END`, see proc_locks(5).
-fn process_in(line: &str, file: &str) -> Option<u32> {
+pub(super) fn process_in(line: &str, file: &str) -> Option<u32> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let position = fields.iter().position(|field| *field == file)?;
     fields.get(position.checked_sub(1)?)?.parse().ok()

@@ -2,6 +2,7 @@
 //! those with our tags. LVM writes every value as text (lvmreport(7)).
 
 use serde::Deserialize;
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::SnapshotId;
 use tanist_model::volume::PoolUse;
 
@@ -13,8 +14,8 @@ metadata_percent,lv_health_status,lv_check_needed";
 
 /// Why an answer is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AnswerError {
-    #[error("its answer is not the report that was asked for ({0})")]
+pub(crate) enum AnswerError {
+    #[error("its answer is not the report that was asked for ({})", excerpt(&.0.to_string()))]
     Json(#[from] serde_json::Error),
     #[error("its answer says of {lv} that {column} is \"{found}\"")]
     Value { lv: String, column: &'static str, found: String },
@@ -50,33 +51,33 @@ struct Row {
 
 /// A logical volume of the group.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct LogicalVolume {
-    pub(super) name: String,
+pub(crate) struct LogicalVolume {
+    pub(crate) name: String,
     /// As a device of it is identified: LVM gives its devices the UUIDs of group and volume.
-    pub(super) identity: String,
-    pub(super) size_bytes: u64,
+    pub(crate) identity: String,
+    pub(crate) size_bytes: u64,
     /// The thin pool that it lives in; empty for what is not thin.
-    pub(super) pool: String,
+    pub(crate) pool: String,
     /// What it is a snapshot of, as long as that is there.
-    pub(super) origin: String,
-    pub(super) is_writable: bool,
-    pub(super) is_active: bool,
-    pub(super) is_thin: bool,
+    pub(crate) origin: String,
+    pub(crate) is_writable: bool,
+    pub(crate) is_active: bool,
+    pub(crate) is_thin: bool,
     /// The snapshot that it is, and of which volume, by our tags.
-    pub(super) snapshot: Option<(SnapshotId, String)>,
-    pub(super) filling: Option<Filling>,
+    pub(crate) snapshot: Option<(SnapshotId, String)>,
+    pub(crate) filling: Option<Filling>,
 }
 
 /// How full a thin pool is, and what ails it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Filling {
-    pub(super) used: PoolUse,
+pub(crate) struct Filling {
+    pub(crate) used: PoolUse,
     /// In LVM's word: `out_of_data`, `metadata_read_only`, `failed`; or that its metadata needs a check.
-    pub(super) ailment: Option<String>,
+    pub(crate) ailment: Option<String>,
 }
 
 /// Every logical volume of one group.
-pub(super) fn volumes(group: &str, text: &[u8]) -> Result<Vec<LogicalVolume>, AnswerError> {
+pub(crate) fn volumes(group: &str, text: &[u8]) -> Result<Vec<LogicalVolume>, AnswerError> {
     let answer: Answer = serde_json::from_slice(text)?;
     answer.report.into_iter().flat_map(|report| report.lv).map(|row| row.read(group)).collect()
 }
@@ -84,7 +85,7 @@ pub(super) fn volumes(group: &str, text: &[u8]) -> Result<Vec<LogicalVolume>, An
 impl Row {
     fn read(self, group: &str) -> Result<LogicalVolume, AnswerError> {
         let wrong =
-            |column, found: &str| AnswerError::Value { lv: self.lv_name.clone(), column, found: found.to_owned() };
+            |column, found: &str| AnswerError::Value { lv: excerpt(&self.lv_name), column, found: excerpt(found) };
         if !name::is_name(&self.lv_name) {
             return Err(wrong("its name", &self.lv_name));
         }
@@ -126,7 +127,7 @@ impl Row {
         if text.is_empty() {
             return Ok(0);
         }
-        let wrong = || AnswerError::Value { lv: self.lv_name.clone(), column, found: text.to_owned() };
+        let wrong = || AnswerError::Value { lv: excerpt(&self.lv_name), column, found: excerpt(text) };
         let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
         let is_number = whole.bytes().chain(rest.bytes()).all(|byte| byte.is_ascii_digit());
         let whole: u8 = whole.parse().ok().filter(|whole| is_number && *whole <= 100).ok_or_else(wrong)?;

@@ -12,7 +12,7 @@ const TAG_VOLUME: &str = "tanist.volume=";
 const LONGEST: usize = 120;
 
 /// Letters, digits and `+_.-`, not beginning with a hyphen (lvm(8), VALID NAMES): also nothing that could be taken for an option.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte);
     (1..=LONGEST).contains(&text.len())
         && text.bytes().all(plain)
@@ -30,11 +30,11 @@ pub(super) fn of_snapshot(id: SnapshotId) -> String {
 }
 
 /// What a snapshot is known by, whatever becomes of its origin. Tags take what names take, and a few signs more.
-pub(super) fn tags(id: SnapshotId, volume: &str) -> [String; 2] {
+pub(crate) fn tags(id: SnapshotId, volume: &str) -> [String; 2] {
     [format!("{TAG_SNAPSHOT}{id}"), format!("{TAG_VOLUME}{volume}")]
 }
 
-pub(super) fn snapshot_of_tags(tags: &str) -> Option<(SnapshotId, String)> {
+pub(crate) fn snapshot_of_tags(tags: &str) -> Option<(SnapshotId, String)> {
     let of = |key: &str| tags.split(',').find_map(|tag| tag.strip_prefix(key));
     let volume = of(TAG_VOLUME).filter(|volume| is_name(volume))?;
     Some((of(TAG_SNAPSHOT)?.parse().ok()?, volume.to_owned()))

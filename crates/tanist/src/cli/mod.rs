@@ -1,7 +1,7 @@
 //! What can be typed: the command tree, frozen by a test. Nothing here acts.
 
 pub mod agent;
-mod moment;
+pub mod moment;
 pub mod policy;
 pub mod replication;
 pub mod server;

@@ -3,6 +3,7 @@
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, Zoned};
+use tanist_model::excerpt::excerpt;
 use tanist_model::time::Timestamp;
 
 use super::values::ValueError;
@@ -12,7 +13,7 @@ use super::values::ValueError;
 /// # Errors
 /// [`ValueError::Moment`], which lists the accepted forms.
 pub fn moment(text: &str) -> Result<Timestamp, ValueError> {
-    moment_before(text, &Zoned::now()).ok_or_else(|| ValueError::Moment(text.to_owned()))
+    moment_before(text, &Zoned::now()).ok_or_else(|| ValueError::Moment(excerpt(text)))
 }
 
 fn moment_before(text: &str, now: &Zoned) -> Option<Timestamp> {

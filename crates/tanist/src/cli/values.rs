@@ -1,9 +1,11 @@
 //! Values with units or a shape, as they are typed: sizes, rates, times, addresses.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::StorageName;
 use tanist_model::policy::LEAST_BANDWIDTH;
 
@@ -47,9 +49,9 @@ impl FromStr for Bandwidth {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let amount = text.strip_suffix("/s").unwrap_or(text);
-        match size(amount).map_err(|_| ValueError::Rate(text.to_owned()))? {
+        match size(amount).map_err(|_| ValueError::Rate(excerpt(text)))? {
             0 => Err(ValueError::Zero),
-            low if low < LEAST_BANDWIDTH => Err(ValueError::TooSlow(text.to_owned())),
+            low if low < LEAST_BANDWIDTH => Err(ValueError::TooSlow(excerpt(text))),
             bytes_per_second => Ok(Self { bytes_per_second }),
         }
     }
@@ -69,7 +71,7 @@ impl FromStr for Rpo {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         match span_seconds(text)? {
             0 => Err(ValueError::Zero),
-            seconds if seconds > LONGEST_RPO_SECONDS => Err(ValueError::TooLong(text.to_owned())),
+            seconds if seconds > LONGEST_RPO_SECONDS => Err(ValueError::TooLong(excerpt(text))),
             seconds => Ok(Self { seconds }),
         }
     }
@@ -96,7 +98,7 @@ pub struct StorageDirectory {
 impl FromStr for StorageDirectory {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let bad = || ValueError::Storage(text.to_owned());
+        let bad = || ValueError::Storage(excerpt(text));
         let (name, directory) = text.split_once('=').ok_or_else(bad)?;
         if directory.is_empty() {
             return Err(bad());
@@ -110,7 +112,7 @@ impl FromStr for StorageDirectory {
 /// # Errors
 /// [`ValueError::Size`] if it is none or does not fit.
 pub fn size(text: &str) -> Result<u64, ValueError> {
-    let bad = || ValueError::Size(text.to_owned());
+    let bad = || ValueError::Size(excerpt(text));
     let (number, unit) = split_unit(text);
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -124,7 +126,7 @@ pub fn size(text: &str) -> Result<u64, ValueError> {
 }
 
 fn span_seconds(text: &str) -> Result<u64, ValueError> {
-    let bad = || ValueError::Span(text.to_owned());
+    let bad = || ValueError::Span(excerpt(text));
     let (number, unit) = split_unit(text);
     let seconds = match unit {
         "s" => 1,
@@ -151,12 +153,13 @@ fn split_unit(text: &str) -> (&str, &str) {
 /// # Errors
 /// [`ValueError::HostPort`] if it is none.
 pub fn host_port(text: &str) -> Result<String, ValueError> {
-    let bad = || ValueError::HostPort(text.to_owned());
+    let bad = || ValueError::HostPort(excerpt(text));
     let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
-    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bracketed = bracketed.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
     let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    let port = port.parse::<u16>().map_err(|_| bad())?;
-    if port != 0 && (plain || bracketed) { Ok(text.to_owned()) } else { Err(bad()) }
+    let fits = port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
+    if fits && (plain || bracketed) { Ok(text.to_owned()) } else { Err(bad()) }
 }
 
 /// An absolute path, kept as text because it travels in a request.
@@ -164,7 +167,7 @@ pub fn host_port(text: &str) -> Result<String, ValueError> {
 /// # Errors
 /// [`ValueError::NotAbsolute`] if it is relative.
 pub fn absolute_path(text: &str) -> Result<String, ValueError> {
-    if text.starts_with('/') { Ok(text.to_owned()) } else { Err(ValueError::NotAbsolute(text.to_owned())) }
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err(ValueError::NotAbsolute(excerpt(text))) }
 }
 
 #[cfg(test)]
@@ -203,7 +206,7 @@ mod tests {
         for good in ["10.0.0.5:7420", "[::1]:7420", "srv-1.example:1"] {
             assert!(host_port(good).is_ok(), "{good}");
         }
-        for bad in ["10.0.0.5", ":7420", "h:0", "h:70000", "h/x:1", "a b:1", "u@h:1"] {
+        for bad in ["10.0.0.5", ":7420", "h:0", "h:70000", "h/x:1", "a b:1", "u@h:1", "h:+80", "[h/x]:1", "[]:1"] {
             assert!(host_port(bad).is_err(), "{bad}");
         }
     }

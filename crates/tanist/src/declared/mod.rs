@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tanist_model::api::{CreateReplication, Refusal, RefusalCode};
+use tanist_model::excerpt::excerpt;
 use tanist_model::id::{AgentName, ApplicationName, ReplicationName, StorageName, VolumeAddress};
 use tanist_model::policy::{Policy, SourceMode, StreamCount, VerifyMode};
 use tanist_model::retention::Retention;
@@ -20,6 +21,8 @@ use text::Text;
 
 /// A declaration is refused beyond so many bytes: it is written by hand or by a program, and not a volume.
 const LARGEST_BYTES: usize = 4 << 20;
+/// What is wrong in a file is told whole up to here: all the keys that it could have.
+const LONGEST_CAUSE_BYTES: usize = 1000;
 
 /// A file of `tanist apply`.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -161,13 +164,18 @@ impl Declared {
     }
 }
 
+/// The words that are known here are told whole, if they are not those of the file.
+fn told(message: &str) -> String {
+    if message.len() <= LONGEST_CAUSE_BYTES { message.to_owned() } else { excerpt(message) }
+}
+
 fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Refusal> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |t| t.matches('\n').count() + 1);
         let meant = nearest(error.message()).map(|word| format!("did you mean `{word}`?"));
         let hint = meant.unwrap_or_else(|| "correct that line; config/valid has commented samples".to_owned());
         Refusal::new(RefusalCode::Invalid, format!("{file}, line {line}: not understood"))
-            .cause(error.message())
+            .cause(told(error.message()))
             .hint(hint)
     })
 }

@@ -1,0 +1,5 @@
+//! The decoder `agent_messages` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("agent_messages");

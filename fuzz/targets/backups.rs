@@ -1,0 +1,5 @@
+//! The decoder `backups` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("backups");

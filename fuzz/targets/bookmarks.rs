@@ -1,0 +1,5 @@
+//! The decoder `bookmarks` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("bookmarks");

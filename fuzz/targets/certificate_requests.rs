@@ -1,0 +1,5 @@
+//! The decoder `certificate_requests` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("certificate_requests");

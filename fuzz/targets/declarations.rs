@@ -1,0 +1,5 @@
+//! The decoder `declarations` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("declarations");

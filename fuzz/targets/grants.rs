@@ -1,0 +1,5 @@
+//! The decoder `grants` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("grants");

@@ -1,0 +1,5 @@
+//! The decoder `knowledge` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("knowledge");

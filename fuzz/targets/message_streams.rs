@@ -1,0 +1,5 @@
+//! The decoder `message_streams` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("message_streams");

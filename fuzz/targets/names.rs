@@ -1,0 +1,5 @@
+//! The decoder `names` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("names");

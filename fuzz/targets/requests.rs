@@ -1,0 +1,5 @@
+//! The decoder `requests` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("requests");

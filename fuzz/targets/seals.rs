@@ -1,0 +1,5 @@
+//! The decoder `seals` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("seals");

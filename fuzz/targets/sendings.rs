@@ -1,0 +1,5 @@
+//! The decoder `sendings` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("sendings");

@@ -1,0 +1,5 @@
+//! The decoder `signatures` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("signatures");

@@ -1,0 +1,5 @@
+//! The decoder `typed_values` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("typed_values");

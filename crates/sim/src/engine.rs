@@ -9,10 +9,10 @@ use tanist_model::id::{RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunMethod};
 use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
+use tanist_protocol::fence::ReservationAnswer;
 use tanist_protocol::fence::key::ReservationKey;
 use tanist_protocol::fence::seizure::Seizure;
-use tanist_protocol::fence::{ReservationAnswer, Taken};
-use tanist_protocol::message::{CopyOrder, FenceReport, RunFailureKind, StreamKey};
+use tanist_protocol::message::{CopyOrder, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
 use crate::disk::{Boot, DescriptorId, Write, WriteId};
@@ -58,7 +58,7 @@ pub struct Job {
     pub next: usize,
     durable: usize,
     committed: usize,
-    in_flight: usize,
+    pub in_flight: usize,
     stride: usize,
     flushing: bool,
     verifying: bool,
@@ -79,10 +79,10 @@ pub struct Job {
 pub struct Engine {
     pub volume: usize,
     pub descriptor: Option<DescriptorId>,
-    locked: bool,
+    pub locked: bool,
     pub opened: bool,
     /// The key to reserve the target with, and how far it is.
-    reserve: Option<ReservationKey>,
+    pub reserve: Option<ReservationKey>,
     pub seizure: Option<Seizure>,
     pub job: Option<Job>,
     preparing: Option<(RunId, u64)>,
@@ -95,6 +95,29 @@ pub struct Engine {
     pub owes_error: bool,
     target_snapshots_to_remove: Vec<SnapshotId>,
     source_snapshots_to_remove: Vec<SnapshotId>,
+}
+
+impl Engine {
+    /// One that is yet to be opened.
+    #[must_use]
+    pub fn new(volume: usize, reserve: Option<ReservationKey>) -> Self {
+        Self {
+            volume,
+            descriptor: None,
+            locked: false,
+            opened: false,
+            reserve,
+            seizure: None,
+            job: None,
+            preparing: None,
+            halting: None,
+            closing: None,
+            stuck_until: 0,
+            owes_error: false,
+            target_snapshots_to_remove: Vec::new(),
+            source_snapshots_to_remove: Vec::new(),
+        }
+    }
 }
 
 fn checkpoint(blocks: usize) -> Checkpoint {
@@ -119,7 +142,7 @@ impl World {
         Boot { host, number: self.hosts[host].boot }
     }
 
-    fn after(&mut self, agent: usize, key: EngineKey, generation: u64, wait: u64, kind: EngineEventKind) {
+    pub fn after(&mut self, agent: usize, key: EngineKey, generation: u64, wait: u64, kind: EngineEventKind) {
         let pid = self.pid_of(agent);
         self.at(self.now + wait, Event::Engine { pid, key, generation, kind });
     }
@@ -183,87 +206,6 @@ impl World {
                 engine.closing = Some(graceful && engine.closing.unwrap_or(true));
                 self.pump(agent, key);
             }
-        }
-    }
-
-    fn open_engine(&mut self, agent: usize, key: EngineKey, volume: usize, reserve: Option<ReservationKey>) {
-        let Some(process) = self.agents[agent].process.as_mut() else { return };
-        self.checker.engine_opens(process, key);
-        let engine = Engine {
-            volume,
-            descriptor: None,
-            locked: false,
-            opened: false,
-            reserve,
-            seizure: None,
-            job: None,
-            preparing: None,
-            halting: None,
-            closing: None,
-            stuck_until: 0,
-            owes_error: false,
-            target_snapshots_to_remove: Vec::new(),
-            source_snapshots_to_remove: Vec::new(),
-        };
-        process.engines.insert(key, engine);
-        let wait = self.rng.between(200, 5000);
-        self.after(agent, key, 0, wait, EngineEventKind::Opened);
-    }
-
-    fn opened(&mut self, agent: usize, key: EngineKey) {
-        if self.agents[agent].path_lost {
-            if let Some(process) = self.agents[agent].process.as_mut() {
-                process.engines.remove(&key);
-            }
-            let event = EngineEvent::OpenFailed { reason: "the path is lost".to_owned() };
-            return self.report(agent, key, event);
-        }
-        let (pid, boot) = (self.pid_of(agent), self.boot_of(agent));
-        let Some(volume) = self.engine_mut(agent, key).map(|e| e.volume) else { return };
-        let descriptor = self.disks.open(volume, boot, pid);
-        let locked = self.lock(descriptor);
-        let fence = self.fence(volume, locked, None);
-        let Some(engine) = self.engine_mut(agent, key) else { return };
-        (engine.descriptor, engine.locked) = (Some(descriptor), locked);
-        if let Some(reserve) = engine.reserve.filter(|_| engine.closing.is_none()) {
-            return self.seize(agent, key, reserve, locked);
-        }
-        engine.opened = true;
-        if engine.closing.is_some() {
-            return self.pump(agent, key);
-        }
-        self.report(agent, key, EngineEvent::Opened { fence });
-    }
-
-    /// A lock on a file beside the volume is free as soon as the process is gone, whatever is still in flight.
-    fn lock(&mut self, descriptor: DescriptorId) -> bool {
-        if self.scenario.lock_beside {
-            let Some(mine) = self.disks.descriptors.get(&descriptor).cloned() else { return false };
-            let rival = self.disks.descriptors.iter().any(|(id, d)| {
-                *id != descriptor && d.volume == mine.volume && d.boot == mine.boot && d.locked && !d.closed
-            });
-            if let Some(d) = self.disks.descriptors.get_mut(&descriptor) {
-                d.locked = !rival;
-            }
-            return !rival;
-        }
-        self.scenario.kernel_lock && self.disks.try_lock(descriptor)
-    }
-
-    pub fn fence(&self, volume: usize, locked: bool, reservation: Option<Taken>) -> FenceReport {
-        let what = if self.scenario.lock_beside { "a file beside it".to_owned() } else { format!("san-b/vol{volume}") };
-        FenceReport { locked: locked.then_some(what), lock_place: None, reservation }
-    }
-
-    fn try_lock(&mut self, agent: usize, key: EngineKey) {
-        let Some(engine) = self.engine_mut(agent, key).filter(|e| !e.locked) else { return };
-        let (Some(descriptor), volume) = (engine.descriptor, engine.volume) else { return };
-        if self.lock(descriptor) {
-            if let Some(engine) = self.engine_mut(agent, key) {
-                engine.locked = true;
-            }
-            let fence = self.fence(volume, true, None);
-            self.report(agent, key, EngineEvent::Locked { fence });
         }
     }
 
@@ -362,17 +304,6 @@ impl World {
             EngineEventKind::Verified => return self.verified(agent, key),
             _ => {}
         }
-        self.pump(agent, key);
-    }
-
-    fn shut_out(&mut self, agent: usize, key: EngineKey, generation: u64) {
-        let Some(engine) = self.engine_mut(agent, key) else { return };
-        if let Some(job) = engine.job.as_mut().filter(|job| job.id == generation) {
-            job.in_flight -= 1;
-            job.failed = Some(RunFailureKind::Io);
-        }
-        let reason = "another agent has reserved the target".to_owned();
-        self.report(agent, key, EngineEvent::Unfit { reason });
         self.pump(agent, key);
     }
 

@@ -18,6 +18,7 @@ pub mod links;
 pub mod liveness;
 pub mod lun;
 pub mod network;
+mod opening;
 pub mod operator;
 pub mod pairs;
 pub mod process;

@@ -5,6 +5,7 @@ use tanist_protocol::agent::EngineEvent;
 use tanist_protocol::fence::key::ReservationKey;
 use tanist_protocol::fence::seizure::{Seizure, Step};
 use tanist_protocol::fence::{ReservationAnswer, ReservationCommand, Taken};
+use tanist_protocol::message::RunFailureKind;
 
 use crate::disk::{Boot, DescriptorId, WriteId};
 use crate::engine::EngineEventKind;
@@ -157,5 +158,17 @@ impl World {
         self.note("shut out", write.block as u64, || format!("block {} of {} is refused", write.block, write.epochs));
         let (pid, key, generation) = (write.pid, (write.replication, write.epochs), write.job);
         self.at(self.now + 20, Event::Engine { pid, key, generation, kind: EngineEventKind::ShutOut });
+    }
+
+    /// Told of it, it cannot go on.
+    pub fn shut_out(&mut self, agent: usize, key: EngineKey, generation: u64) {
+        let Some(engine) = self.engine_mut(agent, key) else { return };
+        if let Some(job) = engine.job.as_mut().filter(|job| job.id == generation) {
+            job.in_flight -= 1;
+            job.failed = Some(RunFailureKind::Io);
+        }
+        let reason = "another agent has reserved the target".to_owned();
+        self.report(agent, key, EngineEvent::Unfit { reason });
+        self.pump(agent, key);
     }
 }

@@ -45,9 +45,6 @@ pub enum EngineEventKind {
     ShutOut,
 }
 
-/// How often a volume takes seconds to be closed.
-const STUCK_CLOSES_PER_MILLE: u64 = 15;
-
 /// A copy in progress.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -191,8 +188,11 @@ impl World {
             EngineCommand::Release { snapshots } => self.remove_source_snapshots(key.0, &snapshots),
             EngineCommand::Expire { snapshots, keep } => self.expire(agent, key, snapshots, &keep),
             EngineCommand::Close { graceful, release } => {
-                let wait =
-                    if self.rng.chance(STUCK_CLOSES_PER_MILLE) { self.rng.between(5_000_000, 9_000_000) } else { 0 };
+                let wait = if self.rng.chance(self.scenario.stuck_closes_per_mille) {
+                    self.rng.between(5_000_000, 9_000_000)
+                } else {
+                    0
+                };
                 let stuck_until = self.now + wait;
                 let Some(engine) = self.engine_mut(agent, key) else { return };
                 if wait > 0 && engine.closing.is_none() {

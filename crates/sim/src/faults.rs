@@ -4,7 +4,7 @@ use tanist_protocol::agent::way::Way;
 
 use crate::disk::Boot;
 use crate::links::{Direction, Place, between};
-use crate::pairs::MachineState;
+use crate::pairs::{DRAINING, MachineState};
 use crate::process::{AgentSlot, Host, Pid};
 use crate::server_shell::Commits;
 use crate::world::{Event, World};
@@ -112,7 +112,7 @@ impl World {
         }
         let Some(injection) = self.injections.next_ambush() else { return };
         self.inject(injection, |world| {
-            let kind = FaultKind::ALL[world.rng.index(FaultKind::ALL.len())];
+            let kind = world.choose_in_wait();
             // The agent itself, or whoever acts while it is in that state.
             let other = world.victim();
             let agent = agent.filter(|_| world.rng.chance(600)).unwrap_or(other);
@@ -120,6 +120,14 @@ impl World {
                 world.do_harm(kind, agent);
             }
         });
+    }
+
+    /// What happens once in a world is kept for this moment, or it would mostly be over by now.
+    fn choose_in_wait(&mut self) -> FaultKind {
+        match self.rng.chance(300) && self.can_happen(FaultKind::StoreRestored) {
+            true => FaultKind::StoreRestored,
+            false => FaultKind::ALL[self.rng.index(FaultKind::ALL.len())],
+        }
     }
 
     fn can_happen(&self, kind: FaultKind) -> bool {
@@ -186,7 +194,9 @@ impl World {
             return FaultKind::CutFromServer;
         }
         match self.rng.below(100) {
-            0..10 if self.can_happen(FaultKind::StoreRestored) => FaultKind::StoreRestored,
+            0..10 if self.can_happen(FaultKind::StoreRestored) && !self.scenario.ambush.contains(&DRAINING) => {
+                FaultKind::StoreRestored
+            }
             0..8 if self.scenario.rival_servers && self.can_happen(FaultKind::RivalServer) => FaultKind::RivalServer,
             0..24 => FaultKind::AgentCrash,
             24..40 => FaultKind::AgentPause,

@@ -53,6 +53,8 @@ pub struct Scenario {
     pub restores: bool,
     pub rival_servers: bool,
     pub slow_writes: bool,
+    /// How often a volume takes seconds to be closed.
+    pub stuck_closes_per_mille: u64,
     /// Nothing fails but the network around one agent at a time, and some peer always reaches it and the server.
     pub cuts_only: bool,
 }
@@ -88,6 +90,7 @@ impl Scenario {
             // A restored store does not ask for the keys that it has forgotten yet.
             restores: rng.chance(if ambush.contains(&DRAINING) { 500 } else { 150 }) && !units,
             ambush,
+            stuck_closes_per_mille: 15,
             rival_servers: rng.chance(250),
             cuts_only: false,
         }

@@ -396,7 +396,11 @@ impl ServerMachine {
             .filter(|c| to.is_none_or(|to| c.agent == *to))
             .filter_map(|c| Some(format!("{}: {}", c.agent, c.passed_over.as_ref()?)))
             .collect();
-        let cause = if reasons.is_empty() { "it is not in the hierarchy".to_owned() } else { reasons.join("; ") };
+        let cause = match to {
+            _ if !reasons.is_empty() => reasons.join("; "),
+            Some(_) => "it is not in the hierarchy".to_owned(),
+            None => "no other agent is in the hierarchy".to_owned(),
+        };
         (!able).then(|| {
             Refusal::new(RefusalCode::Conflict, "no agent can take over now")
                 .cause(cause)

@@ -7,11 +7,14 @@ SHELL := /bin/bash
 
 RUST_NEEDED := 1.95
 SEEDS ?= 1..200
+# Of `make figures`: takeovers of each kind of fault, simulated and with real processes.
+N ?= 1000
+REAL ?= 100
 # Of `make fuzz`: which decoder, or all of them; and for how long each.
 TARGET ?=
 SECONDS ?= 60
 
-.PHONY: help needs program everything demo test check sim explore fuzz lab deb proof
+.PHONY: help needs program everything demo test check sim explore figures fuzz lab deb proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -62,8 +65,21 @@ check: needs ## formatting, lints, imports, style, dependencies: what .ci/run ch
 sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 	@cargo run --package tanist-sim -- --seeds $(SEEDS)
 
-explore: needs ## walk through every order of a few takeovers by reservation: make explore FULL=1 for the large worlds
+explore: needs ## walk through every order of a few takeovers: make explore FULL=1 for the large worlds
 	@cargo run --package tanist-explore -- $(if $(FULL),--full)
+
+figures: everything ## measure takeovers and write docs/figures.md: make figures N=1000 REAL=100
+	@about() {
+	    printf '# date: %s\n# cpus: %s\n# kernel: %s\n# command: make figures N=%s REAL=%s\n' \
+	        "$$(date -u +%F)" "$$(nproc)" "$$(uname -sr | cut -d- -f1)" $(N) $(REAL)
+	}
+	cargo run --quiet --package tanist-sim -- --figures $(N) >"$${CARGO_TARGET_DIR:-target}/simulated.tsv"
+	TANIST_FIGURES=$(REAL) TANIST_FIGURES_FILE="$$(realpath "$${CARGO_TARGET_DIR:-target}")/real.tsv" \
+	    cargo test --workspace --test figures -- --nocapture
+	for kind in simulated real; do
+	    { about; cat "$${CARGO_TARGET_DIR:-target}/$$kind.tsv"; } >docs/figures/$$kind.tsv
+	done
+	cargo run --quiet --package xtask -- figures
 
 fuzz: needs ## look for what a decoder cannot bear: make fuzz TARGET=gate SECONDS=600
 	@missing() { printf 'tanist: %s\n' "$$@" >&2; exit 1; }
@@ -81,8 +97,9 @@ deb: needs ## the Debian package, optimised: target/debian/tanist_VERSION_ARCHIT
 	cargo build --release --package tanist
 	cargo run --quiet --package xtask -- deb "$$target/release/tanist" "$$target/debian"
 
-proof: everything ## the long forms: 20,000 simulated seeds, the large worlds, 100 killed agents; takes long
+proof: everything ## the long forms: 20,000 simulated seeds, the large worlds, 100 killed agents, the figures; takes long
 	@cargo run --package tanist-sim -- --seeds 1..20000
 	cargo run --package tanist-explore -- --full
 	TANIST_KILLS=100 TANIST_VOLUME_MIB=1024 TANIST_STOP_SECONDS=20 TANIST_PARTITIONS=100 TANIST_HANDOVERS=100 TANIST_DELTA_GIB=4 \
 	    cargo test --workspace --no-fail-fast
+	$(MAKE) figures

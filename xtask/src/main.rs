@@ -1,5 +1,5 @@
-//! What the project demands of its own text, as programs: `cargo run -p xtask -- imports`, `-- style`, `-- links`; and the builder of its
-//! package, `-- deb`.
+//! What the project demands of its own text, as programs: `cargo run -p xtask -- imports`, `-- style`, `-- links`; the builder of its
+//! package, `-- deb`; and the writer of its measured figures, `-- figures`.
 //!
 //! A rule that nobody runs is a wish. The same checks are tests of this crate, so `make test` fails where a rule is broken, and
 //! each rule has a test in which a planted offence is found.
@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod deb;
+mod figures;
 mod finding;
 mod imports;
 mod links;
@@ -24,10 +25,11 @@ use anyhow::Context as _;
 use finding::Finding;
 use workspace::Workspace;
 
-const USAGE: &str = "usage: cargo run -p xtask -- imports | style | links | deb [--quick] PROGRAM DIR
+const USAGE: &str = "usage: cargo run -p xtask -- imports | style | links | figures | deb [--quick] PROGRAM DIR
   imports  no crate imports beyond its row of the table in ARCHITECTURE.md
   style    every source file keeps the rules of CONTRIBUTING.md that a program can check
   links    the links between the project's pages lead somewhere
+  figures  writes docs/figures.md and its charts from what was measured
   deb      builds the Debian package of a compiled PROGRAM in DIR; --quick compresses little";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         ["imports"] => look(imports::check),
         ["style"] => look(style::check),
         ["links"] => look(links::check),
+        ["figures"] => return write_figures(),
         ["deb", program, output] => return package(program, output, false),
         ["deb", "--quick", program, output] => return package(program, output, true),
         _ => {
@@ -45,6 +48,19 @@ fn main() -> ExitCode {
         }
     };
     report(found)
+}
+
+fn write_figures() -> ExitCode {
+    match figures::write(&Workspace::of_this_checkout()) {
+        Ok(pages) => {
+            pages.iter().for_each(|page| println!("{page}"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn package(program: &str, output: &str, quick: bool) -> ExitCode {

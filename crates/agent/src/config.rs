@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tanist_model::id::StorageName;
+use tanist_recording::Settings;
 use tanist_storage::{LvmNameError, SelectorError};
 use tanist_wire::file::{self, Readers};
 
@@ -54,6 +55,8 @@ pub enum ConfigError {
     },
     #[error(transparent)]
     Application(#[from] ApplicationError),
+    #[error("recording_limit_bytes: {0}")]
+    Recording(String),
 }
 
 impl ConfigError {
@@ -68,6 +71,7 @@ impl ConfigError {
             | Self::PathOrMatch(_)
             | Self::SnapshotCommand { .. }
             | Self::Application(_)
+            | Self::Recording(_)
             | Self::Device { .. }
             | Self::ThinPool { .. } => {
                 "correct the file; config/valid/agent.toml is a commented sample (of the package: /etc/tanist/samples)"
@@ -89,12 +93,27 @@ pub struct AgentConfig {
     /// The address that peers dial, if it is not the one it listens on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertise: Option<String>,
+    /// The room for the record of what the agent was told and decided, bytes; zero: nothing is recorded.
+    #[serde(default = "default_recording", skip_serializing_if = "is_default_recording")]
+    pub recording_limit_bytes: u64,
     /// The storage systems that this host reaches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub storage: Vec<StorageConfig>,
     /// The host applications that this host can quiesce.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub application: Vec<ApplicationConfig>,
+}
+
+/// Hours of an agent that acts (docs/operations/support-bundles.md).
+pub const DEFAULT_RECORDING: u64 = 16 << 20;
+
+fn default_recording() -> u64 {
+    DEFAULT_RECORDING
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_default_recording(limit_bytes: &u64) -> bool {
+    *limit_bytes == DEFAULT_RECORDING
 }
 
 fn default_listen() -> SocketAddr {
@@ -126,6 +145,13 @@ impl AgentConfig {
         Ok(file::replace(&folder.join(Self::FILE), text.as_bytes(), Readers::Everyone)?)
     }
 
+    /// Without the arguments of the operator's scripts: one may be a password.
+    #[must_use]
+    pub fn concealed(&self) -> Self {
+        let application = self.application.iter().map(ApplicationConfig::concealed).collect();
+        Self { application, ..self.clone() }
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         for (i, storage) in self.storage.iter().enumerate() {
             if self.storage[..i].iter().any(|other| other.name() == storage.name()) {
@@ -133,6 +159,7 @@ impl AgentConfig {
             }
             storage.open()?;
         }
+        Settings::check(self.recording_limit_bytes).map_err(ConfigError::Recording)?;
         Ok(ApplicationConfig::check(&self.application)?)
     }
 }
@@ -147,6 +174,7 @@ mod tests {
             server: "server.example:7420".to_owned(),
             listen: default_listen(),
             advertise: None,
+            recording_limit_bytes: DEFAULT_RECORDING,
             storage: vec![
                 StorageConfig::Image {
                     name: "san-a".parse().unwrap(),

@@ -16,6 +16,7 @@ use tanist_protocol::message::{AgentMessage, RunFailureKind, ServerMessage};
 #[cfg(feature = "mutations")]
 use tanist_protocol::mutation::Mutation;
 use tanist_protocol::mutation::Mutations;
+use tanist_recording::Recorded;
 use tanist_wire::service_manager::ServiceManager;
 use tokio::sync::{mpsc, watch};
 
@@ -64,7 +65,7 @@ pub(crate) struct Outlets {
 
 /// The machine with everything it acts upon.
 pub(crate) struct Core {
-    machine: AgentMachine,
+    machine: Recorded<AgentMachine>,
     interpreter: Interpreter<Effect>,
     rules: GateRules,
     outlets: Outlets,
@@ -87,7 +88,7 @@ fn gate_rules(mutations: Mutations) -> GateRules {
 }
 
 impl Core {
-    pub(crate) fn new(machine: AgentMachine, mutations: Mutations, outlets: Outlets) -> Self {
+    pub(crate) fn new(machine: Recorded<AgentMachine>, mutations: Mutations, outlets: Outlets) -> Self {
         Self {
             machine,
             interpreter: Interpreter::new(mutations),

@@ -32,6 +32,6 @@ mod streams;
 mod watch;
 
 pub use application::{ApplicationConfig, GUARD_COMMAND, QuiesceLimit, guard};
-pub use config::{AgentConfig, ConfigError, StorageConfig};
+pub use config::{AgentConfig, ConfigError, DEFAULT_RECORDING, StorageConfig};
 pub use export::{ExportError, ExportOrder, export};
 pub use run::{AgentError, run};

@@ -8,6 +8,7 @@ use tanist_model::id::{AgentName, Incarnation};
 use tanist_protocol::agent::{AgentIdentity, AgentMachine};
 use tanist_protocol::mutation::Mutations;
 use tanist_protocol::timers::Timers;
+use tanist_recording::{Folder, Recorded, Recorder, Settings};
 use tanist_wire::certificate::Role;
 use tanist_wire::identity::{Identity, IdentityError};
 use tanist_wire::service_manager::ServiceManager;
@@ -173,7 +174,12 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
         #[cfg(feature = "mutations")]
         resumption,
     };
-    let core = Core::new(machine, mutations, outlets);
+    let recorder = Recorder::start(Settings {
+        folder: Folder::of(folder),
+        limit_bytes: config.recording_limit_bytes,
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let core = Core::new(Recorded::new(machine, recorder), mutations, outlets);
     let dialler = link::Dialler { server: config.server, config: client, live: live.clone(), anchor: anchor.clone() };
     let acquaintances = acquaintances::remembered(folder);
     let mut keeper = tokio::spawn(Link::new(dialler, serial, timers, acquaintances, link_events).keep());
@@ -266,6 +272,7 @@ mod tests {
             server: "127.0.0.1:7420".to_owned(),
             listen: "0.0.0.0:7421".parse().unwrap(),
             advertise: advertise.map(ToOwned::to_owned),
+            recording_limit_bytes: 0,
             storage: Vec::new(),
             application: Vec::new(),
         };

@@ -28,7 +28,16 @@ fn join(folder: &Path) {
     identity.save(folder).unwrap();
     // Nobody listens on the server's port.
     let (server, listen) = ("127.0.0.1:1".to_owned(), "127.0.0.1:0".parse().unwrap());
-    AgentConfig { server, listen, advertise: None, storage: Vec::new(), application: Vec::new() }.save(folder).unwrap();
+    AgentConfig {
+        server,
+        listen,
+        advertise: None,
+        recording_limit_bytes: 0,
+        storage: Vec::new(),
+        application: Vec::new(),
+    }
+    .save(folder)
+    .unwrap();
 }
 
 fn next_word(socket: &UnixDatagram, limit: Duration) -> Option<String> {

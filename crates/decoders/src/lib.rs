@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod backups;
+mod recordings;
 mod records;
 mod texts;
 
@@ -47,6 +48,7 @@ pub const DECODERS: &[Decoder] = &[
     decoder("page_sets", tanist_datapath::decoders::page_sets),
     decoder("preambles", tanist_wire::decoders::preambles),
     decoder("receptions", tanist_datapath::decoders::reception),
+    decoder("recordings", recordings::recordings),
     decoder("requests", tanist_server::decoders::requests),
     decoder("retentions", texts::retentions),
     decoder("schedules", texts::schedules),

@@ -6,37 +6,109 @@
 #![forbid(unsafe_code)]
 
 pub mod reservation;
+pub mod takeover;
 pub mod worlds;
 
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, Expectation, Model};
+use tanist_protocol::invariants::Violation;
 
-use reservation::Bounds;
+/// How much of a world is explored.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub longest: Duration,
+    /// Steps taken. What they lead to is kept until it has been looked at: it is memory that this bounds.
+    pub steps: usize,
+}
+
+impl Limits {
+    /// No world that has to be seen whole takes as long.
+    const WHOLE: Self = Self { longest: Duration::from_secs(3600), steps: usize::MAX };
+}
 
 /// What an exploration found.
 #[derive(Debug)]
 pub struct Explored {
     pub states: usize,
     pub took: Duration,
+    /// Every state was looked at, or the search ended with what it found.
+    pub closed: bool,
     /// What went wrong, as the steps that lead there, one a line.
     pub violation: Option<String>,
     /// What should be possible and never happened: the world is too small, or a rule forbids too much.
-    pub unseen: Vec<&'static str>,
+    pub unseen: Vec<String>,
+}
+
+/// A model of a world whose states know what went wrong on the way to them.
+pub trait Explorable: Model<State: Clone + std::fmt::Debug + std::hash::Hash + PartialEq + Send + Sync> {
+    /// The property that no state violates.
+    const SAFE: &'static str;
+
+    fn violation(state: &Self::State) -> Option<&Violation>;
+
+    /// What was to be seen beside the properties, and was not.
+    fn missed(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Explorable for reservation::Bounds {
+    const SAFE: &'static str = reservation::SAFE;
+
+    fn violation(state: &Self::State) -> Option<&Violation> {
+        state.violation()
+    }
+}
+
+impl Explorable for takeover::Bounds {
+    const SAFE: &'static str = takeover::SAFE;
+
+    fn violation(state: &Self::State) -> Option<&Violation> {
+        state.violation()
+    }
+
+    fn missed(&self) -> Vec<String> {
+        self.unseen().into_iter().map(|sight| format!("{sight:?}")).collect()
+    }
 }
 
 /// Explores a world whole, breadth first: a violation comes with the fewest steps there are.
 #[must_use]
-pub fn explore(bounds: Bounds) -> Explored {
+pub fn explore<M>(bounds: M) -> Explored
+where
+    M: Explorable<Action: std::fmt::Debug + Clone + PartialEq + Send + Sync> + Send + Sync + 'static,
+    M::State: 'static,
+{
+    explore_within(bounds, Limits::WHOLE)
+}
+
+/// The same within limits: what is left then is not explored, and the result says so.
+#[must_use]
+pub fn explore_within<M>(bounds: M, limits: Limits) -> Explored
+where
+    M: Explorable<Action: std::fmt::Debug + Clone + PartialEq + Send + Sync> + Send + Sync + 'static,
+    M::State: 'static,
+{
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let checker = bounds.checker().threads(threads).spawn_bfs().join();
-    let violation = checker.discovery(reservation::SAFE).map(|path| {
-        let what = path.last_state().violation().map(ToString::to_string).unwrap_or_default();
+    let builder = bounds.checker().threads(threads).timeout(limits.longest).target_state_count(limits.steps);
+    let checker = builder.spawn_bfs().join();
+    let violation = checker.discovery(M::SAFE).map(|path| {
+        let what = M::violation(path.last_state()).map(ToString::to_string).unwrap_or_default();
         let steps: Vec<String> = path.into_actions().into_iter().map(|action| format!("{action:?}")).collect();
         format!("{what}\n{}", steps.join("\n"))
     });
     let wanted = checker.model().properties().into_iter().filter(|p| p.expectation == Expectation::Sometimes);
-    let unseen = wanted.map(|p| p.name).filter(|name| checker.discovery(name).is_none()).collect();
-    Explored { states: checker.unique_state_count(), took: begun.elapsed(), violation, unseen }
+    let mut unseen: Vec<String> =
+        wanted.map(|p| p.name).filter(|name| checker.discovery(name).is_none()).map(str::to_owned).collect();
+    unseen.extend(checker.model().missed());
+    let took = begun.elapsed();
+    Explored {
+        states: checker.unique_state_count(),
+        took,
+        closed: took < limits.longest && checker.state_count() < limits.steps,
+        violation,
+        unseen,
+    }
 }

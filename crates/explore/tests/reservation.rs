@@ -13,7 +13,7 @@ fn no_order_of_takeovers_lets_an_earlier_epoch_write() {
         assert_eq!(explored.violation, None, "{}", world.name);
         // Where nothing lasts, or a predecessor wrote without, the target waits for proof: that is the point.
         if world.bounds.persists && !world.bounds.mixed && world.bounds.epochs > 2 {
-            assert_eq!(explored.unseen, Vec::<&str>::new(), "{}", world.name);
+            assert_eq!(explored.unseen, Vec::<String>::new(), "{}", world.name);
         }
     }
 }

@@ -70,7 +70,7 @@ pub struct AgentRecord {
 
 /// A certificate as it was shown on a connection; the transport has verified that the cluster's authority issued it and that it is
 /// in force.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ShownCertificate {
     pub serial: String,
     pub expires_at: Timestamp,

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::application::Quiescence;
+use crate::drill::DrillResult;
 use crate::event::Event;
 use crate::hierarchy::Rank;
 use crate::id::{
@@ -158,6 +159,9 @@ pub struct Done {
     pub message: String,
     /// The run that the command started, if it did.
     pub run: Option<RunId>,
+    /// The epoch of the target that the command granted, if it did: a drill's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
     /// What to type next.
     pub next: Option<String>,
 }
@@ -405,8 +409,27 @@ pub struct ReplicationView {
     /// Frames that came too late and were refused, since the replication was created.
     #[serde(default)]
     pub refused_frames: u64,
+    /// What takeovers on purpose showed.
+    #[serde(default)]
+    pub drills: DrillsView,
     /// The command to type next.
     pub next: Option<String>,
+}
+
+/// The drills of a replication.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DrillsView {
+    /// The last good one: how long a takeover took when it was proven last.
+    pub last_good: Option<DrillResult>,
+    /// The last of them, the newest first.
+    pub results: Vec<DrillResult>,
+    /// When the next is made by itself, if one is.
+    pub next_at: Option<Timestamp>,
+    /// Why the one that is due is not made now.
+    pub waits_for: Option<String>,
+    /// The last good one is older than twice the schedule.
+    pub overdue: bool,
 }
 
 /// `GET /agents`.
@@ -560,6 +583,17 @@ pub struct WhoAmI {
     pub operator: String,
     pub cluster: String,
     pub version: String,
+}
+
+/// A piece of the server's recording.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RecordedSegment {
+    pub number: u64,
+    /// As it lies there.
+    pub bytes: u64,
+    /// Nothing is added to it any more.
+    pub closed: bool,
 }
 
 /// `POST /backup`.

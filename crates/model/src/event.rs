@@ -113,6 +113,8 @@ event_codes! {
     DrillStarted "T424" Info "a drill was begun: a takeover on purpose";
     DrillPassed "T425" Info "a drill was passed";
     DrillFailed "T426" Alarm "a drill took too long, or its successor failed";
+    DrillPostponed "T427" Info "a drill that is due waits for a better moment";
+    DrillOverdue "T428" Alarm "no takeover was proven for twice the schedule of drills";
     // 5xx: runs
     RunRequested "T501" Info "a run was requested";
     SnapshotBound "T502" Info "a source snapshot was bound to a run";
@@ -155,7 +157,9 @@ impl EventCode {
             Self::ProvenQuiet => &[Self::AwaitingProof],
             Self::AgentDirect => &[Self::AgentRelayed],
             Self::PoolHasRoom => &[Self::PoolNearlyFull],
-            Self::DrillPassed => &[Self::DrillFailed],
+            Self::DrillPassed => &[Self::DrillFailed, Self::DrillOverdue],
+            // Under the new policy it is said anew if it is so.
+            Self::PolicyChanged => &[Self::DrillOverdue],
             Self::RpoMet => &[Self::RpoMissed],
             // Its successor is watched anew.
             Self::RunAbandoned | Self::RunAborted => &[Self::RunStalled],
@@ -178,6 +182,7 @@ impl EventCode {
                 Self::RunStalled,
                 Self::RpoMissed,
                 Self::DrillFailed,
+                Self::DrillOverdue,
                 Self::ReplicationQuarantined,
             ],
             _ => &[],

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::drill::{DrillPolicy, HIGHEST_LIMIT_MS};
 use crate::id::ApplicationName;
 use crate::retention::Retention;
 use crate::schedule::{Interval, Schedule, TimeZone};
@@ -119,6 +120,8 @@ pub struct Policy {
     pub automatic_handback: bool,
     /// The host application that is quiesced while the source snapshot is made.
     pub application: Option<ApplicationName>,
+    /// Takeovers on purpose.
+    pub drill: DrillPolicy,
 }
 
 /// The lowest limit, in bytes per second: a block in 16 seconds. After a minute without one a run counts as standing still.
@@ -126,6 +129,9 @@ pub const LEAST_BANDWIDTH: u64 = 64 << 10;
 
 /// The shortest interval of a schedule, in seconds: as dense as `cron` can be.
 pub const SHORTEST_INTERVAL_SECONDS: u64 = 60;
+
+/// The shortest interval of drills, in seconds. `cron` can be denser, for whoever insists.
+pub const SHORTEST_DRILL_INTERVAL_SECONDS: u64 = 3600;
 
 /// Why a policy cannot be had.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -147,6 +153,12 @@ pub enum PolicyError {
     NoRpo,
     #[error("a host application is quiesced for the moment of a snapshot, not for a whole run")]
     NotFrozen,
+    #[error("a limit of {0} ms for a drill is not possible: 1 to {HIGHEST_LIMIT_MS} ms are")]
+    DrillLimit(u32),
+    #[error(
+        "drills on a schedule of {0} are too dense: each moves the work to another agent, and one an hour is the most that is possible"
+    )]
+    DrillsTooOften(Interval),
 }
 
 impl PolicyError {
@@ -158,6 +170,8 @@ impl PolicyError {
             Self::TooSlow(_) => "give at least 64KiB/s, or none; to stop a replication: tanist replication pause NAME",
             Self::TooOften(_) => "give an interval of 1m or more",
             Self::NoRpo => "give a time span such as 15m, or none",
+            Self::DrillLimit(_) => "give a limit such as 500ms or 2s, or none for 2.5 s",
+            Self::DrillsTooOften(_) => "give an interval of 1h or more; 'every 7d' is a good one",
             Self::NotFrozen => "--application needs --source-mode snapshot; around a sealed run, quiesce it yourself",
         }
     }
@@ -178,6 +192,7 @@ impl Default for Policy {
             retention: Retention { keep_last: KEPT_BY_DEFAULT, ..Retention::default() },
             automatic_handback: false,
             application: None,
+            drill: DrillPolicy::default(),
         }
     }
 }
@@ -192,6 +207,7 @@ impl Policy {
         if let Some(dense) = self.too_dense() {
             return Err(PolicyError::TooOften(dense));
         }
+        self.check_drills()?;
         match (self.bandwidth_bytes_per_second, self.rpo_seconds) {
             (Some(0), _) => Err(PolicyError::NoBandwidth),
             (Some(limit), _) if limit < LEAST_BANDWIDTH => Err(PolicyError::TooSlow(limit)),
@@ -199,6 +215,16 @@ impl Policy {
             _ if self.application.is_some() && self.source_mode != SourceMode::Snapshot => Err(PolicyError::NotFrozen),
             _ => Ok(()),
         }
+    }
+
+    fn check_drills(&self) -> Result<(), PolicyError> {
+        if let Some(Schedule::Interval(interval)) = self.drill.schedule
+            && interval.seconds() < SHORTEST_DRILL_INTERVAL_SECONDS
+        {
+            return Err(PolicyError::DrillsTooOften(interval));
+        }
+        let impossible = |limit: &u32| *limit == 0 || *limit > HIGHEST_LIMIT_MS;
+        self.drill.limit_ms.filter(impossible).map_or(Ok(()), |limit| Err(PolicyError::DrillLimit(limit)))
     }
 
     fn too_dense(&self) -> Option<Interval> {
@@ -242,6 +268,14 @@ mod tests {
                 assert_eq!(refused, text == "every 59s", "{policy:?}");
             }
         }
+        let drill = |schedule: &str, limit_ms| {
+            let drill = DrillPolicy { schedule: every(schedule), limit_ms, hand_back: false };
+            Policy { drill, ..Policy::default() }.check()
+        };
+        assert!(matches!(drill("every 59m", None), Err(PolicyError::DrillsTooOften(_))));
+        assert_eq!(drill("every 1h", Some(0)), Err(PolicyError::DrillLimit(0)));
+        assert_eq!(drill("every 1h", Some(60_001)), Err(PolicyError::DrillLimit(60_001)));
+        assert_eq!(drill("cron * * * * *", Some(1)), Ok(()));
         let words = PolicyError::TooOften("1s".parse().unwrap()).to_string();
         assert!(words.starts_with("a schedule of 1s is too dense"), "{words}");
     }

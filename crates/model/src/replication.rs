@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::application::Quiescence;
 use crate::byte_range::ByteRanges;
+use crate::drill::DrillLog;
 use crate::hierarchy::Hierarchy;
 use crate::id::{
     AgentName, CommandId, Epoch, Epochs, HostIdentity, Incarnation, ReplicationId, ReplicationName, RunId,
@@ -195,6 +196,9 @@ pub struct ReplicationRecord {
     pub handover: Option<Handover>,
     /// Every epoch of the target granted and not proven quiet, the holder's own included.
     pub unproven: Vec<UnprovenEpoch>,
+    /// The latest epoch that has held the target's reservation: it stands until another takes it, or somebody clears it.
+    #[serde(default)]
+    pub reserved: Option<Epoch>,
     /// The run that first wrote to the target since the last publication: the target equals no recovery point.
     pub target_dirty: Option<RunId>,
     /// What abandoned runs may have written on the target without making it durable: written whole by the next run, whatever a read shows.
@@ -223,6 +227,9 @@ pub struct ReplicationRecord {
     /// Frames that its holders refused.
     #[serde(default)]
     pub refused: RefusedFrames,
+    /// Takeovers on purpose: what they showed, and how far their schedule is worked off.
+    #[serde(default)]
+    pub drills: DrillLog,
 }
 
 /// Frames that came too late for a target and were refused at the gate.

@@ -10,18 +10,22 @@ use crate::recovery_point::RecoveryPoint;
 use crate::replication::ReplicationRecord;
 use crate::run::RunRecord;
 use crate::takeover::TakeoverRecord;
+use serde::{Deserialize, Serialize};
 
 /// Everything durable but the event log. History (finished runs, takeovers, command results) is bounded, see
 /// [`State::HISTORY_PER_REPLICATION`].
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     pub term: Term,
     pub restoring: bool,
     pub agents: BTreeMap<AgentName, AgentRecord>,
     pub replications: BTreeMap<ReplicationId, ReplicationRecord>,
+    #[serde(with = "crate::pairs")]
     pub runs: BTreeMap<(ReplicationId, RunId), RunRecord>,
+    #[serde(with = "crate::pairs")]
     pub recovery_points: BTreeMap<(ReplicationId, RunId), RecoveryPoint>,
     /// By target epoch.
+    #[serde(with = "crate::pairs")]
     pub takeovers: BTreeMap<(ReplicationId, u32), TakeoverRecord>,
     pub commands: BTreeMap<CommandId, CommandResult>,
     pub tokens: BTreeMap<SecretHash, JoinToken>,

@@ -60,7 +60,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// A reading of a monotonic clock in microseconds. Comparable only within one process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize)]
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
@@ -76,7 +76,7 @@ impl Monotonic {
 }
 
 /// Both clocks, read together at the moment an input is handled.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Now {
     pub monotonic: Monotonic,
     pub wall: Timestamp,

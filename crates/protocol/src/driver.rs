@@ -6,20 +6,21 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::change::{Group, GroupOutcome, Transaction};
 use tanist_model::id::Term;
 
 use crate::mutation::{Mutation, Mutations};
 
 /// One decision: what must be durable (if anything), and what may be done once it is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision<E> {
     pub group: Option<Group>,
     pub after: Vec<E>,
 }
 
 /// What a machine decided on one input.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Output<E> {
     decisions: Vec<Decision<E>>,
 }
@@ -51,6 +52,14 @@ impl<E> Output<E> {
         self.decisions.is_empty()
     }
 
+    /// The same decisions with other effects in the place of these.
+    #[must_use]
+    pub fn map(self, mut change: impl FnMut(E) -> E) -> Self {
+        let changed =
+            |d: Decision<E>| Decision { group: d.group, after: d.after.into_iter().map(&mut change).collect() };
+        Self { decisions: self.decisions.into_iter().map(changed).collect() }
+    }
+
     #[must_use]
     pub fn decisions(&self) -> &[Decision<E>] {
         &self.decisions
@@ -66,7 +75,7 @@ pub enum Step<E> {
 }
 
 /// Carries out one output, step by step.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Interpreter<E> {
     waiting: Vec<Decision<E>>,
     effects: VecDeque<E>,

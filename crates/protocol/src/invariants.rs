@@ -275,6 +275,14 @@ pub fn registers_after_drain(epoch: Epoch, in_flight: usize) -> Verdict {
 /// Whoever else is registered stays so.
 ///
 /// # Errors
+/// S4: what a repair would read from is there until the next recovery point is.
+///
+/// # Errors
+/// The property that is violated.
+pub fn pinned_snapshot_stays(is_removed: bool) -> Verdict {
+    hold(Property::S4, !is_removed, || "the source's snapshot of the last recovery point was removed".to_owned())
+}
+
 /// S12.
 pub fn stranger_stays(was_registered: bool, is_registered: bool) -> Verdict {
     hold(Property::S12, is_registered || !was_registered, || "a key of somebody else's was taken away".to_owned())

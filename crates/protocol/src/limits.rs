@@ -1,7 +1,9 @@
 //! How much the server starts at once, and what it calls slow. The operator's to set; they bound load, never what is safe.
 
+use serde::{Deserialize, Serialize};
+
 /// The limits of a server, with the product's defaults.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Runs in progress at once.
     pub runs: u32,

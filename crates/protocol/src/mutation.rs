@@ -45,10 +45,20 @@ pub enum Mutation {
     GateAdmitsOldStream,
     /// A peer's word that it reaches the suspect holds no takeover back.
     PartitionIgnored,
+    /// What a relay says in an agent's name is believed.
+    RelayNotVerified,
     /// Stored digests are believed of a target that is dirty, or of another recovery point than the target's.
     StoredDigestsOnDirtyTarget,
     /// What may have been written and not be durable is skipped because it was read and found equal.
     WindowSkippedByReadBack,
+    /// A checkpoint counts what has been written, wherever it lies.
+    SeqCountsBlocks,
+    /// The source's snapshot of the last recovery point is removed before the next one is published.
+    SourceSnapshotReleasedEarly,
+    /// The target moves on without keeping its recovery point, which counts as kept.
+    TargetSnapshotSkipped,
+    /// A discard takes the place of writing zeros.
+    DiscardAsZero,
     /// A reservation is taken without ending what the device has accepted.
     PreemptWithoutAbort,
     /// A path is registered whatever it is registered with.
@@ -89,8 +99,13 @@ impl Mutation {
         Self::FailedFlushRetried,
         Self::GateAdmitsOldStream,
         Self::PartitionIgnored,
+        Self::RelayNotVerified,
         Self::StoredDigestsOnDirtyTarget,
         Self::WindowSkippedByReadBack,
+        Self::SeqCountsBlocks,
+        Self::SourceSnapshotReleasedEarly,
+        Self::TargetSnapshotSkipped,
+        Self::DiscardAsZero,
     ];
 
     /// The rules of reservations.

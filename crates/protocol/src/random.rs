@@ -1,9 +1,10 @@
 //! Identities from entropy that the shell gives once: the machines stay deterministic, a seed replays them.
 
+use serde::{Deserialize, Serialize};
 use tanist_model::id::{CommandId, Nonce, ReplicationId, RunId, SnapshotId};
 
 /// A generator of identities (SplitMix64 over two lanes). Not for secrets: those come from the operating system.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IdSource {
     lanes: [u64; 2],
 }

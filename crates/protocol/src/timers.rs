@@ -1,9 +1,11 @@
 //! Every time limit of the protocol, in one place. They set the pace, never what is safe.
 
+use serde::{Deserialize, Serialize};
+
 use std::time::Duration;
 
 /// The time limits, with the product's defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
     /// Beat of an agent that acts.
     pub beat_acting: Duration,

@@ -10,6 +10,7 @@ use tanist_model::excerpt::excerpt;
 use tanist_model::id::ClusterId;
 use tanist_model::spelling::nearest;
 use tanist_protocol::limits::Limits;
+use tanist_recording::Settings;
 use tanist_wire::file::{self, Readers};
 
 use crate::ServerError;
@@ -74,6 +75,9 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where agents and operators reach it, `HOST:PORT`; the first is the one shown. A port of 0 stands for the one listened on.
     pub advertise: Vec<String>,
+    /// The room for the record of what the server was told and decided, bytes; zero: nothing is recorded.
+    #[serde(default = "default_recording", skip_serializing_if = "is_default_recording")]
+    pub recording_limit_bytes: u64,
     /// How much runs at once.
     #[serde(default, skip_serializing_if = "LimitsConfig::is_default")]
     pub limits: LimitsConfig,
@@ -84,6 +88,20 @@ pub struct ServerConfig {
 
 fn default_listen() -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into()
+}
+
+/// What stands where something was that is nobody else's business.
+const CONCEALED: &str = "concealed";
+/// Hours of a small installation that works (docs/operations/support-bundles.md).
+const DEFAULT_RECORDING: u64 = 64 << 20;
+
+pub(crate) fn default_recording() -> u64 {
+    DEFAULT_RECORDING
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_default_recording(limit_bytes: &u64) -> bool {
+    *limit_bytes == DEFAULT_RECORDING
 }
 
 /// `[limits]` in `server.toml`.
@@ -139,10 +157,26 @@ impl ServerConfig {
             return Err("advertise must name at least one HOST:PORT".to_owned());
         }
         AlarmConfig::check_all(&config.alarm).map_err(|error| excerpt(&error.to_string()))?;
+        Settings::check(config.recording_limit_bytes).map_err(|why| format!("recording_limit_bytes: {why}"))?;
         match config.advertise.iter().find(|address| host_of(address).is_none()) {
             Some(bad) => Err(format!("advertise: '{}' is not HOST:PORT", excerpt(bad))),
             None => Ok(config),
         }
+    }
+
+    /// Without what lets somebody in: an address of a webhook may carry a token, and an argument of a script a password.
+    #[must_use]
+    pub fn concealed(&self) -> Self {
+        let mut config = self.clone();
+        for alarm in &mut config.alarm {
+            if let Some(webhook) = &mut alarm.webhook {
+                CONCEALED.clone_into(&mut webhook.url);
+            }
+            if let Some(script) = &mut alarm.script {
+                script.command.iter_mut().skip(1).for_each(|argument| CONCEALED.clone_into(argument));
+            }
+        }
+        config
     }
 
     /// # Errors
@@ -220,6 +254,7 @@ mod tests {
             cluster: ClusterId(7),
             listen: default_listen(),
             advertise,
+            recording_limit_bytes: DEFAULT_RECORDING,
             limits: LimitsConfig::default(),
             alarm: Vec::new(),
         }

@@ -15,7 +15,7 @@ use tanist_wire::file::create_private_folder;
 use tanist_wire::token::OperatorSecret;
 
 use crate::authority::{issue_identity, of_this_build};
-use crate::config::{Layout, LimitsConfig, ServerConfig, host_of, likely_address};
+use crate::config::{Layout, LimitsConfig, ServerConfig, default_recording, host_of, likely_address};
 use crate::{ServerError, clock, ownership, random};
 
 /// The operator of the first credential.
@@ -84,6 +84,7 @@ fn configuration(options: &InitOptions) -> Result<ServerConfig, ServerError> {
         cluster: random::cluster_id()?,
         listen: options.listen,
         advertise,
+        recording_limit_bytes: default_recording(),
         limits: LimitsConfig::default(),
         alarm: Vec::new(),
     })

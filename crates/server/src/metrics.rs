@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use tanist_model::api::AlarmView;
 use tanist_model::event::EventCode;
 use tanist_model::takeover::Evidence;
+use tanist_model::time::Timestamp;
 
 use crate::ServerError;
 use crate::view::gauges::{Gauges, ReplicationGauges};
@@ -107,9 +108,19 @@ fn set(gauges: &Gauges) {
 }
 
 /// A family of gauges: its name, its help text, and its value for one replication, if it has one.
-type Family = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<u64>);
+type Family<V> = (&'static str, &'static str, fn(&ReplicationGauges) -> Option<V>);
 
-const FAMILIES: [Family; 19] = [
+/// Moments and fractions of a second.
+const DRILL_FAMILIES: [Family<f64>; 2] = [
+    ("tanist_drill_seconds", "How long the last takeover on purpose took, from the decision.", |r| {
+        r.drill_ms.map(|ms| Duration::from_millis(ms).as_secs_f64())
+    }),
+    ("tanist_drill_last_success_timestamp_seconds", "When the last good drill was made.", |r| {
+        r.drill_good_at.map(|at| at.since(Timestamp(0)).as_secs_f64())
+    }),
+];
+
+const FAMILIES: [Family<u64>; 20] = [
     ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
     ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
     ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
@@ -157,23 +168,33 @@ const FAMILIES: [Family; 19] = [
     ("tanist_run_copied_again_bytes", "Bytes that the present or last run passed more than once.", |r| {
         r.copied_again_bytes
     }),
+    (
+        "tanist_drill_failing",
+        "1 if the last drill failed, or the last good one is older than twice the schedule.",
+        |r| r.drill_failing.map(u64::from),
+    ),
 ];
 
 /// The present values of replications in Prometheus' text format. Names need no escaping: their letters are checked.
 fn replication_lines(replications: &[ReplicationGauges]) -> String {
+    let mut page = family_lines(&FAMILIES, replications) + &family_lines(&DRILL_FAMILIES, replications);
+    page.push_str("# HELP tanist_replication_state The state of a replication, 1 for the one it is in.\n");
+    page.push_str("# TYPE tanist_replication_state gauge\n");
+    for ReplicationGauges { name, state, .. } in replications {
+        page.push_str(&format!("tanist_replication_state{{replication=\"{name}\",state=\"{state}\"}} 1\n"));
+    }
+    page
+}
+
+fn family_lines<V: fmt::Display>(families: &[Family<V>], replications: &[ReplicationGauges]) -> String {
     let mut page = String::new();
-    for (name, help, value) in FAMILIES {
+    for (name, help, value) in families {
         page.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
         for replication in replications {
             if let Some(value) = value(replication) {
                 page.push_str(&format!("{name}{{replication=\"{}\"}} {value}\n", replication.name));
             }
         }
-    }
-    page.push_str("# HELP tanist_replication_state The state of a replication, 1 for the one it is in.\n");
-    page.push_str("# TYPE tanist_replication_state gauge\n");
-    for ReplicationGauges { name, state, .. } in replications {
-        page.push_str(&format!("tanist_replication_state{{replication=\"{name}\",state=\"{state}\"}} 1\n"));
     }
     page
 }
@@ -239,6 +260,9 @@ mod tests {
             refused_frames: 2,
             work: Some(RunWork { same_bytes: 77, ..RunWork::default() }),
             copied_again_bytes: None,
+            drill_ms: Some(410),
+            drill_good_at: Some(Timestamp(1_795_342_800_500_000)),
+            drill_failing: Some(false),
         };
         Gauges { term: 4, connected_agents: 2, relayed_agents: 1, replications: vec![replication] }
     }
@@ -260,6 +284,9 @@ mod tests {
             "tanist_replication_has_reader{replication=\"db\"} 1",
             "tanist_replication_refused_frames{replication=\"db\"} 2",
             "tanist_replication_damaged_recovery_points{replication=\"db\"} 1",
+            "tanist_drill_seconds{replication=\"db\"} 0.41",
+            "tanist_drill_last_success_timestamp_seconds{replication=\"db\"} 1795342800.5",
+            "tanist_drill_failing{replication=\"db\"} 0",
             "tanist_run_same_bytes{replication=\"db\"} 77",
             "tanist_takeovers_total{evidence=\"restarted\"} 1",
             "tanist_store_commit_seconds_bucket{le=\"0.005\"} 1",

@@ -11,6 +11,7 @@ use tanist_protocol::driver::Interpreter;
 use tanist_protocol::mutation::Mutations;
 use tanist_protocol::server::ServerMachine;
 use tanist_protocol::timers::Timers;
+use tanist_recording::{Folder, Recorded, Recorder, Settings};
 use tanist_store::{SqliteStore, Store};
 use tanist_wire::handshake::Admission;
 use tanist_wire::service_manager::ServiceManager;
@@ -120,7 +121,8 @@ impl Server {
         let metrics = Metrics::new()?;
         let (core, handle) = self.core(metrics.clone()).await?;
         let refusals = Arc::new(Refusals::default());
-        let installation = Installation::new(&self.config, self.address, &self.authority);
+        let installation =
+            Installation::new(&self.config, self.address, &self.authority, Folder::of(self.layout.dir()));
         let alarms = Alarms::new(self.config.cluster, &self.config.alarm);
         let api = Api::new(
             handle.clone(),
@@ -184,8 +186,13 @@ impl Server {
         let machine =
             ServerMachine::new(self.config.cluster, state, Timers::DEFAULT, random::wide()?, mutations, clock::now())
                 .with_limits(self.config.limits.limits());
+        let recorder = Recorder::start(Settings {
+            folder: Folder::of(self.layout.dir()),
+            limit_bytes: self.config.recording_limit_bytes,
+            version: env!("CARGO_PKG_VERSION"),
+        });
         Ok(Core::new(
-            machine,
+            Recorded::new(machine, recorder),
             Interpreter::new(mutations),
             Arc::clone(&self.store),
             metrics,

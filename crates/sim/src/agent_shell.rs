@@ -2,7 +2,6 @@
 
 use tanist_model::id::{HostIdentity, Incarnation, StorageName, VolumeAddress};
 use tanist_model::takeover::PeerVerdict;
-use tanist_model::time::Monotonic;
 use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
 use tanist_protocol::agent::way::WayFinder;
 use tanist_protocol::agent::{AgentIdentity, AgentMachine, Effect, Input};
@@ -28,7 +27,7 @@ impl World {
         if self.agents[agent].process.is_some() {
             return;
         }
-        if !self.hosts[host].up {
+        if !self.hosts[host].up || self.clocks.is_asleep(host) {
             self.at(self.now + 500_000, Event::StartAgent(agent));
             return;
         }
@@ -41,7 +40,11 @@ impl World {
             pending: None,
             connection: None,
             replaced: None,
-            finder: WayFinder::new(self.timers, Monotonic(self.now), self.agents[agent].acquaintances.clone()),
+            finder: WayFinder::new(
+                self.timers,
+                self.clock(Place::Agent(agent)).monotonic,
+                self.agents[agent].acquaintances.clone(),
+            ),
             way_due: None,
             engines: std::collections::BTreeMap::new(),
             readers: std::collections::BTreeMap::new(),
@@ -79,7 +82,7 @@ impl World {
             granted: self.agents[agent].remembered.clone(),
             granted_here: Vec::new(),
         };
-        AgentMachine::new(identity, self.timers, self.rng.wide(), self.mutations, self.clock())
+        AgentMachine::new(identity, self.timers, self.rng.wide(), self.mutations, self.clock(Place::Agent(agent)))
     }
 
     /// A process dies at once: its kernel closes what it had, queued writes still land.
@@ -123,7 +126,7 @@ impl World {
     }
 
     fn take_item(&mut self, agent: usize, item: Item<Input>) {
-        let now = self.clock();
+        let now = self.clock(Place::Agent(agent));
         let input = match item {
             Item::Input(input) => input,
             Item::Connected(id) => {
@@ -226,7 +229,8 @@ impl World {
         let source = source.then(|| report("san-a", true)).flatten();
         let mut target = target.then(|| report("san-b", self.scenario.target_snapshots)).flatten();
         if let Some(target) = &mut target {
-            target.capabilities.reservations = self.scenario.reserving.is_some();
+            let can = self.scenario.can_reserve[agent];
+            target.capabilities.reservations = self.scenario.reserving.is_some() && can;
         }
         [source, target].into_iter().flatten().collect()
     }
@@ -273,7 +277,10 @@ impl World {
             None => (None, process.watch.0.clone(), process.watch.1.clone()),
         };
         let canaries = volumes.iter().map(|a| self.canary(agent, a)).collect();
-        let peers: Vec<PeerReport> = peers.iter().map(|p| self.ping(agent, p)).collect();
+        let mut peers: Vec<PeerReport> = peers.iter().map(|p| self.ping(agent, p)).collect();
+        if let Some(lost_per_mille) = self.scenario.rough_network {
+            self.roughen(&mut peers, lost_per_mille);
+        }
         let slow = peers.iter().any(|p| p.verdict == PeerVerdict::Unreachable);
         let took = if slow { 250_000 } else { self.rng.between(200, 5000) };
         self.at(self.now + took, Event::Looked { pid, survey, canaries, peers });

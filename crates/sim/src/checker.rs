@@ -42,6 +42,8 @@ struct Ledger {
     /// What the target must hold: a recovery point whole, or the blocks below a checkpoint.
     promised: Vec<u64>,
     published: BTreeMap<RunId, Vec<u64>>,
+    /// The source's snapshot of the last recovery point.
+    pinned: Option<SnapshotId>,
     last_point: Option<Epochs>,
     last_publication: u64,
 }
@@ -124,6 +126,7 @@ impl Checker {
             ledger.readers.clear();
             ledger.holders.retain(|epoch, _| granted.contains(&(*id, *epoch)));
             ledger.published.clear();
+            ledger.pinned = None;
             ledger.restored = self.state.replications.get(id).and_then(|r| self.state.current_run(r)?.snapshot.clone());
         }
     }
@@ -140,6 +143,10 @@ impl Checker {
         {
             process.granted.push((stamp.replication, stamp.epochs));
         }
+    }
+
+    pub fn stranger_stays(&mut self, before: bool, after: bool) {
+        self.check(properties::stranger_stays(before, after));
     }
 
     pub fn engine_opens(&mut self, process: &AgentProcess, key: EngineKey) {
@@ -202,6 +209,10 @@ impl Checker {
 
     /// A pinned snapshot is not removed.
     pub fn snapshots_released(&mut self, id: ReplicationId, snapshots: &[SnapshotId]) {
+        let pinned = self.ledgers.get(&id).and_then(|ledger| ledger.pinned);
+        let stays = self.state.replications.get(&id).is_some_and(|r| r.intent != Intent::Deleting);
+        let removed = stays && pinned.is_some_and(|pinned| snapshots.contains(&pinned));
+        self.check(properties::pinned_snapshot_stays(removed));
         let bound = self.ledgers.get(&id).and_then(|l| l.bound.as_ref()).map(|s| s.id);
         // A run that is in progress by a restored store is given up; its snapshot may have been removed in the time that was lost.
         let goes_on = |r: &ReplicationRecord| r.run.is_some() && r.intent != Intent::Deleting && !self.state.restoring;
@@ -444,6 +455,7 @@ impl World {
         ledger.published.insert(run.id, expected.clone());
         if let Some(snapshot) = &run.snapshot {
             ledger.bodies.insert(snapshot.uid.clone(), expected.clone());
+            ledger.pinned = Some(snapshot.id);
         }
         ledger.last_publication = now;
         if record.awaited().next().is_some() {

@@ -30,14 +30,14 @@ macro_rules! coverage {
 }
 
 coverage! {
-    events, faults, kills, pauses, host_deaths, server_crashes, failed_commits, deposed, restores, commands, copies,
+    events, faults, kills, pauses, sleeps, clock_jumps, target_power_losses, target_resets, strangers, host_deaths, server_crashes, failed_commits, deposed, restores, commands, copies,
     first_activations, takeovers, handovers, handovers_overdue, drills, drills_passed, drills_failed, restarts_noticed, activation_timeouts, declines,
     /// A successor went on with the same snapshot before its predecessor was proven quiet.
     continued_without_proof,
     proofs_drained, proofs_kernel_lock, proofs_new_boot, proofs_operator,
     publications, published_without_proof, abandoned, repairs, quarantines, exhausted, exhausted_ended, partitions,
     awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points, expired_points,
-    rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken, relayed, direct_again,
+    rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken, relayed, forged, direct_again,
     skipped_by_digests, skipped_by_comparison,
     reserved_free, reserved_by_preemption, reserved_on_the_same_path, reserved_unclear, reservations_refused, writes_shut_out,
     /// The target moved on over an epoch that was fenced and not proven quiet.

@@ -1,4 +1,4 @@
-//! Volumes as the kernel and the storage see them: writes that land late, caches that power loss empties, locks that a
+//! Volumes as the kernel and the storage see them: writes that land late, caches that a loss of power empties and tears, locks that a
 //! descriptor keeps until its last write has landed.
 
 use std::collections::BTreeMap;
@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tanist_model::id::{Epochs, ReplicationId, SnapshotId};
 
 use crate::lun::{Lun, Path};
+use crate::rng::Rng;
 
 /// A boot of a host: locks and caches do not outlive it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -35,6 +36,8 @@ pub struct Write {
     pub held: bool,
     /// A unit that knows reservations has let it in.
     pub accepted: bool,
+    /// Its host is gone: no cache holds it back.
+    pub host_gone: bool,
 }
 
 /// An open file description on a target, with the lock it holds or not.
@@ -68,7 +71,23 @@ impl Block {
     fn current(&self) -> u64 {
         self.cached.last().map_or(self.durable, |c| c.content)
     }
+
+    /// Power goes while this may be on its way to the medium: nothing of it arrives, or all, or some sectors.
+    fn interrupt(&mut self, content: u64, rng: &mut Rng) {
+        match rng.below(4) {
+            0 => self.durable = content,
+            1 if self.durable != content => self.durable = TORN | rng.draw() >> 2,
+            _ => {}
+        }
+    }
 }
+
+/// A block of nothing but zeros, which every block of a new target is.
+pub const ZEROS: u64 = 0;
+/// So many writes of an application make one block of zeros.
+const ZEROED_EVERY: u64 = 7;
+/// What a block holds of which only some sectors were written is like nothing else.
+const TORN: u64 = 1 << 63;
 
 /// A target volume.
 #[derive(Clone, Debug)]
@@ -114,8 +133,19 @@ impl Target {
         }
     }
 
-    fn lose_cache(&mut self, boot: Boot) {
-        self.blocks.iter_mut().for_each(|b| b.cached.retain(|c| c.boot != boot));
+    /// It goes around every cache.
+    fn land_durably(&mut self, block: usize, content: u64) {
+        self.blocks[block] = Block { durable: content, cached: Vec::new() };
+    }
+
+    /// What these had not flushed is on the medium, or not, or in part.
+    fn lose_cache(&mut self, lost: impl Fn(Boot) -> bool, rng: &mut Rng) {
+        for block in &mut self.blocks {
+            let cached = std::mem::take(&mut block.cached);
+            for entry in cached {
+                if lost(entry.boot) { block.interrupt(entry.content, rng) } else { block.cached.push(entry) }
+            }
+        }
     }
 }
 
@@ -139,7 +169,11 @@ impl Source {
     /// `back`: what the block held before is written again, as an application does that undoes something.
     pub fn write(&mut self, block: usize, back: bool) {
         self.stamp += 1;
-        let content = if back { self.before[block] } else { self.stamp };
+        let content = match back {
+            true => self.before[block],
+            false if self.stamp.is_multiple_of(ZEROED_EVERY) => ZEROS,
+            false => self.stamp,
+        };
         self.before[block] = std::mem::replace(&mut self.blocks[block], content);
     }
 }
@@ -208,9 +242,21 @@ impl Disks {
         let write = self.writes.remove(&id)?;
         let descriptor = self.descriptors.get_mut(&write.descriptor)?;
         descriptor.in_flight -= 1;
-        self.targets[descriptor.volume].land(write.block, write.content, write.boot);
+        let target = &mut self.targets[descriptor.volume];
+        match write.host_gone {
+            true => target.land_durably(write.block, write.content),
+            false => target.land(write.block, write.content, write.boot),
+        }
         self.reap(write.descriptor);
         Some(write)
+    }
+
+    /// A write of zeros leaves what was there.
+    pub fn discard_if_zeros(&mut self, id: WriteId) {
+        let Some(write) = self.writes.get_mut(&id).filter(|write| write.content == ZEROS) else { return };
+        if let Some(descriptor) = self.descriptors.get(&write.descriptor) {
+            write.content = self.targets[descriptor.volume].blocks[write.block].current();
+        }
     }
 
     /// Where a write that a unit has not let in yet is on its way to, and from where.
@@ -263,10 +309,38 @@ impl Disks {
         ids.into_iter().for_each(|id| self.close(id));
     }
 
-    /// Power is gone: writes in flight, caches and locks of that boot are lost.
-    pub fn end_boot(&mut self, boot: Boot) {
-        self.writes.retain(|_, w| w.boot != boot);
-        self.descriptors.retain(|_, d| d.boot != boot);
-        self.targets.iter_mut().for_each(|t| t.lose_cache(boot));
+    /// A host is gone with its caches and locks. Of its writes in flight, some have left it: they are told, and land soon.
+    pub fn end_boot(&mut self, boot: Boot, rng: &mut Rng) -> Vec<WriteId> {
+        let mine: Vec<WriteId> = self.writes.iter().filter(|(_, w)| w.boot == boot).map(|(id, _)| *id).collect();
+        let units = !self.units.is_empty();
+        let left: Vec<Write> = mine
+            .into_iter()
+            .filter_map(|id| self.writes.remove(&id))
+            .filter(|write| (write.accepted || !units) && rng.chance(400))
+            .collect();
+        for (_, descriptor) in self.descriptors.iter_mut().filter(|(_, d)| d.boot == boot) {
+            (descriptor.closed, descriptor.locked, descriptor.in_flight) = (true, false, 0);
+        }
+        let left = left.into_iter().map(|write| self.submit(Write { host_gone: true, held: false, ..write })).collect();
+        self.descriptors.retain(|_, d| d.boot != boot || d.in_flight > 0);
+        self.targets.iter_mut().for_each(|target| target.lose_cache(|of| of == boot, rng));
+        left
+    }
+
+    /// The storage of a target loses power, and what it had not been asked to flush with it. The writes that it ends are told.
+    pub fn lose_power(&mut self, volume: usize, rng: &mut Rng) -> Vec<Write> {
+        let ended = self.end_writes_to(volume);
+        let target = &mut self.targets[volume];
+        target.lose_cache(|_| true, rng);
+        ended.iter().for_each(|write| target.blocks[write.block].interrupt(write.content, rng));
+        self.units.iter_mut().skip(volume).take(1).for_each(Lun::lose_power);
+        ended
+    }
+
+    /// What is on its way to a target ends without being carried out.
+    pub fn end_writes_to(&mut self, volume: usize) -> Vec<Write> {
+        let to = |write: &Write| self.descriptors.get(&write.descriptor).is_some_and(|d| d.volume == volume);
+        let ids: Vec<WriteId> = self.writes.iter().filter(|(_, write)| to(write)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.abandon(id)).collect()
     }
 }

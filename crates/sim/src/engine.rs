@@ -1,7 +1,7 @@
 //! The block engine's model: it opens, locks, prepares, copies block by block, flushes, and says what it did. Slower and
 //! clumsier than the real one on purpose: between any two of its steps its process can be stopped or killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tanist_datapath::gate::OpenRun;
 use tanist_model::byte_range::ByteRanges;
@@ -16,6 +16,7 @@ use tanist_protocol::message::{CopyOrder, RunFailureKind, StreamKey};
 use tanist_protocol::mutation::Mutation;
 
 use crate::disk::{Boot, DescriptorId, Write, WriteId};
+use crate::links::Place;
 use crate::process::{EngineKey, Item, Pid};
 use crate::reader::open_gate;
 use crate::scenario::{BLOCK_BYTES, WINDOW_BLOCKS};
@@ -36,13 +37,15 @@ pub enum EngineEventKind {
         keep: Option<SnapshotId>,
     },
     Pump,
-    Landed,
+    Landed(usize),
     Flushed,
     Verified,
     /// The unit answers a command about its reservation.
     Answered(ReservationAnswer),
     /// The unit refuses a write, or has ended it.
-    ShutOut,
+    ShutOut(usize),
+    /// A write has failed.
+    Failed(usize),
 }
 
 /// A copy in progress.
@@ -55,9 +58,13 @@ pub struct Job {
     pub next: usize,
     durable: usize,
     committed: usize,
-    pub in_flight: usize,
+    /// Blocks that are being written.
+    pub in_flight: BTreeSet<usize>,
     stride: usize,
-    flushing: bool,
+    /// Up to where the flush in progress makes durable.
+    flushing: Option<usize>,
+    /// It flushes with writes in flight.
+    eager: bool,
     verifying: bool,
     /// It only looks at the target.
     reads_only: bool,
@@ -69,6 +76,16 @@ pub struct Job {
     /// What each block holds, and whether its reader has stored that it did not change.
     pub received: BTreeMap<usize, (u64, bool)>,
     pub heard: u64,
+}
+
+impl Job {
+    /// Up to where everything is written; a block that is under way holds back what lies above it.
+    fn reached(&self, broken: Option<Mutation>) -> usize {
+        match broken {
+            Some(Mutation::SeqCountsBlocks) => self.next - self.in_flight.len(),
+            _ => self.in_flight.first().copied().unwrap_or(self.next),
+        }
+    }
 }
 
 /// The engine of one replication and epochs in one process.
@@ -252,9 +269,10 @@ impl World {
             next,
             durable: next,
             committed: blocks(committed),
-            in_flight: 0,
+            in_flight: BTreeSet::new(),
             stride,
-            flushing: false,
+            flushing: None,
+            eager: id & 1 == 1,
             verifying: false,
             reads_only: false,
             failed: None,
@@ -291,15 +309,19 @@ impl World {
         if let EngineEventKind::Answered(answer) = kind {
             return self.unit_answers(agent, key, answer);
         }
-        if matches!(kind, EngineEventKind::ShutOut) {
-            return self.shut_out(agent, key, generation);
+        if let EngineEventKind::ShutOut(block) = kind {
+            return self.shut_out(agent, key, generation, block);
         }
         if matches!(kind, EngineEventKind::Pump) && engine.closing.is_some() {
             return self.pump(agent, key);
         }
         let Some(job) = engine.job.as_mut().filter(|j| j.id == generation) else { return };
         match kind {
-            EngineEventKind::Landed => job.in_flight -= 1,
+            EngineEventKind::Landed(block) => drop(job.in_flight.remove(&block)),
+            EngineEventKind::Failed(block) => {
+                job.in_flight.remove(&block);
+                job.failed = Some(RunFailureKind::Io);
+            }
             EngineEventKind::Flushed => return self.flushed(agent, key),
             EngineEventKind::Verified => return self.verified(agent, key),
             _ => {}
@@ -309,9 +331,9 @@ impl World {
 
     /// Takes the next step of whatever the engine is doing.
     pub fn pump(&mut self, agent: usize, key: EngineKey) {
-        let (total, now) = (self.scenario.blocks, self.now);
+        let (total, now, broken) = (self.scenario.blocks, self.now, self.broken);
         let Some(engine) = self.engine_mut(agent, key).filter(|e| e.opened) else { return };
-        let busy = engine.job.as_ref().is_some_and(|j| j.in_flight > 0 || j.flushing);
+        let busy = engine.job.as_ref().is_some_and(|j| !j.in_flight.is_empty() || j.flushing.is_some());
         if engine.closing.is_some() && now < engine.stuck_until {
             return;
         }
@@ -328,25 +350,26 @@ impl World {
             }
             (None, None) => {}
         }
-        let Some(job) = engine.job.as_ref().filter(|j| !j.flushing && !j.verifying) else { return };
+        let Some(job) = engine.job.as_ref().filter(|j| j.flushing.is_none() && !j.verifying) else { return };
         if let Some(kind) = job.failed {
-            if job.in_flight == 0 {
+            if job.in_flight.is_empty() {
                 self.fail_job(agent, key, kind);
             }
             return;
         }
         let stalled = job.next >= job.committed + WINDOW_BLOCKS;
         let due = job.next >= job.durable + job.stride || job.next == total || stalled;
-        if job.next == total && job.durable == total && job.in_flight == 0 {
+        if job.next == total && job.durable == total && job.in_flight.is_empty() {
             return self.verify(agent, key);
         }
         if due {
-            if job.in_flight == 0 && job.next > job.durable {
+            let goes = job.eager || job.in_flight.is_empty();
+            if goes && job.reached(broken) > job.durable {
                 self.flush(agent, key);
             }
             return;
         }
-        if job.in_flight < QUEUE_DEPTH {
+        if job.in_flight.len() < QUEUE_DEPTH {
             self.submit_next(agent, key);
         }
     }
@@ -389,7 +412,7 @@ impl World {
             Ok((content, _)) => {
                 own.received.remove(&job.next);
                 own.next += 1;
-                own.in_flight += 1;
+                own.in_flight.insert(job.next);
                 let write = Write {
                     descriptor,
                     replication: key.0,
@@ -402,6 +425,7 @@ impl World {
                     boot,
                     held: false,
                     accepted: false,
+                    host_gone: false,
                 };
                 self.note("write", job.next as u64, || format!("h{} {} writes block {}", agent + 1, key.1, job.next));
                 // Where a unit reserves, what is sent may be refused: it is judged when it lands.
@@ -424,23 +448,33 @@ impl World {
         if self.disks.way_of(id).is_some() {
             return self.write_arrives(id);
         }
+        self.discard_instead(id);
         let Some(write) = self.disks.land(id) else { return };
         self.note("land", write.block as u64, || {
             format!("block {} of {} {} lands", write.block, write.uid, write.epochs)
         });
         self.checker.write_lands(&write, &self.disks);
         if let Some(agent) = self.agent_of(write.pid) {
-            self.after(agent, (write.replication, write.epochs), write.job, 20, EngineEventKind::Landed);
+            self.after(agent, (write.replication, write.epochs), write.job, 20, EngineEventKind::Landed(write.block));
+        }
+    }
+
+    /// The mutation: zeros are not written, and what was there may stay (SBC-4, 4.7.3: after an unmap without LBPRZ a read gives anything).
+    fn discard_instead(&mut self, id: WriteId) {
+        if self.broken == Some(Mutation::DiscardAsZero) {
+            self.disks.discard_if_zeros(id);
         }
     }
 
     fn flush(&mut self, agent: usize, key: EngineKey) {
-        let early = self.broken == Some(Mutation::CheckpointBeforeFlush);
+        let broken = self.broken;
+        let early = broken == Some(Mutation::CheckpointBeforeFlush);
         let Some(job) = self.engine_mut(agent, key).and_then(|e| e.job.as_mut()) else { return };
-        job.flushing = true;
-        let (id, run, next) = (job.id, job.run, job.next);
+        let next = job.reached(broken);
+        job.flushing = Some(next);
+        let (id, run) = (job.id, job.run);
         if early {
-            let at = self.clock().wall;
+            let at = self.clock(Place::Agent(agent)).wall;
             self.report(agent, key, EngineEvent::Durable { run, checkpoint: checkpoint(next), at });
         }
         let wait = self.rng.between(200, 20_000);
@@ -456,20 +490,20 @@ impl World {
         let Some(engine) = self.engine_mut(agent, key) else { return };
         let volume = engine.volume;
         let Some(job) = engine.job.as_mut() else { return };
-        job.flushing = false;
+        let reached = job.flushing.take().unwrap_or(job.durable);
         if fails && !retried {
             job.failed = Some(RunFailureKind::Flush);
             self.fail_flush(agent, key, volume);
             return self.pump(agent, key);
         }
-        job.durable = job.next;
+        job.durable = reached;
         let (run, durable) = (job.run, job.durable);
         if fails {
             self.disks.flush(volume, boot, false);
         }
         self.disks.flush(volume, boot, true);
         if !early {
-            let at = self.clock().wall;
+            let at = self.clock(Place::Agent(agent)).wall;
             self.report(agent, key, EngineEvent::Durable { run, checkpoint: checkpoint(durable), at });
         }
         self.pump(agent, key);
@@ -518,6 +552,13 @@ impl World {
             self.disks.targets[engine.volume].snapshots.remove(&id);
         }
         self.report(agent, key, EngineEvent::Closed);
+    }
+
+    /// Some of what a process that stops has in flight is in a queue that stops with it.
+    pub fn hold_writes_of(&mut self, pid: Pid) {
+        for write in self.disks.writes.values_mut().filter(|w| w.pid == pid) {
+            write.held |= self.rng.chance(700);
+        }
     }
 
     /// What the kernel held back for a stopped process goes its way.

@@ -12,6 +12,9 @@ use crate::world::{Event, World};
 /// Before it, a world has the time to become one.
 const FIRST_FAULT_US: u64 = 3_000_000;
 
+/// What a host has sent before it died is over when it shows another boot id, half a second later at the earliest.
+const STILL_UNDER_WAY_US: u64 = 450_000;
+
 /// A state that is entered and left all the time draws one fault and not one each time.
 const BETWEEN_AMBUSHES_US: u64 = 300_000;
 
@@ -29,6 +32,10 @@ pub enum FaultKind {
     CutFromPeers,
     CutFromAll,
     ConnectionReset,
+    /// The wall clock of a host, or of the server's, is set.
+    ClockJumps,
+    /// A host is suspended with all that runs on it, and its clock.
+    HostSleeps,
     /// Commits fail.
     StoreFull,
     /// Commits are done, and the server hears that they failed.
@@ -42,6 +49,12 @@ pub enum FaultKind {
     RivalServer,
     /// The store goes back to its backup.
     StoreRestored,
+    /// The storage of a target loses power.
+    TargetPowerLoss,
+    /// What a target has accepted and not carried out is ended.
+    TargetReset,
+    /// Somebody who has nothing to do with us registers a key on a target, and may reserve it.
+    ForeignKey,
 }
 
 impl FaultKind {
@@ -56,6 +69,8 @@ impl FaultKind {
         Self::CutFromPeers,
         Self::CutFromAll,
         Self::ConnectionReset,
+        Self::ClockJumps,
+        Self::HostSleeps,
         Self::StoreFull,
         Self::StoreFailsAfterCommit,
         Self::FlushFails,
@@ -64,6 +79,9 @@ impl FaultKind {
         Self::TargetDiffers,
         Self::RivalServer,
         Self::StoreRestored,
+        Self::TargetPowerLoss,
+        Self::TargetReset,
+        Self::ForeignKey,
     ];
 }
 
@@ -73,11 +91,13 @@ pub enum Fault {
     AgentPause(Pid),
     ServerPause(Pid),
     HostDown(usize),
+    HostSleeps(usize),
     Cut(Vec<Direction>),
     StoreFails,
     FlushFails(usize),
     IoFails(usize),
     PathLost(usize),
+    ForeignKey(usize),
 }
 
 impl World {
@@ -124,8 +144,9 @@ impl World {
 
     /// What happens once in a world is kept for this moment, or it would mostly be over by now.
     fn choose_in_wait(&mut self) -> FaultKind {
-        match self.rng.chance(300) && self.can_happen(FaultKind::StoreRestored) {
-            true => FaultKind::StoreRestored,
+        let rare = if self.rng.chance(500) { FaultKind::StoreRestored } else { FaultKind::ForeignKey };
+        match self.rng.chance(400) && self.can_happen(rare) {
+            true => rare,
             false => FaultKind::ALL[self.rng.index(FaultKind::ALL.len())],
         }
     }
@@ -134,6 +155,7 @@ impl World {
         match kind {
             FaultKind::StoreRestored => self.coverage.restores == 0 && self.backup.is_some(),
             FaultKind::RivalServer => self.servers.len() == 1,
+            FaultKind::ForeignKey => !self.disks.units.is_empty(),
             _ => true,
         }
     }
@@ -179,6 +201,11 @@ impl World {
                 self.start_server();
             }
             FaultKind::StoreRestored => self.restore_store(),
+            FaultKind::ClockJumps => self.clock_jumps(agent),
+            FaultKind::HostSleeps => self.host_sleeps(self.agents[agent].host),
+            FaultKind::TargetPowerLoss => self.target_loses_power(),
+            FaultKind::TargetReset => self.target_is_reset(),
+            FaultKind::ForeignKey => self.stranger_comes(),
         }
     }
 
@@ -198,34 +225,46 @@ impl World {
                 FaultKind::StoreRestored
             }
             0..8 if self.scenario.rival_servers && self.can_happen(FaultKind::RivalServer) => FaultKind::RivalServer,
-            0..24 => FaultKind::AgentCrash,
-            24..40 => FaultKind::AgentPause,
-            40..47 => FaultKind::HostDeath,
-            47..55 => FaultKind::ServerCrash,
-            55..59 => FaultKind::ServerPause,
-            59..67 => FaultKind::CutFromServer,
-            67..71 => FaultKind::CutFromPeers,
-            71..73 => FaultKind::CutFromAll,
-            73..77 => FaultKind::StoreFull,
-            77..80 => FaultKind::StoreFailsAfterCommit,
-            80..84 => FaultKind::FlushFails,
-            84..88 => FaultKind::IoFails,
-            88..90 => FaultKind::TargetDiffers,
-            90..94 => FaultKind::PathLost,
-            94..97 => FaultKind::AgentStop,
+            0..22 => FaultKind::AgentCrash,
+            22..36 => FaultKind::AgentPause,
+            36..43 => FaultKind::HostDeath,
+            43..50 => FaultKind::ServerCrash,
+            50..54 => FaultKind::ServerPause,
+            54..61 => FaultKind::CutFromServer,
+            61..65 => FaultKind::CutFromPeers,
+            65..67 => FaultKind::CutFromAll,
+            67..71 => FaultKind::StoreFull,
+            71..74 => FaultKind::StoreFailsAfterCommit,
+            74..77 => FaultKind::FlushFails,
+            77..80 => FaultKind::IoFails,
+            80..82 => FaultKind::TargetDiffers,
+            82..85 => FaultKind::PathLost,
+            85..88 => FaultKind::AgentStop,
+            88..90 => FaultKind::ClockJumps,
+            90..93 => FaultKind::HostSleeps,
+            93..95 => FaultKind::TargetPowerLoss,
+            95..97 => FaultKind::TargetReset,
+            97..98 if self.can_happen(FaultKind::ForeignKey) => FaultKind::ForeignKey,
             _ => FaultKind::ConnectionReset,
         }
     }
 
     /// The agents that a fault of this kind meets: one, those of its host, or, of the server and the store, all.
     fn struck(&self, kind: FaultKind, agent: usize) -> Vec<usize> {
-        use FaultKind::{RivalServer, ServerCrash, ServerPause, StoreFailsAfterCommit, StoreFull, StoreRestored};
+        use FaultKind::{ForeignKey, HostDeath, HostSleeps, RivalServer, ServerCrash, ServerPause};
+        use FaultKind::{StoreFailsAfterCommit, StoreFull, StoreRestored, TargetPowerLoss, TargetReset};
         let all = 0..self.agents.len();
         match kind {
-            FaultKind::HostDeath => all.filter(|other| self.agents[*other].host == self.agents[agent].host).collect(),
-            RivalServer | ServerCrash | ServerPause | StoreFailsAfterCommit | StoreFull | StoreRestored => {
-                all.collect()
-            }
+            HostDeath | HostSleeps => all.filter(|other| self.agents[*other].host == self.agents[agent].host).collect(),
+            RivalServer
+            | ServerCrash
+            | ServerPause
+            | StoreFailsAfterCommit
+            | StoreFull
+            | StoreRestored
+            | TargetPowerLoss
+            | TargetReset
+            | ForeignKey => all.collect(),
             _ => vec![agent],
         }
     }
@@ -257,7 +296,7 @@ impl World {
         if self.rng.chance(600) { acting.unwrap_or(any) } else { any }
     }
 
-    fn last(&mut self, fault: Fault, shortest: u64, longest: u64, begin: impl FnOnce(&mut Self)) {
+    pub(crate) fn last(&mut self, fault: Fault, shortest: u64, longest: u64, begin: impl FnOnce(&mut Self)) {
         self.note("fault", 0, || format!("{fault:?}"));
         begin(self);
         let end = self.now + self.duration(shortest, longest);
@@ -286,16 +325,7 @@ impl World {
             return;
         }
         self.coverage.pauses += 1;
-        let mut held = Vec::new();
-        for (id, write) in self.disks.writes.iter().filter(|(_, w)| w.pid == pid) {
-            held.push((*id, write.block));
-        }
-        for (id, _) in held {
-            let is_held = self.rng.chance(700);
-            if let Some(write) = self.disks.writes.get_mut(&id) {
-                write.held = is_held;
-            }
-        }
+        self.hold_writes_of(pid);
         let longest = if self.rng.chance(200) { 60_000_000 } else { 5_000_000 };
         self.last(Fault::AgentPause(pid), 100_000, longest, |_| {});
     }
@@ -320,7 +350,11 @@ impl World {
                 self.kill_agent(agent, true);
             }
         }
-        self.disks.end_boot(dead);
+        self.clocks.wake(host, self.now);
+        for id in self.disks.end_boot(dead, &mut self.rng) {
+            let soon = self.now + self.rng.between(1, STILL_UNDER_WAY_US);
+            self.at(soon, Event::WriteLands(id));
+        }
         self.checker.check_promises(&self.disks);
         self.last(Fault::HostDown(host), 500_000, 10_000_000, |_| {});
     }
@@ -366,6 +400,8 @@ impl World {
         match fault {
             Fault::AgentPause(pid) | Fault::ServerPause(pid) => self.resume(*pid),
             Fault::HostDown(host) => self.boot_host(*host),
+            Fault::HostSleeps(host) => self.host_wakes(*host),
+            Fault::ForeignKey(volume) => self.stranger_goes(*volume),
             Fault::Cut(directions) => self.links.mend(directions),
             Fault::StoreFails => self.commits = Commits::Sound,
             Fault::FlushFails(agent) => self.agents[*agent].flush_fails = false,
@@ -376,6 +412,9 @@ impl World {
 
     /// SIGCONT: what happened meanwhile happens now.
     pub fn resume(&mut self, pid: Pid) {
+        if self.agent_of(pid).is_some_and(|agent| self.clocks.is_asleep(self.agents[agent].host)) {
+            return;
+        }
         let agents = self
             .agents
             .iter_mut()
@@ -410,6 +449,8 @@ impl World {
         self.commits = Commits::Sound;
         self.links.mend_all();
         self.agents.iter_mut().for_each(crate::process::AgentSlot::heal);
+        (0..self.hosts.len()).for_each(|host| self.host_wakes(host));
+        (0..self.disks.units.len()).for_each(|volume| self.stranger_goes(volume));
         while self.servers.len() > 1 {
             self.kill_server(self.servers[0].shell.pid, "an operator finds that two run");
         }

@@ -8,11 +8,13 @@
 
 pub mod agent_shell;
 pub mod checker;
+pub mod clocks;
 pub mod coverage;
 mod delta;
 pub mod disk;
 pub mod engine;
 pub mod faults;
+pub mod figures;
 pub mod injection;
 pub mod links;
 pub mod liveness;
@@ -25,6 +27,7 @@ pub mod process;
 mod reader;
 pub mod reserving;
 pub mod rng;
+mod rough;
 pub mod scenario;
 pub mod server_shell;
 pub mod shrink;

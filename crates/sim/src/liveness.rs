@@ -1,13 +1,83 @@
-//! After the faults: within bounded time every replication has published what was asked of it, and nothing waits any more.
+//! After the faults: within bounded time every replication has published what was asked of it, and nothing waits any more. On the way
+//! there, no state lasts longer than its own bound.
 
+use std::collections::BTreeMap;
+
+use tanist_model::id::ReplicationId;
 use tanist_model::replication::{Intent, ReplicationRecord};
+use tanist_protocol::server::{Phase, ServerMachine};
 
 use crate::world::World;
 
 /// From the end of the faults to the latest publication, in virtual time; reboots for proof included.
 pub const BOUND_US: u64 = 90_000_000;
 
+/// The world is whole again when what was stopped, asleep or down has come back.
+const SETTLING_US: u64 = 3_000_000;
+
+/// What must not last, and how long it may.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Passing {
+    /// L2: an agent that was told to take over acts, or another one is told to.
+    Granted,
+    /// L5: a handover is done, or goes on as a takeover.
+    HandingOver,
+    /// L6: nobody acts, and somebody could.
+    ExhaustedInVain,
+}
+
+impl Passing {
+    const ALL: [Self; 3] = [Self::Granted, Self::HandingOver, Self::ExhaustedInVain];
+
+    fn bound_us(self) -> u64 {
+        match self {
+            // Two seconds for the activation; one who cannot act is given up, and where nobody else can, it is tried again.
+            Self::Granted => 6_000_000,
+            // Five seconds to drain; then it is taken over.
+            Self::HandingOver => 5_500_000,
+            // A beat of an agent that has had nothing to do.
+            Self::ExhaustedInVain => 5_000_000,
+        }
+    }
+
+    fn property(self) -> &'static str {
+        match self {
+            Self::Granted => "L2",
+            Self::HandingOver => "L5",
+            Self::ExhaustedInVain => "L6",
+        }
+    }
+}
+
+/// Since when a replication has been in what must not last.
+#[derive(Debug, Default)]
+pub struct Watched(BTreeMap<(ReplicationId, Passing), u64>);
+
 impl World {
+    /// After a step of the server, when the faults are over.
+    pub fn watch_liveness(&mut self) {
+        if self.now < self.scenario.faults_end_us + SETTLING_US {
+            return;
+        }
+        let Some(server) = self.servers.last() else { return self.watched.0.clear() };
+        let state = server.machine.state();
+        let supervised = |r: &&ReplicationRecord| r.quarantine.is_none() && !state.restoring;
+        let records = state.replications.values().filter(supervised);
+        let lasting: Vec<(ReplicationId, Passing)> = records
+            .flat_map(|record| Passing::ALL.map(|passing| (record, passing)))
+            .filter(|(record, passing)| is_in(&server.machine, record, *passing))
+            .map(|(record, passing)| (record.id, passing))
+            .collect();
+        self.watched.0.retain(|key, _| lasting.contains(key));
+        for key in lasting {
+            let since = *self.watched.0.entry(key).or_insert(self.now);
+            if self.now > since + key.1.bound_us() {
+                let (property, lasts) = (key.1.property(), (self.now - since) / 1000);
+                self.checker.fail(format!("{property} is violated: {} has been {:?} for {lasts} ms", key.0, key.1));
+            }
+        }
+    }
+
     /// True when there is nothing left to see: everything is published after the faults.
     #[must_use]
     pub fn is_settled(&self) -> bool {
@@ -50,5 +120,18 @@ impl World {
             BOUND_US / 1_000_000,
             waiting.join("; ")
         ));
+    }
+}
+
+fn is_in(machine: &ServerMachine, record: &ReplicationRecord, passing: Passing) -> bool {
+    let phase = machine.phase(record);
+    match passing {
+        Passing::Granted => phase == Phase::Granted,
+        Passing::HandingOver => phase == Phase::HandingOver,
+        Passing::ExhaustedInVain => {
+            record.run.is_some()
+                && phase == Phase::Exhausted
+                && machine.candidates(record).iter().any(|c| c.passed_over.is_none())
+        }
     }
 }

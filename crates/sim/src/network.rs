@@ -4,13 +4,18 @@ use tanist_model::agent::ShownCertificate;
 use tanist_model::time::Timestamp;
 use tanist_protocol::agent::way::Attempt;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
+use tanist_protocol::mutation::Mutation;
 use tanist_protocol::server::ConnectionId;
 use tanist_protocol::{agent, server};
 
 use crate::links::Place;
 use crate::process::{Item, Pid};
+use crate::rng::Rng;
 use crate::scenario::Transport;
 use crate::world::{Event, World};
+
+/// How often a relay that lies says something.
+const FORGED_PER_MILLE: u64 = 50;
 
 /// What a message carries.
 #[derive(Clone, Debug)]
@@ -120,6 +125,7 @@ impl World {
             self.transmit_chaotically(id, payload);
             return;
         }
+        self.forge(id);
         let delay = self.latency();
         let now = self.now;
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -130,6 +136,24 @@ impl World {
         *last = (now + delay).max(*last + 1);
         let due = *last;
         self.at(due, Event::Deliver { connection: id, payload: Box::new(payload) });
+    }
+
+    /// A relay that lies: now and then it says that whom it carries has drained. What is carried is the TLS of the one who is
+    /// carried, so that the server sees bytes that nobody has signed.
+    fn forge(&mut self, id: u64) {
+        let Some(connection) = self.connections.get(&id).filter(|c| c.relay.is_some() && c.server_end) else { return };
+        let (agent, pid) = (connection.agent, connection.server_pid);
+        if !self.scenario.lying_relays || !Rng::new(self.now ^ id).chance(FORGED_PER_MILLE) {
+            return;
+        }
+        self.coverage.forged += 1;
+        if self.broken != Some(Mutation::RelayNotVerified) {
+            return;
+        }
+        let Some(process) = &self.agents[agent].process else { return };
+        let Some((replication, epochs)) = process.engines.keys().next_back().copied() else { return };
+        let (message, agent) = (AgentMessage::Drained { replication, epochs }, self.names[agent].clone());
+        self.give_server(pid, server::Input::Message { agent, connection: ConnectionId(id), message });
     }
 
     fn transmit_chaotically(&mut self, id: u64, payload: Payload) {
@@ -144,6 +168,9 @@ impl World {
     }
 
     pub fn latency(&mut self) -> u64 {
+        if let Some(lost_per_mille) = self.scenario.rough_network {
+            return self.rough_latency(lost_per_mille);
+        }
         if self.rng.chance(30) { self.rng.between(2000, 200_000) } else { self.rng.between(100, 2000) }
     }
 

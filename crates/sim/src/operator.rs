@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use tanist_model::api::{CreateReplication, Refusal, SetHierarchy};
-use tanist_model::id::{CommandId, ReplicationName};
+use tanist_model::id::{AgentName, CommandId, ReplicationName};
 use tanist_model::policy::Policy;
-use tanist_model::replication::{Intent, Side};
+use tanist_model::replication::{Intent, ReplicationRecord, Side};
 use tanist_model::retention::Retention;
 use tanist_protocol::server::{Answer, Command, Input};
 
@@ -81,24 +81,38 @@ impl World {
         }));
     }
 
-    fn anybody(&mut self) -> tanist_model::id::AgentName {
+    fn anybody(&mut self) -> AgentName {
         self.names[self.rng.index(self.names.len())].clone()
     }
 
-    fn somebody(&mut self) -> Option<tanist_model::id::AgentName> {
+    fn somebody(&mut self) -> Option<AgentName> {
         let agent = self.anybody();
         self.rng.chance(500).then_some(agent)
     }
 
     fn new_hierarchy(&mut self, name: ReplicationName) -> Command {
-        let reaches = |n: &usize| self.scenario.reach[*n].1;
-        let mut agents: Vec<_> = (0..self.names.len()).filter(reaches).map(|n| self.names[n].clone()).collect();
+        let mut agents = self.everybody_at_the_target();
         for n in (1..agents.len()).rev() {
             agents.swap(n, self.rng.index(n + 1));
         }
         let keep = 1 + self.rng.index(agents.len());
         agents.truncate(keep.max(2));
         Command::SetHierarchy { name, change: SetHierarchy { side: Side::Target, agents } }
+    }
+
+    fn everybody_at_the_target(&self) -> Vec<AgentName> {
+        (0..self.names.len()).filter(|n| self.scenario.reach[*n].1).map(|n| self.names[n].clone()).collect()
+    }
+
+    /// A target is reserved, and the store may have forgotten that: it takes somebody who can reserve to write to it again.
+    fn let_reserve_who_can(&mut self, record: &ReplicationRecord) {
+        let everybody = self.everybody_at_the_target();
+        let can = |agent: &AgentName| self.index_of(agent).is_some_and(|n| self.scenario.can_reserve[n]);
+        let stuck = self.scenario.reserving.is_some() && !record.target.hierarchy.iter().any(can);
+        if stuck && everybody.iter().any(can) {
+            let change = SetHierarchy { side: Side::Target, agents: everybody };
+            self.command(Command::SetHierarchy { name: record.name.clone(), change });
+        }
     }
 
     /// An operator who looked: the process is gone and nothing it queued is on its way any more.
@@ -155,6 +169,7 @@ impl World {
         let wanted = self.checker.state().clone();
         for number in 0..self.replications.len() {
             let name = self.replications[number].clone();
+            wanted.replication_by_name(&name).into_iter().for_each(|record| self.let_reserve_who_can(record));
             match wanted.replication_by_name(&name) {
                 None => self.create(number),
                 Some(record) if record.intent == Intent::Paused => self.command(Command::Resume { name }),

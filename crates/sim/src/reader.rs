@@ -327,6 +327,7 @@ impl World {
             boot,
             held: false,
             accepted: false,
+            host_gone: false,
         };
         self.checker.write_is_submitted(&write);
         let id = self.disks.submit(write);

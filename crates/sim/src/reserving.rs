@@ -4,11 +4,12 @@
 use tanist_protocol::agent::EngineEvent;
 use tanist_protocol::fence::key::ReservationKey;
 use tanist_protocol::fence::seizure::{Seizure, Step};
-use tanist_protocol::fence::{ReservationAnswer, ReservationCommand, Taken};
+use tanist_protocol::fence::{RawKey, ReservationAnswer, ReservationCommand, Taken};
 use tanist_protocol::message::RunFailureKind;
 
 use crate::disk::{Boot, DescriptorId, WriteId};
 use crate::engine::EngineEventKind;
+use crate::faults::Fault;
 use crate::lun::Path;
 use crate::process::{EngineKey, Pid};
 use crate::world::{Event, World};
@@ -16,6 +17,10 @@ use crate::world::{Event, World};
 /// How often an answer is lost, and how often its command comes late instead of never.
 const LOST_PER_MILLE: u64 = 20;
 const LATE_PER_MILLE: u64 = 500;
+
+/// The key of somebody who has nothing to do with us, and where he is.
+const STRANGER: RawKey = RawKey(0xfe0c_e5c5_0000_0001);
+const STRANGERS_PATH: Path = Path { host: usize::MAX, port: 0 };
 
 /// A command on its way to a unit. The descriptor stays open with it, whatever becomes of its process.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +102,9 @@ impl World {
         let Some(unit) = self.disks.units.get_mut(sent.volume) else {
             return ReservationAnswer::Unsupported { reason: "it knows no reservations".to_owned() };
         };
+        let stranger = unit.is_registered(STRANGER);
         let executed = unit.execute(path_of(sent.boot), sent.command);
+        self.checker.stranger_stays(stranger, unit.is_registered(STRANGER));
         self.note("reserve", sent.pid, || format!("{}: {:?} -> {:?}", sent.key.1, sent.command, executed.answer));
         for path in executed.aborted {
             for id in self.disks.accepted_of(sent.volume, path) {
@@ -105,6 +112,22 @@ impl World {
             }
         }
         executed.answer
+    }
+
+    /// A host of somebody else's finds the unit, and takes it for its own.
+    pub fn stranger_comes(&mut self) {
+        let volume = self.rng.index(self.disks.units.len());
+        let unit = &mut self.disks.units[volume];
+        unit.execute(STRANGERS_PATH, ReservationCommand::RegisterAndIgnore { key: STRANGER });
+        if self.rng.chance(500) {
+            unit.execute(STRANGERS_PATH, ReservationCommand::Reserve { key: STRANGER });
+        }
+        self.coverage.strangers += 1;
+        self.last(Fault::ForeignKey(volume), 200_000, 6_000_000, |_| {});
+    }
+
+    pub fn stranger_goes(&mut self, volume: usize) {
+        self.disks.units[volume].execute(STRANGERS_PATH, ReservationCommand::Unregister { key: STRANGER });
     }
 
     fn answer(&mut self, sent: Sent, answer: ReservationAnswer) {
@@ -157,14 +180,15 @@ impl World {
         self.coverage.writes_shut_out += 1;
         self.note("shut out", write.block as u64, || format!("block {} of {} is refused", write.block, write.epochs));
         let (pid, key, generation) = (write.pid, (write.replication, write.epochs), write.job);
-        self.at(self.now + 20, Event::Engine { pid, key, generation, kind: EngineEventKind::ShutOut });
+        let kind = EngineEventKind::ShutOut(write.block);
+        self.at(self.now + 20, Event::Engine { pid, key, generation, kind });
     }
 
     /// Told of it, it cannot go on.
-    pub fn shut_out(&mut self, agent: usize, key: EngineKey, generation: u64) {
+    pub fn shut_out(&mut self, agent: usize, key: EngineKey, generation: u64, block: usize) {
         let Some(engine) = self.engine_mut(agent, key) else { return };
         if let Some(job) = engine.job.as_mut().filter(|job| job.id == generation) {
-            job.in_flight -= 1;
+            job.in_flight.remove(&block);
             job.failed = Some(RunFailureKind::Io);
         }
         let reason = "another agent has reserved the target".to_owned();

@@ -41,6 +41,10 @@ pub struct Scenario {
     pub target_snapshots: bool,
     /// The targets are units that can be reserved, in this language.
     pub reserving: Option<CommandSet>,
+    /// Which agents can reserve them.
+    pub can_reserve: Vec<bool>,
+    /// Reservations stand through a loss of power of the storage.
+    pub units_persist: bool,
     pub transport: Transport,
     /// How many faults there are.
     pub faults: u32,
@@ -52,11 +56,17 @@ pub struct Scenario {
     pub ambush: Vec<MachineState>,
     pub restores: bool,
     pub rival_servers: bool,
+    /// Who carries others says things in their names.
+    pub lying_relays: bool,
     pub slow_writes: bool,
     /// How often a volume takes seconds to be closed.
     pub stuck_closes_per_mille: u64,
     /// Nothing fails but the network around one agent at a time, and some peer always reaches it and the server.
     pub cuts_only: bool,
+    /// All clocks show the same.
+    pub one_clock: bool,
+    /// Messages take up to 200 ms, and so many packets of a thousand are lost.
+    pub rough_network: Option<u64>,
 }
 
 impl Scenario {
@@ -68,6 +78,8 @@ impl Scenario {
         // From chance of its own: a world without reservations is what it was before there were any.
         let reserving = reserving(&mut rng.clone());
         let units = reserving.is_some();
+        let mut mixed = rng.clone();
+        let can_reserve = hosts.iter().map(|_| mixed.chance(850)).collect();
         Self {
             agents: hosts.len(),
             hosts,
@@ -80,6 +92,8 @@ impl Scenario {
             kernel_lock: rng.chance(700) || units,
             lock_beside: rng.chance(150) && !units,
             reserving,
+            can_reserve,
+            units_persist: rng.clone().chance(700),
             target_snapshots: rng.chance(500),
             transport: if rng.chance(250) { Transport::Chaotic } else { Transport::Ordered },
             faults: 20 + u32::try_from(rng.below(25)).unwrap_or_default(),
@@ -87,19 +101,21 @@ impl Scenario {
             faults_end_us: rng.between(12_000_000, 40_000_000),
             // Where I/O never hangs, nobody waits for it.
             slow_writes: rng.chance(300) || ambush.contains(&DRAINING),
-            // A restored store does not ask for the keys that it has forgotten yet.
-            restores: rng.chance(if ambush.contains(&DRAINING) { 500 } else { 150 }) && !units,
+            restores: rng.chance(if ambush.contains(&DRAINING) { 500 } else { 150 }),
             ambush,
             stuck_closes_per_mille: 15,
+            lying_relays: rng.clone().chance(300),
             rival_servers: rng.chance(250),
             cuts_only: false,
+            one_clock: false,
+            rough_network: None,
         }
     }
 
     /// The units of the targets.
     #[must_use]
     pub fn units(&self) -> Vec<Lun> {
-        self.reserving.iter().flat_map(|set| vec![Lun::new(*set, true); self.replications]).collect()
+        self.reserving.iter().flat_map(|set| vec![Lun::new(*set, self.units_persist); self.replications]).collect()
     }
 
     /// Whether some agent reaches only one of the two storage systems.

@@ -12,6 +12,7 @@ use tanist_protocol::driver::{Interpreter, Step};
 use tanist_protocol::server::{Effect, Input, ServerMachine};
 use tanist_store::{MemoryStore, Store, StoreError};
 
+use crate::links::Place;
 use crate::network::Payload;
 use crate::process::{Item, Pid, ServerProcess, Shell};
 use crate::world::{Event, World};
@@ -71,7 +72,7 @@ impl World {
         let pid = self.new_pid();
         let state = load(&self.store);
         self.checker.term_begins(term);
-        let (timers, entropy, now) = (self.timers, self.rng.wide(), self.clock());
+        let (timers, entropy, now) = (self.timers, self.rng.wide(), self.clock(Place::Server));
         let machine = ServerMachine::new(ClusterId(1), state, timers, entropy, self.mutations, now);
         let shell = Shell::new(pid, Interpreter::new(self.mutations));
         self.servers.push(ServerProcess { shell, machine, term });
@@ -96,7 +97,7 @@ impl World {
     }
 
     pub fn step_server(&mut self, pid: Pid) {
-        let now = self.clock();
+        let now = self.clock(Place::Server);
         let Some(server) = self.servers.iter_mut().find(|s| s.shell.pid == pid) else { return };
         server.shell.scheduled = false;
         match server.shell.interpreter.next_step() {

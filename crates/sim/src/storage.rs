@@ -1,7 +1,10 @@
 //! How storage treats I/O beside doing it: how long that takes, and who hears of a failure.
 
+use crate::disk::Write;
+use crate::engine::EngineEventKind;
 use crate::process::EngineKey;
-use crate::world::World;
+use crate::rng::Rng;
+use crate::world::{Event, World};
 
 impl World {
     /// Slow storage is mostly a little slow; now and then a write hangs for seconds, in a queue that nobody sees.
@@ -24,5 +27,38 @@ impl World {
             let others = process.engines.iter_mut().filter(|(of, _)| (other, **of) != (agent, key));
             others.filter(|(_, engine)| engine.volume == volume).for_each(|(_, engine)| engine.owes_error = true);
         }
+    }
+}
+
+impl World {
+    /// Who has it open hears of it: what was in flight fails, and so does the next flush.
+    pub fn target_loses_power(&mut self) {
+        let volume = self.rng.index(self.disks.targets.len());
+        let mut rng = Rng::new(self.rng.draw());
+        let ended = self.disks.lose_power(volume, &mut rng);
+        self.coverage.target_power_losses += 1;
+        self.note("fault", volume as u64, || {
+            format!("target {volume} loses power with {} writes in flight", ended.len())
+        });
+        ended.iter().for_each(|write| self.write_fails(write));
+        for process in self.agents.iter_mut().filter_map(|slot| slot.process.as_mut()) {
+            let open = process.engines.values_mut().filter(|engine| engine.volume == volume);
+            open.for_each(|engine| engine.owes_error = true);
+        }
+        self.checker.check_promises(&self.disks);
+    }
+
+    /// As by LOGICAL UNIT RESET (SAM-6, 6.3.4): what was accepted fails, and reservations stand.
+    pub fn target_is_reset(&mut self) {
+        let volume = self.rng.index(self.disks.targets.len());
+        let ended = self.disks.end_writes_to(volume);
+        self.coverage.target_resets += 1;
+        self.note("fault", volume as u64, || format!("target {volume} is reset with {} writes in flight", ended.len()));
+        ended.iter().for_each(|write| self.write_fails(write));
+    }
+
+    fn write_fails(&mut self, write: &Write) {
+        let (pid, key, generation) = (write.pid, (write.replication, write.epochs), write.job);
+        self.at(self.now + 20, Event::Engine { pid, key, generation, kind: EngineEventKind::Failed(write.block) });
     }
 }

@@ -22,8 +22,8 @@ type Carried = (Pid, Option<(usize, Pid)>);
 impl World {
     /// Lets the way finder of a process decide on something, and carries it out.
     pub fn find_way(&mut self, pid: Pid, decide: impl FnOnce(&mut WayFinder, Monotonic) -> Vec<WayStep>) {
-        let now = Monotonic(self.now);
         let Some(agent) = self.agent_of(pid) else { return };
+        let now = self.clock(Place::Agent(agent)).monotonic;
         let Some(process) = self.agents[agent].process.as_mut() else { return };
         let steps = decide(&mut process.finder, now);
         for step in steps {
@@ -34,10 +34,10 @@ impl World {
 
     /// The next time that something is due, unless that is on the calendar already.
     fn wake_way(&mut self, agent: usize, pid: Pid) {
-        let now = self.now;
+        let (now, clock) = (self.now, *self.clock_of(Place::Agent(agent)));
         let Some(process) = self.agents[agent].process.as_mut() else { return };
         let Some(due) = process.finder.deadline() else { return };
-        let due = due.0.max(now + 1);
+        let due = clock.moment_of(due, now);
         if process.way_due.is_none_or(|known| due < known || known <= now) {
             process.way_due = Some(due);
             self.at(due, Event::WayDue(pid));

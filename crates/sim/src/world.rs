@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tanist_model::id::{AgentName, ReplicationName};
 use tanist_model::state::State;
-use tanist_model::time::{Monotonic, Now, Timestamp};
 use tanist_protocol::agent::way::{Attempt, DialFailure, Way};
 use tanist_protocol::mutation::{Mutation, Mutations};
 use tanist_protocol::timers::Timers;
@@ -13,12 +12,14 @@ use tanist_store::MemoryStore;
 
 use crate::Run;
 use crate::checker::Checker;
+use crate::clocks::Clocks;
 use crate::coverage::Coverage;
 use crate::disk::{Disks, Source, Target, WriteId};
 use crate::engine::EngineEventKind;
 use crate::faults::Fault;
 use crate::injection::{Injection, Injections};
 use crate::links::Links;
+use crate::liveness::Watched;
 use crate::network::{Connection, Payload};
 use crate::operator::Operator;
 use crate::pairs::{MachineState, Pair};
@@ -138,6 +139,7 @@ pub struct World {
     pub names: Vec<AgentName>,
     pub replications: Vec<ReplicationName>,
     pub hosts: Vec<Host>,
+    pub clocks: Clocks,
     pub agents: Vec<AgentSlot>,
     /// The last one is the leader; one before it does not know yet that it is deposed.
     pub servers: Vec<ServerProcess>,
@@ -157,6 +159,7 @@ pub struct World {
     pub pairs: BTreeSet<Pair>,
     /// When a machine was last found in a state that faults wait for.
     pub ambushed: BTreeMap<MachineState, u64>,
+    pub watched: Watched,
 }
 
 impl World {
@@ -196,6 +199,11 @@ impl World {
             agents: scenario.hosts.iter().map(|host| AgentSlot::new(*host)).collect(),
             names,
             replications,
+            clocks: if scenario.one_clock {
+                Clocks::one(host_count)
+            } else {
+                Clocks::drawn(&mut Rng::new(!seed), host_count)
+            },
             hosts,
             servers: Vec::new(),
             store: MemoryStore::with_state(state.clone()),
@@ -213,6 +221,7 @@ impl World {
             injections: Injections::of(run.only.clone()),
             pairs: BTreeSet::new(),
             ambushed: BTreeMap::new(),
+            watched: Watched::default(),
             scenario,
             rng,
         };
@@ -252,6 +261,21 @@ impl World {
             }
         }
         self.finish()
+    }
+
+    /// Lets things happen until something is so; false if that is not so at this time.
+    pub fn until(&mut self, limit: u64, is_so: impl Fn(&Self) -> bool) -> bool {
+        while !is_so(self) {
+            let due = self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= limit);
+            let Some(((at, _), event)) = due.then(|| self.queue.pop_first()).flatten() else {
+                self.now = self.now.max(limit);
+                return false;
+            };
+            self.now = at;
+            self.coverage.events += 1;
+            self.happen(event);
+        }
+        true
     }
 
     fn finish(self) -> Report {
@@ -333,12 +357,6 @@ impl World {
     }
 
     #[must_use]
-    pub fn clock(&self) -> Now {
-        let wall = Timestamp(1_790_000_000_000_000 + i64::try_from(self.now).unwrap_or(i64::MAX));
-        Now { monotonic: Monotonic(self.now), wall }
-    }
-
-    #[must_use]
     pub fn agent_of(&self, pid: Pid) -> Option<usize> {
         self.agents.iter().position(|a| a.process.as_ref().is_some_and(|p| p.shell.pid == pid))
     }
@@ -381,6 +399,7 @@ impl World {
         } else {
             self.step_server(pid);
             self.watch_server();
+            self.watch_liveness();
         }
     }
 

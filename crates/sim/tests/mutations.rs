@@ -63,6 +63,11 @@ controls! {
     a_restore_raises_no_epochs: RestoreWithoutRaise by "S2";
     a_frame_of_an_old_run_is_admitted: GateAdmitsOldStream by "S1";
     a_window_is_skipped_by_read_back: WindowSkippedByReadBack by "S5" | "S4";
+    a_checkpoint_counts_blocks: SeqCountsBlocks by "S5";
+    a_snapshot_is_released_early: SourceSnapshotReleasedEarly by "S4";
+    a_target_snapshot_is_skipped: TargetSnapshotSkipped by "S4";
+    a_discard_counts_as_zeros: DiscardAsZero by "S4" | "S5";
+    a_relay_is_believed: RelayNotVerified by "S1";
     a_failed_flush_is_retried: FailedFlushRetried by "S5" | "S4";
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use tanist_protocol::message::RoleState;
 use tanist_sim::coverage::Coverage;
+use tanist_sim::lun::CommandSet;
 use tanist_sim::pairs::{AgentState, DRAINING, Impossible, MachineState};
 use tanist_sim::scenario::Scenario;
 use tanist_sim::{Run, run, run_calm, run_cut};
@@ -28,7 +29,10 @@ const WAITING_WORLDS: u64 = 1500;
 fn in_wait(mut scenario: Scenario, seed: u64) -> Scenario {
     let fenced = MachineState::Agent(AgentState::In(RoleState::Fenced));
     scenario.ambush = if seed.is_multiple_of(2) { vec![DRAINING] } else { vec![fenced, DRAINING] };
-    (scenario.slow_writes, scenario.restores, scenario.reserving) = (true, true, None);
+    (scenario.slow_writes, scenario.restores) = (true, true);
+    scenario.reserving = seed.is_multiple_of(3).then_some(CommandSet::Scsi);
+    scenario.kernel_lock |= scenario.reserving.is_some();
+    scenario.lock_beside &= scenario.reserving.is_none();
     scenario.stuck_closes_per_mille = 300;
     scenario
 }

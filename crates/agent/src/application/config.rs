@@ -76,6 +76,15 @@ pub struct ApplicationConfig {
 }
 
 impl ApplicationConfig {
+    /// Without the arguments of its scripts: one may be a password.
+    pub(crate) fn concealed(&self) -> Self {
+        let mut concealed = self.clone();
+        for command in [&mut concealed.before, &mut concealed.after] {
+            command.iter_mut().skip(1).for_each(|argument| "concealed".clone_into(argument));
+        }
+        concealed
+    }
+
     /// # Errors
     /// [`ApplicationError`] if a name stands twice or a command names no program by its path.
     pub(crate) fn check(all: &[Self]) -> Result<(), ApplicationError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::application::ApplicationReport;
 use tanist_model::id::{AgentName, VolumeAddress};
 use tanist_model::time::Monotonic;
@@ -11,7 +12,7 @@ use super::AgentMachine;
 use crate::message::{AgentMessage, CanaryReport, Heartbeat, Hello, OrderNumber, PeerReport, RoleReport};
 
 /// When the next beat is due, and what it carries.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Beat {
     last: Option<Monotonic>,
     number: u64,

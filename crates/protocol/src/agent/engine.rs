@@ -1,5 +1,6 @@
 //! What the agent's machine asks of the block engine, and what the engine answers. One engine a replication and epochs.
 
+use serde::{Deserialize, Serialize};
 use tanist_model::id::{AgentName, ApplicationName, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
@@ -11,7 +12,7 @@ use crate::message::{
 };
 
 /// A command to the engine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EngineCommand {
     /// Open both volumes, check their identities, take the kernel lock on the target's I/O descriptor if it is free.
     Open { assignment: Box<Assignment> },
@@ -46,7 +47,7 @@ pub enum EngineCommand {
 }
 
 /// Where the engine of a holder gets the source's bytes from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EngineSource {
     /// The volume itself.
     Local,
@@ -66,7 +67,7 @@ impl EngineSource {
 }
 
 /// A command to the engine of a reader. One engine a replication and source epoch; it begins with its first command.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReaderCommand {
     Prepare {
         assignment: Box<ReadAssignment>,
@@ -99,7 +100,7 @@ pub enum ReaderCommand {
 }
 
 /// A report of the engine of a reader.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReaderEvent {
     SnapshotMade {
         run: RunId,
@@ -119,7 +120,7 @@ pub enum ReaderEvent {
 }
 
 /// A report of the engine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EngineEvent {
     Opened {
         fence: FenceReport,

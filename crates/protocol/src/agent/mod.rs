@@ -14,6 +14,7 @@ pub mod way;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::application::{ApplicationReport, ThawReport};
 use tanist_model::id::{
     AgentName, ApplicationName, Epochs, HostIdentity, Incarnation, ReplicationId, SnapshotId, Term, VolumeAddress,
@@ -32,7 +33,7 @@ pub use read::{ReadWork, Reading};
 pub use role::{Phase, Role, Work};
 
 /// What can happen to an agent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// A connection to a server stands, the first or one in place of another; what the agent can see goes with its first message.
     ///
@@ -72,7 +73,7 @@ pub enum Input {
 }
 
 /// What an agent does to the world.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
     Send(AgentMessage),
     Engine {
@@ -124,7 +125,7 @@ pub enum Effect {
 }
 
 /// Who an agent process is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AgentIdentity {
     pub name: AgentName,
     pub incarnation: Incarnation,
@@ -154,13 +155,17 @@ impl AgentIdentity {
 }
 
 /// The agent's machine.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AgentMachine {
     identity: AgentIdentity,
     timers: Timers,
+    /// What a test build has switched off is no part of what a machine knows.
+    #[serde(skip)]
     mutations: Mutations,
     ids: IdSource,
     now: Now,
+    /// Empty between two inputs.
+    #[serde(skip)]
     out: Output<Effect>,
     highest_term: Term,
     connected: bool,
@@ -172,6 +177,7 @@ pub struct AgentMachine {
     /// Engines of this process that hold descriptors, also those of superseded epochs.
     open: BTreeMap<ReplicationId, Vec<Epochs>>,
     /// Ended epochs under a later role whose end the server has not on record: when that was last said.
+    #[serde(with = "tanist_model::pairs")]
     owed: BTreeMap<(ReplicationId, Epochs), tanist_model::time::Monotonic>,
     /// The last assignment of each replication; used only by the mutation that needs no grant.
     assignments: BTreeMap<ReplicationId, Assignment>,
@@ -209,6 +215,12 @@ impl AgentMachine {
             leaving: None,
             thaws: BTreeMap::new(),
         }
+    }
+
+    /// The same machine in a test build that breaks this rule.
+    #[must_use]
+    pub fn with_mutations(self, mutations: Mutations) -> Self {
+        Self { mutations, ..self }
     }
 
     /// Decides on one input.

@@ -3,6 +3,7 @@
 //! A reader writes nothing but snapshots under ids of their own, so it asks for no grant and leaves nothing to prove: orders under a
 //! higher source epoch, or with a higher number, replace what it does, and what it sends is admitted by the holder's gate.
 
+use serde::{Deserialize, Serialize};
 use tanist_model::id::{Epochs, ReplicationId, RunId, SnapshotId};
 use tanist_model::replication::Side;
 use tanist_model::run::BoundSnapshot;
@@ -15,7 +16,7 @@ use crate::message::{
 };
 
 /// What a reader is busy with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ReadWork {
     Idle,
     Preparing {
@@ -36,7 +37,7 @@ pub enum ReadWork {
 }
 
 /// The reading of one replication by this process.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     pub epochs: Epochs,
     pub work: ReadWork,

@@ -1,5 +1,6 @@
 //! A role: one replication, one pair of epochs, and how far this process is with them.
 
+use serde::{Deserialize, Serialize};
 use tanist_model::id::{CommandId, Epochs, Nonce, ReplicationId, RunId};
 use tanist_model::replication::Side;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
@@ -14,7 +15,7 @@ use crate::message::{
 use crate::mutation::Mutation;
 
 /// What an acting agent works on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Work {
     Idle,
     Preparing {
@@ -75,7 +76,7 @@ impl Work {
 }
 
 /// How far a role is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Phase {
     AwaitGrant {
         nonce: Nonce,
@@ -103,7 +104,7 @@ pub enum Phase {
 }
 
 /// A role of this process.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Role {
     pub epochs: Epochs,
     pub command: CommandId,

@@ -16,7 +16,7 @@ use tanist_model::time::Timestamp;
 use super::ServerMachine;
 
 /// A last due time further in the future than this is not believed.
-const CLOCK_ERROR: Duration = Duration::from_secs(300);
+pub(super) const CLOCK_ERROR: Duration = Duration::from_secs(300);
 
 impl ServerMachine {
     /// When the next run is made by itself, if no operator asks for one before.

@@ -100,10 +100,7 @@ impl ServerMachine {
         done.first_durable_write_at = Some(durable_at.min(self.now.wall).max(activated_at));
         done.resumed_seq = run.checkpoint.seq;
         done.copied_again_bytes = Some(copied_again(record, run));
-        let mut changes = vec![self.first_write_event(agent, record, run, &done)];
-        changes.extend(self.drill_figure(record, &done));
-        changes.push(Change::PutTakeover(Box::new(done)));
-        changes
+        vec![self.first_write_event(agent, record, run, &done), Change::PutTakeover(Box::new(done))]
     }
 
     fn first_write_event(

@@ -7,7 +7,7 @@ use tanist_model::change::{Change, CommandResult, Condition};
 use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
-use tanist_model::id::{AgentName, CommandId, ReplicationName, RunId, VolumeAddress};
+use tanist_model::id::{AgentName, CommandId, Epoch, ReplicationName, RunId, VolumeAddress};
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
 
 pub use super::enrol::IssuedCertificate;
@@ -16,7 +16,7 @@ use super::{Effect, ServerMachine};
 use crate::message::{PeerAddress, RoleState};
 
 /// A command to the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Only the plan; nothing changes.
     Check(CreateReplication),
@@ -117,7 +117,7 @@ pub enum Answer {
 
 impl Answer {
     pub(super) fn done(command: CommandId, message: impl Into<String>) -> Self {
-        Self::Done(Done { command, message: message.into(), run: None, next: None })
+        Self::Done(Done { command, message: message.into(), run: None, epoch: None, next: None })
     }
 
     pub(super) fn next(self, next: impl Into<String>) -> Self {
@@ -130,6 +130,13 @@ impl Answer {
     pub(super) fn run(self, run: RunId) -> Self {
         match self {
             Self::Done(done) => Self::Done(Done { run: Some(run), ..done }),
+            plan => plan,
+        }
+    }
+
+    pub(super) fn epoch(self, epoch: Epoch) -> Self {
+        match self {
+            Self::Done(done) => Self::Done(Done { epoch: Some(epoch), ..done }),
             plan => plan,
         }
     }

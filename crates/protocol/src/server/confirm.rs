@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::application::Quiescence;
 use tanist_model::change::{Change, Condition};
@@ -21,7 +22,7 @@ use super::{ServerMachine, Session};
 use crate::message::PeerAddress;
 
 /// What of an agent an operator's word is about.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Meant {
     epochs: BTreeSet<(ReplicationId, Epoch)>,
     /// Attempts for which a host application was quiesced.

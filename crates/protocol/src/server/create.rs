@@ -3,6 +3,7 @@
 use tanist_model::api::{CreateReplication, Plan, Refusal};
 use tanist_model::byte_range::ByteRanges;
 use tanist_model::change::{Change, Condition};
+use tanist_model::drill::DrillLog;
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, Epochs, VolumeAddress};
@@ -55,6 +56,7 @@ impl ServerMachine {
             vacancy: None,
             handover: None,
             unproven: Vec::new(),
+            reserved: None,
             target_dirty: None,
             doubtful: ByteRanges::default(),
             run: None,
@@ -64,6 +66,7 @@ impl ServerMachine {
             agenda: Agenda::starting(self.now.wall, true),
             leave_behind: false,
             rpo_missed: false,
+            drills: DrillLog::default().starting(self.now.wall),
             origin: None,
             quiesced: Vec::new(),
             refused: RefusedFrames::default(),

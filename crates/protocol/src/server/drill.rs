@@ -5,22 +5,21 @@
 //! committed, the acting agent is told to step down, its successor fences, activates and goes on. No rule is lifted for it, so a drill can
 //! cost time and cannot cost data. What it adds are reasons to refuse, since a drill can always be made later.
 
+mod outcome;
+mod timetable;
+
 use tanist_model::api::{Refusal, RefusalCode};
-use tanist_model::change::{Change, Condition};
-use tanist_model::event::EventCode;
+use tanist_model::change::Condition;
 use tanist_model::id::{CommandId, ReplicationName};
 use tanist_model::policy::SourceMode;
 use tanist_model::replication::{Holder, ReplicationRecord};
 use tanist_model::run::RunState;
-use tanist_model::takeover::{Ending, Evidence, TakeoverRecord};
+use tanist_model::takeover::Evidence;
 
 use super::ServerMachine;
 use super::command::Answer;
 use super::request::why_not_enabled;
 use super::supervise::Phase;
-
-/// What a takeover may take from the moment at which it is decided; a dead host or a partition has the same goal.
-const GOAL_MS: u128 = 2500;
 
 impl ServerMachine {
     pub(super) fn drill(&mut self, id: CommandId, actor: String, name: &ReplicationName, hand_back: bool) {
@@ -30,8 +29,10 @@ impl ServerMachine {
         }
         let from = record.holder.as_ref().map_or_else(String::new, |holder| holder.agent.to_string());
         self.take_over(&record, Evidence::Drill { by: actor, hand_back }, self.now.wall, Vec::new(), None);
+        let epoch = self.state.replications.get(&record.id).map_or(record.epochs.target, |now| now.epochs.target);
         let back = if hand_back { "; the work goes back afterwards" } else { "" };
         let answer = Answer::done(id, format!("a drill of {name} is begun: {from} is treated as gone{back}"))
+            .epoch(epoch)
             .next(format!("tanist replication why {name}"));
         self.finish(id, Condition::Term, Vec::new(), answer);
     }
@@ -89,28 +90,18 @@ impl ServerMachine {
         }
     }
 
-    /// The acting agent of a replication is being replaced, or its successor has not yet done what it was chosen for.
+    /// The acting agent of a replication is being replaced, or a drill of it has no result yet.
     fn takes_over(&self, record: &ReplicationRecord) -> bool {
         let unsettled =
             !matches!(self.phase(record), Phase::Stable | Phase::Active | Phase::AwaitProof | Phase::Exhausted);
-        let drilled = |takeover: &TakeoverRecord| matches!(takeover.evidence, Evidence::Drill { .. });
-        unsettled || self.present_takeover(record).is_some_and(|t| drilled(t) && self.ending(record, t).is_none())
-    }
-
-    fn present_takeover(&self, record: &ReplicationRecord) -> Option<&TakeoverRecord> {
-        self.state.takeovers.get(&(record.id, record.epochs.target.0))
-    }
-
-    fn ending(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Option<Ending> {
-        let run = takeover.run.and_then(|run| self.state.runs.get(&(record.id, run)));
-        Ending::of(takeover, record, run)
+        unsettled || self.open_drill(record).is_some()
     }
 
     /// After a drill the work goes back to the agent that had it, if that was asked for, as soon as it can; true if that has begun.
     pub(super) fn goes_back_after_drill(&mut self, record: &ReplicationRecord, holder: &Holder) -> bool {
         let Some(takeover) = self.present_takeover(record) else { return false };
         let Evidence::Drill { hand_back: true, .. } = takeover.evidence else { return false };
-        if self.ending(record, takeover).is_none() {
+        if self.open_drill(record).is_some() {
             return false;
         }
         let Some(back) = takeover.from.clone().filter(|from| *from != holder.agent) else { return false };
@@ -119,32 +110,5 @@ impl ServerMachine {
             self.begin_handover(record, holder, Some(back), "the end of a drill".to_owned());
         }
         able
-    }
-
-    /// The figure of a drill that has come to its end, and whether it is a bad one; nothing of any other takeover.
-    pub(super) fn drill_figure(&self, record: &ReplicationRecord, takeover: &TakeoverRecord) -> Option<Change> {
-        if !matches!(takeover.evidence, Evidence::Drill { .. }) || !takeover.is_complete() {
-            return None;
-        }
-        let (end, what) = match takeover.first_durable_write_at {
-            Some(at) => (at, "first durable write"),
-            None => (takeover.activated_at?, "activation (no run was in progress)"),
-        };
-        let took = end.since(takeover.suspected_at).as_millis();
-        let (code, goal) = if took <= GOAL_MS {
-            (EventCode::DrillPassed, String::new())
-        } else {
-            (EventCode::DrillFailed, format!(", more than the goal of {GOAL_MS} ms"))
-        };
-        let message = format!("drill: {} took {took} ms from the decision to its {what}{goal}", takeover.to);
-        Some(self.event_of(record, Some(&takeover.to), code, message))
-    }
-
-    /// A drill whose successor was replaced before it had done what it was chosen for.
-    pub(super) fn drill_lost(&self, record: &ReplicationRecord) -> Option<Change> {
-        let takeover = self.present_takeover(record)?;
-        let lost = matches!(takeover.evidence, Evidence::Drill { .. }) && self.ending(record, takeover).is_none();
-        let message = || format!("drill: {} was to take over and was itself replaced", takeover.to);
-        lost.then(|| self.event_of(record, Some(&takeover.to), EventCode::DrillFailed, message()))
     }
 }

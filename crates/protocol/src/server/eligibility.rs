@@ -70,6 +70,7 @@ impl ServerMachine {
             Err(reason) => return Some(reason),
         };
         self.why_declined(replication, session, side)
+            .or_else(|| self.why_shut_out(replication, agent).filter(|_| side == Side::Target))
             .or_else(|| self.why_unreadable(session, side, replication.side(side)))
             .or_else(|| self.why_not_quiescing(replication, session).filter(|_| side == Side::Source))
             .or_else(|| self.why_isolated(replication, agent, session))
@@ -128,6 +129,12 @@ impl ServerMachine {
         let age = self.now.monotonic.since(seen.at);
         (age > self.timers.canary_age)
             .then(|| format!("its last read of the {side} {volume} is {} ms old", age.as_millis()))
+    }
+
+    /// The target takes no write but its holder's, and this agent cannot become that.
+    fn why_shut_out(&self, replication: &ReplicationRecord, agent: &AgentName) -> Option<String> {
+        let reserved = replication.reserved.filter(|_| !self.can_reserve(replication, agent))?;
+        Some(format!("its storage cannot take reservations, and the target is reserved for epoch {reserved}"))
     }
 
     /// Peers that are themselves in touch with the server must be reached: an agent cut off from them is half dead.

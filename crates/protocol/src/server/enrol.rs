@@ -1,5 +1,6 @@
 //! Who may connect: join tokens, certificates, removal. The secrets and keys are the transport's; the records are decided here.
 
+use serde::{Deserialize, Serialize};
 use tanist_model::agent::{AgentRecord, AgentSlot, Penalty};
 use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::change::{Change, Condition};
@@ -13,7 +14,7 @@ use super::{Effect, ServerMachine};
 use crate::message::ServerMessage;
 
 /// A certificate that the transport has issued and that counts once it is committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuedCertificate {
     pub serial: String,
     pub expires_at: Timestamp,

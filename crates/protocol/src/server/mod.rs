@@ -42,6 +42,7 @@ mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use tanist_model::agent::ShownCertificate;
 use tanist_model::api::Refusal;
 use tanist_model::change::{Change, Condition, Group};
@@ -64,7 +65,7 @@ pub use session::{ConnectionId, Session};
 pub use supervise::{Phase, Supervision};
 
 /// What can happen to the server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Input {
     /// An agent's connection with its first message; the certificate was verified by the transport.
     Connected {
@@ -95,7 +96,7 @@ pub enum Input {
 }
 
 /// What the server does to the world.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
     Send { agent: AgentName, connection: ConnectionId, message: ServerMessage },
     Close { agent: AgentName, connection: ConnectionId, reason: String },
@@ -110,7 +111,7 @@ pub struct Superseded {
 }
 
 /// The server's machine.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerMachine {
     cluster: ClusterId,
     state: State,
@@ -122,9 +123,13 @@ pub struct ServerMachine {
     timers: Timers,
     limits: Limits,
     ids: IdSource,
+    /// What a test build has switched off is no part of what a machine knows.
+    #[serde(skip)]
     mutations: Mutations,
     started: Monotonic,
     now: Now,
+    /// Empty between two inputs.
+    #[serde(skip)]
     out: Output<Effect>,
     touched: BTreeSet<ReplicationId>,
     /// A commit failed since the last tick: agents that came meanwhile may not have been told.
@@ -168,6 +173,12 @@ impl ServerMachine {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same machine in a test build that breaks this rule.
+    #[must_use]
+    pub fn with_mutations(self, mutations: Mutations) -> Self {
+        Self { mutations, ..self }
     }
 
     /// Decides on one input.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::id::RunId;
 use tanist_model::time::Monotonic;
 
@@ -19,7 +20,7 @@ const ENOUGH: usize = 12;
 const SLOW_SHARE: u64 = 5;
 
 /// The committed progress of a replication's runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pace {
     run: Option<RunId>,
     /// Where the measurement in progress began.

@@ -2,6 +2,7 @@
 
 use tanist_model::api::{Refusal, RefusalCode, SetPolicy};
 use tanist_model::change::Change;
+use tanist_model::drill::DrillLog;
 use tanist_model::event::EventCode;
 use tanist_model::id::{CommandId, ReplicationName};
 use tanist_model::policy::Policy;
@@ -32,11 +33,13 @@ impl ServerMachine {
         let message = format!("the policy of {name} was changed: {}", differences.join(", "));
         let event = self.operator_event(&record, actor, EventCode::PolicyChanged, message.clone());
         let agenda = self.agenda_under(&record, &policy);
-        let next = ReplicationRecord { agenda, policy, ..record.clone() };
+        let drills = self.drills_under(&record, &policy);
+        let next = ReplicationRecord { agenda, drills, policy, ..record.clone() };
         let flow = |policy: &Policy| (policy.bandwidth_bytes_per_second, policy.streams);
         let flows_anew = flow(&record.policy) != flow(&next.policy);
         let supervision = self.supervision_mut(record.id);
         (supervision.nothing_due_until, supervision.no_verification_until) = (None, None);
+        (supervision.no_drill_until, supervision.drill_overdue_from) = (None, None);
         let changes = vec![event, Change::PutReplication(Box::new(next.clone()))];
         self.finish_current(id, &record, changes, Answer::done(id, message));
         if flows_anew {
@@ -55,6 +58,13 @@ impl ServerMachine {
             true => Agenda { last_verification, ..record.agenda.clone() },
             false => Agenda { last_verification, ..fresh },
         }
+    }
+
+    /// A new schedule of drills counts from now. What is overdue under any new policy is said anew.
+    fn drills_under(&self, record: &ReplicationRecord, policy: &Policy) -> DrillLog {
+        let same = record.policy.drill.schedule == policy.drill.schedule;
+        let log = if same { record.drills.clone() } else { record.drills.starting(self.now.wall) };
+        DrillLog { overdue: false, ..log }
     }
 
     /// A limit, or a number of streams, holds at once: the run stops at its checkpoint and goes on under the new one.
@@ -126,6 +136,17 @@ fn differences(old: &Policy, new: &Policy) -> Vec<String> {
             or_none(new.verify_schedule.as_ref().map(ToString::to_string)),
         ),
         ("retention", old.retention.to_string(), new.retention.to_string()),
+        (
+            "drill schedule",
+            or_none(old.drill.schedule.as_ref().map(ToString::to_string)),
+            or_none(new.drill.schedule.as_ref().map(ToString::to_string)),
+        ),
+        (
+            "drill limit in ms",
+            or_none(old.drill.limit_ms.map(|ms| ms.to_string())),
+            or_none(new.drill.limit_ms.map(|ms| ms.to_string())),
+        ),
+        ("handback after a drill", yes_no(old.drill.hand_back).to_owned(), yes_no(new.drill.hand_back).to_owned()),
         ("automatic handback", old.automatic_handback.to_string(), new.automatic_handback.to_string()),
     ];
     let changed = rows.into_iter().filter(|(_, old, new)| old != new);

@@ -84,6 +84,7 @@ impl ServerMachine {
         if taken.is_none() {
             own.reservation = Standing::NotNeeded;
         }
+        next.reserved = taken.map(|_| current).or(next.reserved);
         let taken = taken.unwrap_or(Taken::Unclear);
         conclude(&mut next.unproven, current, &host, taken, self.mutations);
     }

@@ -12,11 +12,11 @@ use tanist_model::run::{RunRecord, RunState};
 use tanist_model::takeover::{Candidate, Evidence, PeerVerdict};
 use tanist_model::time::Timestamp;
 
+use super::ServerMachine;
 use super::eligibility::passed_over_in_words;
 use super::origin::wanted_snapshot;
 use super::session::Declined;
 use super::supervise::Standing;
-use super::{ServerMachine, run};
 use crate::message::{
     OrderNumber, ReadAssignment, ReadOrder, RoleReport, RunEnd, RunFailureKind, RunOrder, ServerMessage, SourceAccess,
     Stamp,
@@ -185,7 +185,7 @@ impl ServerMachine {
 
     fn drive_preparation(&mut self, record: &ReplicationRecord, holder: &Holder, run: &RunRecord) {
         if self.stands_ready(record, run.id).is_none() {
-            let keep = self.recovery_point_on_target(record).map(|point| run::target_snapshot_id(point.run));
+            let keep = self.point_to_keep(record);
             self.open_run(record, holder, RunOrder::Keep { run: run.id, keep });
         } else if self.reading(record).is_none_or(|r| r.run != Some(run.id)) {
             let (attempt, mode) = (wanted_snapshot(record, run), record.policy.source_mode);

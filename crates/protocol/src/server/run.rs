@@ -17,6 +17,7 @@ use super::{Effect, ServerMachine};
 use crate::message::{
     AgentMessage, CopyOrder, RoleReport, RunEnd, RunFailureKind, RunOrder, ServerMessage, SourceAccess,
 };
+use crate::mutation::Mutation;
 
 /// Failures of a run at the storage, under one agent, after which another one is tried.
 const REPAIRS_BEFORE_ANOTHER_AGENT: u32 = 3;
@@ -127,7 +128,7 @@ impl ServerMachine {
                 run: run.id,
                 attempt: wanted_snapshot(record, run),
                 mode: record.policy.source_mode,
-                keep: self.recovery_point_on_target(record).map(|point| target_snapshot_id(point.run)),
+                keep: self.point_to_keep(record),
                 application: record.policy.application.clone(),
             },
             Some(snapshot) => {
@@ -156,6 +157,12 @@ impl ServerMachine {
             method: run.method.unwrap_or_default(),
             unconditional: self.unconditional(record, run),
         }
+    }
+
+    /// The target snapshot to make before the target moves on.
+    pub(super) fn point_to_keep(&self, record: &ReplicationRecord) -> Option<SnapshotId> {
+        let skips = self.mutations.breaks(Mutation::TargetSnapshotSkipped);
+        self.recovery_point_on_target(record).filter(|_| !skips).map(|point| target_snapshot_id(point.run))
     }
 
     pub(super) fn recovery_point_on_target(&self, record: &ReplicationRecord) -> Option<&RecoveryPoint> {
@@ -191,7 +198,8 @@ impl ServerMachine {
     }
 
     fn needed_snapshots(&self, record: &ReplicationRecord) -> Vec<SnapshotId> {
-        let runs = [record.published, record.run].into_iter().flatten();
+        let published = record.published.filter(|_| !self.mutations.breaks(Mutation::SourceSnapshotReleasedEarly));
+        let runs = [published, record.run].into_iter().flatten();
         let runs = runs.filter_map(|run| self.state.runs.get(&(record.id, run)));
         runs.filter_map(|run| run.snapshot.as_ref()).map(|snapshot| snapshot.id).collect()
     }
@@ -358,6 +366,8 @@ impl ServerMachine {
     fn keep_recovery_point(&self, record: &ReplicationRecord, kept: Option<String>) -> Vec<Change> {
         let Some(point) = self.recovery_point_on_target(record) else { return Vec::new() };
         let mut point = point.clone();
+        let skipped = self.mutations.breaks(Mutation::TargetSnapshotSkipped);
+        let kept = kept.or_else(|| skipped.then(|| target_snapshot_id(point.run).to_string()));
         let mut changes = Vec::new();
         point.place = if let Some(uid) = kept {
             RecoveryPointPlace::Snapshot(uid)

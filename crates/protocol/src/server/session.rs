@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use tanist_model::application::ApplicationReport;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, StorageName, VolumeAddress};
 use tanist_model::replication::Side;
@@ -16,18 +17,18 @@ const MOST_VOLUMES: usize = 10_000;
 const MOST_PEERS: usize = 255;
 
 /// One connection, numbered by the transport; never reused within a server process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
 
 /// Something reported, and when it was true by the server's clock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen<T> {
     pub value: T,
     pub at: Monotonic,
 }
 
 /// An agent said that it will not or cannot act under these epochs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Declined {
     pub epochs: Epochs,
     pub reason: String,
@@ -37,7 +38,7 @@ pub struct Declined {
 }
 
 /// An agent process as the server sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Session {
     pub connection: ConnectionId,
     /// The peer that carries the connection, by the agent's word. For people: nothing is decided by it.
@@ -71,6 +72,7 @@ pub struct Session {
     pub roles: BTreeMap<ReplicationId, RoleReport>,
     /// What it reads for holders elsewhere.
     pub readings: BTreeMap<ReplicationId, RoleReport>,
+    #[serde(with = "tanist_model::pairs")]
     pub declined: BTreeMap<(ReplicationId, Side), Declined>,
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epoch, Incarnation, ReplicationId, RunId};
 use tanist_model::quantity::count;
@@ -57,7 +58,7 @@ impl Phase {
 }
 
 /// Evidence against the acting agent, and what peers say of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Suspicion {
     pub evidence: Evidence,
     pub suspected_at: Timestamp,
@@ -69,7 +70,7 @@ pub struct Suspicion {
 }
 
 /// What this server process knows of a replication beyond its record.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Supervision {
     /// Of the holder (the target's side) and of the reader (the source's).
     pub(super) suspicions: BTreeMap<Side, Suspicion>,
@@ -109,6 +110,9 @@ pub struct Supervision {
     /// The schedule was looked at: until then nothing comes due. Reckoning it anew at every tick would cost more than all the rest.
     pub(super) nothing_due_until: Option<Timestamp>,
     pub(super) no_verification_until: Option<Timestamp>,
+    pub(super) no_drill_until: Option<Timestamp>,
+    /// From when on a takeover that was proven at the first time is an old one.
+    pub(super) drill_overdue_from: Option<(Timestamp, Option<Timestamp>)>,
     /// When agents were last asked what became of an application that they had quiesced.
     pub(super) thaw_asked: Option<Monotonic>,
 }
@@ -197,6 +201,9 @@ impl ServerMachine {
         }
         self.watch_rpo(&record);
         let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        if self.watch_drills(&record) {
+            return self.supervise(id);
+        }
         match &record.holder {
             None => self.supervise_vacancy(&record),
             Some(holder) => match self.standing(&record, holder) {

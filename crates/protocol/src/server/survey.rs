@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::id::{AgentName, CommandId, ReplicationId, VolumeAddress};
 use tanist_model::replication::{ReplicationRecord, Side};
 use tanist_model::takeover::ProbeVerdict;
@@ -15,7 +16,7 @@ use super::confirm::Meant;
 use crate::message::{CanaryReport, PeerAddress, PeerReport, ServerMessage};
 
 /// What a survey is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Purpose {
     Probe {
         replication: ReplicationId,
@@ -37,7 +38,7 @@ pub(super) enum Purpose {
 }
 
 /// A survey under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Survey {
     pub(super) waiting: BTreeSet<AgentName>,
     pub(super) deadline: Monotonic,

@@ -105,7 +105,10 @@ impl ServerMachine {
         takeover.unproven.clone_from(&takeover.awaited);
         let mut changes: Vec<Change> = self.takeover_event(record, &takeover).into_iter().collect();
         changes.extend(self.penalty_of(&takeover));
-        changes.extend(self.drill_lost(record));
+        if let Some((event, drills)) = self.lost_drill(record) {
+            changes.push(event);
+            next.drills = drills;
+        }
         if self.supervisions.get(&record.id).is_some_and(|s| s.exhausted) {
             let message = format!("agent {} is eligible", takeover.to);
             changes.push(self.event_of(record, Some(&takeover.to), EventCode::ExhaustedEnded, message));
@@ -293,7 +296,7 @@ impl ServerMachine {
         }
     }
 
-    fn can_reserve(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
+    pub(super) fn can_reserve(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
         self.storage_report(agent, &record.target.volume).is_some_and(|s| s.capabilities.reservations)
     }
 
@@ -346,7 +349,6 @@ impl ServerMachine {
             takeover.unproven = next.awaited().map(|u| u.epoch).collect();
             takeover.proven.extend(proven);
             changes.push(self.activated_event(&record, &takeover));
-            changes.extend(self.drill_figure(&record, &takeover));
             changes.push(Change::PutTakeover(Box::new(takeover)));
         }
         changes.push(Change::PutReplication(Box::new(next)));

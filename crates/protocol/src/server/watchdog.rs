@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epoch, RunId};
@@ -20,7 +21,7 @@ use crate::message::RunEnd;
 const HEALTHY_READ_US: u64 = 250_000;
 
 /// What the watchdog has done for a replication.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Watched {
     /// When a role was last handed over for slowness.
     handed_over: Option<Monotonic>,
@@ -30,7 +31,7 @@ pub(super) struct Watched {
 }
 
 /// A run stood still, and that has been said.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Stall {
     run: RunId,
     /// The committed offset.

@@ -2,12 +2,12 @@
 
 use tanist_model::event::EventCode;
 use tanist_model::id::{CommandId, Epoch, HostIdentity};
-use tanist_model::replication::{FencingTier, Holder, ReplicationRecord, Standing, UnprovenEpoch};
+use tanist_model::replication::{FencingTier, Holder, ReplicationRecord, Side, Standing, UnprovenEpoch};
 use tanist_protocol::fence::Taken;
 use tanist_protocol::message::{AgentMessage, FenceReport, Hello, ServerMessage};
 use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
 
-use crate::world::{DB, FIRST, at, connect_with, db, held_by, hello, host, process, say, seen, server, state};
+use crate::world::{DB, FIRST, at, connect_with, db, held_by, hello, host, name, process, say, seen, server, state};
 
 fn elsewhere() -> HostIdentity {
     HostIdentity { machine_id: "another machine".into(), ..host("boot") }
@@ -72,4 +72,16 @@ fn a_volume_is_not_given_up_over_an_epoch_that_is_only_fenced() {
     assert!(all.iter().any(|seen| seen.events().contains(&EventCode::DeleteWaitsForProof)));
     let drains = |effect: &&Effect| matches!(effect, Effect::Send { message: ServerMessage::Drain { .. }, .. });
     assert_eq!(all.iter().flat_map(|seen| seen.effects()).filter(drains).count(), 0);
+}
+
+/// The reservation outlives the epoch that took it, and lets in nobody who cannot take it over.
+#[test]
+fn who_cannot_reserve_is_passed_over_once_a_target_is_reserved() {
+    let why = |machine: &ServerMachine| {
+        machine.why_ineligible_for(&machine.state().replications[&DB], &name("h2"), Side::Target).unwrap_or_default()
+    };
+    let reserved = activated(Some(Taken::Preempted(Epoch(1))));
+    assert!(why(&reserved).contains("cannot take reservations"), "{}", why(&reserved));
+    assert!(why(&reserved).contains("epoch 2"), "{}", why(&reserved));
+    assert!(!why(&activated(None)).contains("reservations"));
 }

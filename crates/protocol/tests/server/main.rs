@@ -4,6 +4,7 @@ mod agenda;
 mod applications;
 mod care;
 mod drill;
+mod drill_timetable;
 mod fenced;
 mod handover;
 mod moments;

@@ -107,6 +107,7 @@ pub fn db() -> ReplicationRecord {
         handover: None,
         reader: None,
         unproven: vec![unproven],
+        reserved: None,
         target_dirty: None,
         doubtful: Default::default(),
         run: None,
@@ -118,6 +119,7 @@ pub fn db() -> ReplicationRecord {
         agenda: Agenda::default(),
         leave_behind: false,
         rpo_missed: false,
+        drills: Default::default(),
         origin: None,
     }
 }

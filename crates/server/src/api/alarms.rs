@@ -36,5 +36,5 @@ pub async fn test(
     let (at, code, actor) = (clock::wall(), EventCode::AlarmTested, operator.0);
     api.core.note(NewEvent { at, code, replication: None, agent: None, actor, message });
     let message = tested.map_err(Refused)?;
-    Ok(Json(Done { command, message, run: None, next: None }))
+    Ok(Json(Done { command, message, run: None, epoch: None, next: None }))
 }

@@ -18,6 +18,7 @@ mod refusal;
 mod replications;
 mod service;
 mod storage;
+mod support;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::id::ClusterId;
+use tanist_recording::Folder;
 use tanist_store::Store;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -60,11 +62,21 @@ pub struct Installation {
     pub ca_hash: String,
     /// Where agents and operators reach it.
     pub address: String,
+    /// Its configuration, without secrets.
+    pub configuration: ServerConfig,
+    /// What its machine was given and decided.
+    pub recording: Folder,
 }
 
 impl Installation {
-    pub(crate) fn new(config: &ServerConfig, bound: SocketAddr, authority: &Authority) -> Self {
-        Self { cluster: config.cluster, ca_hash: authority.ca().ca_hash().to_string(), address: config.address(bound) }
+    pub(crate) fn new(config: &ServerConfig, bound: SocketAddr, authority: &Authority, recording: Folder) -> Self {
+        Self {
+            cluster: config.cluster,
+            ca_hash: authority.ca().ca_hash().to_string(),
+            address: config.address(bound),
+            configuration: config.concealed(),
+            recording,
+        }
     }
 }
 
@@ -135,6 +147,9 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(service::status))
         .routes(routes!(service::backup))
         .routes(routes!(service::ca))
+        .routes(routes!(support::recording))
+        .routes(routes!(support::segment))
+        .routes(routes!(support::configuration))
         .routes(routes!(alarms::list))
         .routes(routes!(alarms::test))
         .routes(routes!(agents::list))
@@ -242,11 +257,14 @@ mod tests {
         documented("put", "/api/v1/replications/{name}/policy");
         documented("delete", "/api/v1/replications/{name}");
         documented("delete", "/api/v1/agents/{name}");
+        for what in ["recording", "recording/{number}", "configuration"] {
+            documented("get", &format!("/api/v1/support/{what}"));
+        }
         documented("get", "/healthz");
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 39, "a route was added or removed without this test");
+        assert_eq!(count, 42, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

@@ -66,7 +66,7 @@ pub async fn backup(
         actor,
         message: message.clone(),
     });
-    let done = Done { command, message, run: None, next: None };
+    let done = Done { command, message, run: None, epoch: None, next: None };
     api.backups.put(done.clone());
     Ok(Json(done))
 }

@@ -20,6 +20,7 @@ use tanist_model::id::{CommandId, Term};
 use tanist_protocol::driver::{Interpreter, Output, Step};
 use tanist_protocol::message::AgentMessage;
 use tanist_protocol::server::{Effect, Input, ServerMachine};
+use tanist_recording::Recorded;
 use tanist_store::{Store, StoreError};
 use tanist_wire::service_manager::Watchdog;
 use tokio::sync::mpsc;
@@ -46,7 +47,7 @@ const BATCH: usize = 64;
 /// The loop and what it owns.
 #[derive(Debug)]
 pub struct Core {
-    machine: ServerMachine,
+    machine: Recorded<ServerMachine>,
     interpreter: Interpreter<Effect>,
     store: Arc<dyn Store>,
     term: Term,
@@ -75,7 +76,7 @@ enum Wake {
 impl Core {
     /// A loop over a machine of this term, and the handle to it.
     pub fn new(
-        machine: ServerMachine,
+        machine: Recorded<ServerMachine>,
         interpreter: Interpreter<Effect>,
         store: Arc<dyn Store>,
         metrics: Metrics,
@@ -252,7 +253,7 @@ impl Core {
     async fn reload(&mut self) -> Result<(), ServerError> {
         tracing::warn!("the store refused what was decided on an outdated state; it is decided again");
         match self.store.load().await {
-            Ok(state) => self.machine.reload(state).map_err(deposed),
+            Ok(state) => self.machine.reload(clock::now(), state).map_err(deposed),
             Err(error) => self.ride_out(&error).await,
         }
     }

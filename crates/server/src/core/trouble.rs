@@ -53,7 +53,7 @@ impl Core {
     }
 
     fn restore_mirror(&mut self, durable: Option<&State>) -> Result<(), ServerError> {
-        durable.map_or(Ok(()), |state| self.machine.reload(state.clone()).map_err(deposed))
+        durable.map_or(Ok(()), |state| self.machine.reload(clock::now(), state.clone()).map_err(deposed))
     }
 
     fn hold(
@@ -103,7 +103,7 @@ impl Core {
         }
         self.ends.announce_events(&transaction);
         let Ok(state) = self.store.load().await else { return Ok(false) };
-        self.machine.reload(state).map_err(deposed)?;
+        self.machine.reload(clock::now(), state).map_err(deposed)?;
         self.trouble = None;
         Ok(true)
     }

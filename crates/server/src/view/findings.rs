@@ -10,6 +10,7 @@ use tanist_model::run::RunState;
 use tanist_protocol::server::eligibility::passed_over_in_words;
 use tanist_protocol::server::{Phase, ServerMachine};
 
+use super::drills::unproven_takeover;
 use super::misfit::misfit;
 use super::{run, seats, waiting};
 
@@ -27,7 +28,7 @@ impl Finding {
         Self { health: Health::Stopped, summary: summary.into(), next: Some(next.into()) }
     }
 
-    fn degraded(summary: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(super) fn degraded(summary: impl Into<String>, next: impl Into<String>) -> Self {
         Self { health: Health::Degraded, summary: summary.into(), next: Some(next.into()) }
     }
 
@@ -50,6 +51,7 @@ pub fn findings(machine: &ServerMachine, record: &ReplicationRecord) -> Vec<Find
     if record.intent != Intent::Deleting {
         findings.extend(missed_rpo(machine, record));
         findings.extend(redundancy(machine, record));
+        findings.extend(unproven_takeover(machine, record));
     }
     if let Some(misfit) = misfit(machine, record) {
         advise(&mut findings, record, misfit);

@@ -2,6 +2,7 @@
 
 use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
+use tanist_model::time::Timestamp;
 use tanist_model::work::RunWork;
 use tanist_protocol::server::ServerMachine;
 
@@ -43,6 +44,12 @@ pub struct ReplicationGauges {
     /// Of the present run, or else the last.
     pub work: Option<RunWork>,
     pub copied_again_bytes: Option<u64>,
+    /// How long the last drill took that came so far.
+    pub drill_ms: Option<u64>,
+    /// When the last good one was decided.
+    pub drill_good_at: Option<Timestamp>,
+    /// Whether the last was no good one, or the last good one is too old; nothing before the first.
+    pub drill_failing: Option<bool>,
 }
 
 #[must_use]
@@ -61,6 +68,7 @@ pub fn gauges(machine: &ServerMachine) -> Gauges {
 fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> ReplicationGauges {
     let run = machine.state().current_run(record);
     let progress = run.and_then(|run| run::progress(machine, record, run.id));
+    let drills = &record.drills;
     let shown = run::current(machine, record).or_else(|| run::last(machine, record));
     ReplicationGauges {
         name: record.name.clone(),
@@ -78,5 +86,9 @@ fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Replicati
         refused_frames: record.refused.total,
         work: shown.as_ref().map(|run| run.work),
         copied_again_bytes: shown.as_ref().map(|run| run.copied_again_bytes),
+        drill_ms: drills.results.iter().rev().find_map(|result| result.took_ms),
+        drill_good_at: drills.last_good.as_ref().map(|good| good.at),
+        drill_failing: (drills.overdue || drills.last().is_some())
+            .then(|| drills.overdue || drills.last().is_some_and(|last| !last.is_good())),
     }
 }

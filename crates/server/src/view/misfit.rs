@@ -88,6 +88,7 @@ fn options(policy: &Policy) -> Vec<String> {
         VerifyMode::Full => Some("--verify full".to_owned()),
         VerifyMode::Written => None,
     };
+    let drill = &policy.drill;
     let options = [
         mode,
         verify,
@@ -99,6 +100,9 @@ fn options(policy: &Policy) -> Vec<String> {
         policy.verify_schedule.as_ref().map(|schedule| format!("--verify-schedule '{schedule}'")),
         (policy.retention != usual.retention).then(|| format!("--keep {}", policy.retention)),
         policy.automatic_handback.then(|| "--automatic-handback".to_owned()),
+        drill.schedule.as_ref().map(|schedule| format!("--drill-schedule '{schedule}'")),
+        drill.limit_ms.map(|ms| format!("--drill-limit {ms}ms")),
+        drill.hand_back.then(|| "--drill-hand-back".to_owned()),
         policy.application.as_ref().map(|application| format!("--application {application}")),
     ];
     options.into_iter().flatten().collect()
@@ -130,6 +134,11 @@ mod tests {
             retention: "last=2".parse().unwrap(),
             automatic_handback: true,
             application: "pg".parse().ok(),
+            drill: tanist_model::drill::DrillPolicy {
+                schedule: "every 7d".parse().ok(),
+                limit_ms: Some(800),
+                hand_back: true,
+            },
         };
         let expected = [
             "--source-mode sealed",
@@ -142,6 +151,9 @@ mod tests {
             "--verify-schedule 'cron 0 4 * * SUN UTC'",
             "--keep last=2",
             "--automatic-handback",
+            "--drill-schedule 'every 1w'",
+            "--drill-limit 800ms",
+            "--drill-hand-back",
             "--application pg",
         ];
         assert_eq!(options(&policy), expected, "every field of a policy is here");

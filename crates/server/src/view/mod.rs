@@ -2,6 +2,7 @@
 //! happened, what do I do) and are never stored.
 
 pub mod agents;
+mod drills;
 mod findings;
 pub mod gauges;
 pub mod history;

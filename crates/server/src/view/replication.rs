@@ -7,7 +7,7 @@ use tanist_model::replication::{FencingTier, Intent, ReplicationRecord, Side};
 use tanist_protocol::server::ServerMachine;
 
 use super::findings::{Finding, findings, last_point, restorable_point};
-use super::{history, run, seats, waiting};
+use super::{drills, history, run, seats, waiting};
 
 /// Everything about a replication that a person asks for.
 #[must_use]
@@ -45,6 +45,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         last_takeover: history::last_takeover(machine, record),
         quiesced: record.quiesced.clone(),
         refused_frames: record.refused.total,
+        drills: drills::drills(machine, record),
         next: verdict.next,
     }
 }

@@ -5,6 +5,7 @@ pub mod moment;
 pub mod policy;
 pub mod replication;
 pub mod server;
+pub mod support;
 pub mod values;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use tanist_model::id::{AgentName, ReplicationName};
 use agent::{AgentCommand, AgentPlace};
 use replication::{ReplicationCommand, RestoreArgs, TransferArgs};
 use server::{DemoArgs, ServerCommand};
+use support::SupportCommand;
 use values::Bandwidth;
 
 const EXIT_STATUS: &str = "\
@@ -100,6 +102,9 @@ pub enum Command {
     Events(EventsArgs),
     /// Only what needs a human; exits 0, 1, 2 or 3 like a monitoring plugin.
     Status,
+    /// Help from somebody who is not here.
+    #[command(subcommand)]
+    Support(SupportCommand),
     /// Print the page of an event's code, or the list of all codes.
     Explain(ExplainArgs),
     /// Print a completion script for a shell.

@@ -4,12 +4,13 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use tanist_model::drill::DrillPolicy;
 use tanist_model::id::ApplicationName;
 use tanist_model::policy::{Policy, StreamCount, VerifyMode};
 use tanist_model::retention::Retention;
 use tanist_model::schedule::Schedule;
 
-use super::values::{Bandwidth, Rpo};
+use super::values::{Bandwidth, DrillLimit, Rpo};
 
 /// A value, or the word `none`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,17 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", require_equals = true,
           value_parser = PossibleValuesParser::new(["yes", "no"]).map(|text| text == "yes"))]
     pub automatic_handback: Option<bool>,
+    /// When a takeover is made on purpose to see that it works and how fast, as a schedule, every 1h at most; or none. One that is due waits
+    /// until nothing speaks against it.
+    #[arg(long, value_name = "SCHEDULE|none")]
+    pub drill_schedule: Option<OrNone<Schedule>>,
+    /// How long a drill may take before an alarm is raised, as in 500ms or 2s; or none, which is 2.5 s.
+    #[arg(long, value_name = "TIME|none")]
+    pub drill_limit: Option<OrNone<DrillLimit>>,
+    /// Whether the work goes back, after a drill of the schedule, to the agent that had it.
+    #[arg(long, value_name = "yes|no", num_args = 0..=1, default_missing_value = "yes", require_equals = true,
+          value_parser = PossibleValuesParser::new(["yes", "no"]).map(|text| text == "yes"))]
+    pub drill_hand_back: Option<bool>,
     /// Quiesce this host application while the source snapshot is made, by the scripts in agent.toml of whoever makes it; or none.
     #[arg(long, value_name = "NAME|none")]
     pub application: Option<OrNone<ApplicationName>>,
@@ -93,6 +105,13 @@ impl PolicyArgs {
             retention: given.keep.unwrap_or(policy.retention),
             automatic_handback: given.automatic_handback.unwrap_or(policy.automatic_handback),
             application: given.application.map_or(policy.application, OrNone::into_option),
+            drill: DrillPolicy {
+                schedule: given.drill_schedule.map_or(policy.drill.schedule, OrNone::into_option),
+                limit_ms: given
+                    .drill_limit
+                    .map_or(policy.drill.limit_ms, |limit| limit.into_option().map(|limit| limit.millis)),
+                hand_back: given.drill_hand_back.unwrap_or(policy.drill.hand_back),
+            },
             source_mode: policy.source_mode,
         }
     }

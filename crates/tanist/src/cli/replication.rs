@@ -77,13 +77,19 @@ pub enum ReplicationCommand {
     /// Make a takeover on purpose, and measure it: the acting agent is treated as gone, though nothing is wrong with it.
     ///
     /// It is as safe as any takeover. Refused while anything else is going on, or without an eligible successor. The result is event T425
-    /// (or T426), and a record of the takeover. What a drill does not measure is how long a real fault would go unnoticed.
+    /// (or T426: it took longer than the limit of the policy, or clearly longer than usual, or it failed), and a record of the takeover. What a drill does not measure is how long a real fault would go unnoticed.
     Drill {
         /// The replication.
         name: ReplicationName,
         /// Afterwards hand the work back, as planned, to the agent that has it now.
         #[arg(long)]
         hand_back: bool,
+        /// Wait for the result, and exit 1 if it is not good.
+        #[arg(long)]
+        wait: bool,
+        /// With --wait: give up waiting after this time, as in 30s, and exit 4. A drill has a result after a minute at the latest.
+        #[arg(long, value_name = "TIME", requires = "wait")]
+        timeout: Option<WaitLimit>,
     },
     /// Hand the work back to the eligible agent of the smallest rank.
     Handback(NameArgs),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tanist_model::drill::HIGHEST_LIMIT_MS;
 use tanist_model::excerpt::excerpt;
 use tanist_model::id::StorageName;
 use tanist_model::policy::LEAST_BANDWIDTH;
@@ -27,6 +28,8 @@ pub enum ValueError {
         "'{0}' is too low a limit: a run moves whole blocks of 1 MiB, and below 64KiB/s it would look like one that stands still"
     )]
     TooSlow(String),
+    #[error("'{0}' is not a limit of a drill: write 1ms to 60s, as in 500ms or 2s")]
+    DrillLimit(String),
     #[error("it must be more than zero")]
     Zero,
     #[error("'{0}' is longer than 10 years (3650d)")]
@@ -74,6 +77,25 @@ impl FromStr for Rpo {
             seconds if seconds > LONGEST_RPO_SECONDS => Err(ValueError::TooLong(excerpt(text))),
             seconds => Ok(Self { seconds }),
         }
+    }
+}
+
+/// How long a drill may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DrillLimit {
+    pub millis: u32,
+}
+
+impl FromStr for DrillLimit {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let millis = match text.strip_suffix("ms") {
+            Some(number) => number.parse().ok(),
+            None => span_seconds(text).ok().and_then(|seconds| seconds.checked_mul(1000)),
+        };
+        let possible = millis.filter(|ms| (1..=u64::from(HIGHEST_LIMIT_MS)).contains(ms));
+        let millis = possible.and_then(|ms| u32::try_from(ms).ok());
+        Ok(Self { millis: millis.ok_or_else(|| ValueError::DrillLimit(excerpt(text)))? })
     }
 }
 
@@ -199,6 +221,16 @@ mod tests {
             assert_eq!(long.parse::<Rpo>(), Err(ValueError::TooLong(long.to_owned())));
         }
         assert_eq!("15".parse::<Rpo>(), Err(ValueError::Span("15".to_owned())));
+    }
+
+    #[test]
+    fn a_drill_has_a_limit_in_milliseconds_or_seconds() {
+        for (text, millis) in [("1ms", 1), ("500ms", 500), ("2s", 2000), ("60s", 60_000), ("1m", 60_000)] {
+            assert_eq!(text.parse(), Ok(DrillLimit { millis }), "{text}");
+        }
+        for bad in ["0ms", "0s", "2", "61s", "ms", "-1ms", "1.5s", "99999999999999999999ms"] {
+            assert_eq!(bad.parse::<DrillLimit>(), Err(ValueError::DrillLimit(bad.to_owned())));
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::Method;
 use tanist_model::api::{
     AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, DrillHow, EventPage, HandoverTo, Plan,
-    RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView, TokenCreated, VerifyTarget,
-    VolumeView, WhoAmI, WhyView,
+    RecordedSegment, RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView,
+    TokenCreated, VerifyTarget, VolumeView, WhoAmI, WhyView,
 };
 use tanist_model::id::{AgentName, AlarmName, Epoch, EventSeq, ReplicationName, RunId};
 use tanist_model::takeover::SignedRecord;
@@ -184,6 +184,26 @@ impl Client {
 
     pub async fn events(&self, query: &EventQuery) -> Answer<EventPage> {
         self.get_within(query.path(), ANSWER_TIMEOUT + query.wait).await
+    }
+
+    /// The segments of the server's recording, oldest first.
+    pub async fn recording(&self) -> Answer<Vec<RecordedSegment>> {
+        self.get("/support/recording").await
+    }
+
+    /// One of them, as it lies there.
+    pub async fn recorded(&self, segment: u64) -> Answer<Vec<u8>> {
+        self.bytes(format!("/api/v1/support/recording/{segment}")).await
+    }
+
+    /// The server's configuration, without secrets.
+    pub async fn configuration(&self) -> Answer<Vec<u8>> {
+        self.bytes("/api/v1/support/configuration").await
+    }
+
+    /// The page for Prometheus.
+    pub async fn metrics(&self) -> Answer<Vec<u8>> {
+        self.bytes("/metrics").await
     }
 
     pub async fn backup(&self, body: &BackupTo) -> Answer<Done> {

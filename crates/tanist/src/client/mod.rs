@@ -23,6 +23,7 @@ use context::Context;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const FILE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Waits before a change is sent again under the same key.
 const RETRY_AFTER: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1600)];
@@ -118,7 +119,22 @@ impl Client {
         let response = self.build(request).send().await.map_err(unreachable)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(unreachable)?;
-        answer(status, &bytes, request)
+        let bytes = answer(status, &bytes, request)?;
+        serde_json::from_slice(bytes).map_err(|source| ClientError::Answer { asked: request.asked(), source })
+    }
+
+    /// What is not JSON, by its whole path.
+    async fn bytes(&self, path: impl Into<String>) -> Result<Vec<u8>, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { server: self.server.clone(), source };
+        let path = path.into();
+        let request = Request { method: Method::GET, path, body: None, key: None, timeout: FILE_TIMEOUT };
+        let url = format!("https://{}{}", self.server, request.path);
+        let asked = self.http.get(url).bearer_auth(&self.credential).timeout(request.timeout);
+        let response = asked.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(unreachable)?;
+        answer(status, &bytes, &request)?;
+        Ok(bytes.into())
     }
 
     fn build(&self, request: &Request) -> reqwest::RequestBuilder {
@@ -135,14 +151,20 @@ impl Client {
     }
 }
 
-fn answer<T: DeserializeOwned>(status: StatusCode, bytes: &[u8], request: &Request) -> Result<T, ClientError> {
-    let asked = || format!("{} {}", request.method, request.path);
+impl Request {
+    fn asked(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// The body of an answer that is no refusal.
+fn answer<'a>(status: StatusCode, bytes: &'a [u8], request: &Request) -> Result<&'a [u8], ClientError> {
     if status.is_success() {
-        return serde_json::from_slice(bytes).map_err(|source| ClientError::Answer { asked: asked(), source });
+        return Ok(bytes);
     }
     match serde_json::from_slice::<Refusal>(bytes) {
         Ok(refusal) => Err(ClientError::Refused(refusal)),
-        Err(_) => Err(ClientError::Status { asked: asked(), status: status.as_u16() }),
+        Err(_) => Err(ClientError::Status { asked: request.asked(), status: status.as_u16() }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use tanist_agent::{AgentConfig, StorageConfig};
+use tanist_agent::{AgentConfig, DEFAULT_RECORDING, StorageConfig};
 use tanist_model::api::{Refusal, RefusalCode};
 use tanist_model::time::Timestamp;
 use tanist_wire::certificate::CaHash;
@@ -153,7 +153,14 @@ fn configuration(args: &AgentJoinArgs) -> AgentConfig {
     };
     let storage = args.storage.iter().map(image).collect();
     let (server, application) = (args.server.clone(), Vec::new());
-    AgentConfig { server, listen: args.listen, advertise: None, storage, application }
+    AgentConfig {
+        server,
+        listen: args.listen,
+        advertise: None,
+        recording_limit_bytes: DEFAULT_RECORDING,
+        storage,
+        application,
+    }
 }
 
 /// The configuration, written before the token is spent; unless it is kept, what was there before is put back.
@@ -234,6 +241,7 @@ mod tests {
             server: server.to_owned(),
             listen: "127.0.0.1:7421".parse().unwrap(),
             advertise: None,
+            recording_limit_bytes: DEFAULT_RECORDING,
             storage: Vec::new(),
             application: Vec::new(),
         }

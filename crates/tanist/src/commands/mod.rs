@@ -4,6 +4,7 @@
 mod agent;
 mod apply;
 mod confirm;
+mod drill;
 mod events;
 mod explain;
 mod export;
@@ -19,6 +20,7 @@ mod service;
 mod session;
 mod status;
 mod storage;
+mod support;
 mod token;
 mod transfer;
 mod volume;
@@ -55,6 +57,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
         Command::RecoveryPoint(command) => ask(recovery_point::run(command, &session)),
         Command::VerifyRecord(args) => record::verify(&args, &session),
         Command::Events(args) => ask(events::run(args, &session)),
+        Command::Support(command) => ask(support::run(command, &session)),
         Command::Status => ask(status::run(&session)),
         Command::Explain(args) => explain::run(&args, &session),
         Command::Completions(args) => paperwork::completions(&args, screen),

@@ -39,7 +39,10 @@ pub async fn run(command: ReplicationCommand, session: &Session<'_>) -> Outcome 
         ReplicationCommand::Check(args) => check(&client, &args.name, session).await,
         ReplicationCommand::Hierarchy(args) => hierarchy(&client, args, session).await,
         ReplicationCommand::Handover { name, to } => session.done(&client.handover(&name, &HandoverTo { to }).await?),
-        ReplicationCommand::Drill { name, hand_back } => {
+        ReplicationCommand::Drill { name, hand_back, wait: true, timeout } => {
+            super::drill::drill_and_wait(&client, &name, DrillHow { hand_back }, timeout, session).await
+        }
+        ReplicationCommand::Drill { name, hand_back, wait: false, .. } => {
             session.done(&client.drill(&name, DrillHow { hand_back }).await?)
         }
         ReplicationCommand::Verify { name, no_repair, wait: true, timeout } => {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tanist_model::api::{CreateReplication, Refusal, RefusalCode};
+use tanist_model::drill::DrillPolicy;
 use tanist_model::excerpt::excerpt;
 use tanist_model::id::{AgentName, ApplicationName, ReplicationName, StorageName, VolumeAddress};
 use tanist_model::policy::{Policy, SourceMode, StreamCount, VerifyMode};
@@ -16,7 +17,7 @@ use tanist_model::retention::Retention;
 use tanist_model::schedule::Schedule;
 use tanist_model::spelling::nearest;
 
-use crate::cli::values::{Bandwidth, Rpo};
+use crate::cli::values::{Bandwidth, DrillLimit, Rpo};
 use text::Text;
 
 /// A declaration is refused beyond so many bytes: it is written by hand or by a program, and not a volume.
@@ -67,6 +68,10 @@ pub struct DeclaredReplication {
     application: Option<ApplicationName>,
     #[serde(default)]
     automatic_handback: bool,
+    drill_schedule: Option<Text<Schedule>>,
+    drill_limit: Option<Text<DrillLimit>>,
+    #[serde(default)]
+    drill_hand_back: bool,
     /// The target may be overwritten when the replication is created.
     #[serde(default)]
     overwrite_target: bool,
@@ -99,6 +104,11 @@ impl DeclaredReplication {
             application: self.application.clone(),
             retention: self.keep.as_ref().map_or(usual.retention, |keep| keep.0),
             automatic_handback: self.automatic_handback,
+            drill: DrillPolicy {
+                schedule: self.drill_schedule.as_ref().map(|schedule| schedule.0.clone()),
+                limit_ms: self.drill_limit.as_ref().map(|limit| limit.0.millis),
+                hand_back: self.drill_hand_back,
+            },
         }
     }
 
@@ -202,6 +212,7 @@ mod tests {
         assert_eq!((declared.storage.len(), declared.replication.len()), (2, 2));
         let db = &declared.replication[0];
         assert_eq!((db.source().to_string().as_str(), db.policy().rpo_seconds), ("san-a/db", Some(1800)));
+        assert_eq!(db.policy().drill.limit_ms, Some(1500));
         assert_eq!(declared.replication[1].policy(), Policy::default(), "what is left out is as `create` has it");
     }
 

@@ -1,6 +1,7 @@
 //! How answers look. Rendering is pure: a view and a [`Style`] go in, text comes out; [`Screen`] alone writes.
 
 pub mod apply;
+pub mod drills;
 pub mod error;
 pub mod events;
 pub mod explain;

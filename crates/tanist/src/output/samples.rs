@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tanist_model::api::{
-    AgentView, AwaitedProof, CheckCell, CheckRow, Concern, Done, EventPage, Health, Ineligibility, Plan, RankedAgent,
-    RecoveryPointView, ReplicationView, RunView, SideView, StatusView, StorageAgentView, StorageView, TokenCreated,
-    VolumeUse, VolumeView, WhoAmI, WhyView,
+    AgentView, AwaitedProof, CheckCell, CheckRow, Concern, Done, DrillsView, EventPage, Health, Ineligibility, Plan,
+    RankedAgent, RecoveryPointView, ReplicationView, RunView, SideView, StatusView, StorageAgentView, StorageView,
+    TokenCreated, VolumeUse, VolumeView, WhoAmI, WhyView,
 };
+use tanist_model::drill::{DrillPolicy, DrillResult, Milestone};
 use tanist_model::event::{Event, EventCode};
 use tanist_model::hierarchy::Rank;
 use tanist_model::id::{
@@ -67,7 +68,23 @@ fn policy() -> Policy {
         streams: StreamCount::default(),
         stored_digests: true,
         application: None,
+        drill: DrillPolicy::default(),
     }
+}
+
+/// It was proven three days ago.
+fn drills() -> DrillsView {
+    let good = DrillResult {
+        epoch: Epoch(2),
+        at: Timestamp(style().now.0 - 3 * 86_400_000_000),
+        by: "schedule".into(),
+        to: agent("h2"),
+        until: Milestone::FirstDurableWrite,
+        took_ms: Some(410),
+        fault: None,
+    };
+    let next_at = Some(Timestamp(style().now.0 + 4 * 86_400_000_000));
+    DrillsView { last_good: Some(good.clone()), results: vec![good], next_at, waits_for: None, overdue: false }
 }
 
 fn side(side: Side, address: &str) -> SideView {
@@ -247,6 +264,7 @@ pub fn replication() -> ReplicationView {
         }],
         last_takeover: Some(takeover()),
         refused_frames: 2,
+        drills: drills(),
         quiesced: Vec::new(),
         next: Some("tanist agent confirm-dead h1    # only if its host is off".into()),
     }
@@ -513,6 +531,7 @@ pub fn done() -> Done {
         command: CommandId(7),
         message: "a run of db was requested".into(),
         run: Some(RunId(0x3f2a_9c01_0000_0001)),
+        epoch: None,
         next: Some("tanist replication show db".into()),
     }
 }

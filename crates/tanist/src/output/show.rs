@@ -11,7 +11,7 @@ use super::plan::form;
 use super::progress::waits;
 use super::table::Rows;
 use super::why::summary_of_takeover;
-use super::{Style, Tone, units, words};
+use super::{Style, Tone, drills, units, words};
 
 /// The whole page, in blocks with an empty line between them.
 #[must_use]
@@ -40,6 +40,7 @@ fn facts(view: &ReplicationView, style: Style) -> String {
     fact("policy", policy(view));
     fact("runs", runs(view, style));
     fact("fencing", format!("{}: {}", words::tier(view.tier), view.promise));
+    fact("drills", drills::summary(&view.drills, &view.policy.drill, style));
     fact("state", state(view));
     if view.refused_frames > 0 {
         fact("gate", format!("{} refused that came late", count(view.refused_frames, "frame")));

@@ -1,0 +1,5 @@
+//! The decoder `recordings` under libFuzzer.
+
+#![no_main]
+
+tanist_fuzz::target!("recordings");

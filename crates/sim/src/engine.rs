@@ -554,26 +554,6 @@ impl World {
         self.report(agent, key, EngineEvent::Closed);
     }
 
-    /// Some of what a process that stops has in flight is in a queue that stops with it.
-    pub fn hold_writes_of(&mut self, pid: Pid) {
-        for write in self.disks.writes.values_mut().filter(|w| w.pid == pid) {
-            write.held |= self.rng.chance(700);
-        }
-    }
-
-    /// What the kernel held back for a stopped process goes its way.
-    pub fn release_held_writes(&mut self, pid: Pid) {
-        let held: Vec<WriteId> =
-            self.disks.writes.iter().filter(|(_, w)| w.pid == pid && w.held).map(|(id, _)| *id).collect();
-        for id in held {
-            if let Some(write) = self.disks.writes.get_mut(&id) {
-                write.held = false;
-            }
-            let lands = self.now + self.rng.between(100, 100_000);
-            self.at(lands, Event::WriteLands(id));
-        }
-    }
-
     /// The mutation: a restarted process opens its volumes anew and goes on where the old one was.
     pub fn resume_engines(&mut self, agent: usize) {
         let Some(process) = &self.agents[agent].process else { return };

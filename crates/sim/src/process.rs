@@ -9,9 +9,10 @@ use tanist_protocol::driver::Interpreter;
 use tanist_protocol::message::PeerAddress;
 use tanist_protocol::server::{self, ServerMachine};
 
+use crate::disk::WriteId;
 use crate::engine::Engine;
 use crate::reader::ReaderEngine;
-use crate::world::Event;
+use crate::world::{Event, World};
 
 pub type Pid = u64;
 
@@ -127,4 +128,26 @@ pub struct Host {
     pub machine_id: String,
     pub boot: u64,
     pub up: bool,
+}
+
+impl World {
+    /// Some of what a process that stops has in flight is in a queue that stops with it.
+    pub fn hold_writes_of(&mut self, pid: Pid) {
+        for write in self.disks.writes.values_mut().filter(|w| w.pid == pid) {
+            write.held |= self.rng.chance(700);
+        }
+    }
+
+    /// What the kernel held back for a stopped process goes its way.
+    pub fn release_held_writes(&mut self, pid: Pid) {
+        let held: Vec<WriteId> =
+            self.disks.writes.iter().filter(|(_, w)| w.pid == pid && w.held).map(|(id, _)| *id).collect();
+        for id in held {
+            if let Some(write) = self.disks.writes.get_mut(&id) {
+                write.held = false;
+            }
+            let lands = self.now + self.rng.between(100, 100_000);
+            self.at(lands, Event::WriteLands(id));
+        }
+    }
 }

@@ -15,9 +15,7 @@ use tanist_model::time::Timestamp;
 use super::origin::wanted_snapshot;
 use super::watchdog::Verdict;
 use super::{Effect, ServerMachine};
-use crate::message::{
-    AgentMessage, CopyOrder, RoleReport, RunEnd, RunOrder, ServerMessage, SourceAccess,
-};
+use crate::message::{AgentMessage, CopyOrder, RoleReport, RunEnd, RunOrder, ServerMessage, SourceAccess};
 use crate::mutation::Mutation;
 
 /// Failures of a run at the storage, under one agent, after which another one is tried.

@@ -17,7 +17,13 @@ use crate::server::origin::why_not_as_published;
 
 impl ServerMachine {
     /// Published: the whole snapshot is flushed and verified.
-    pub(super) fn publish(&mut self, record: &ReplicationRecord, mut run: RunRecord, checkpoint: Checkpoint, verified: bool) {
+    pub(super) fn publish(
+        &mut self,
+        record: &ReplicationRecord,
+        mut run: RunRecord,
+        checkpoint: Checkpoint,
+        verified: bool,
+    ) {
         let (Some(holder), Some(snapshot)) = (record.holder.clone(), run.snapshot.clone()) else { return };
         if checkpoint.seq != record.size_bytes || run.checkpoint.seq > checkpoint.seq {
             return;

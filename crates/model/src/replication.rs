@@ -106,7 +106,42 @@ pub struct UnprovenEpoch {
     pub lock_place: Option<String>,
     #[serde(default)]
     pub reservation: Standing,
+    #[serde(default)]
+    pub array_copies: ArrayCopies,
+    /// Its process, and its host, are proven quiet so; what it has ordered the storage to copy may not be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<ProofKind>,
     pub granted_at: Timestamp,
+}
+
+impl UnprovenEpoch {
+    /// Nothing of it reaches the target while the reservation stands: enough for the next snapshot (tier F1).
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.reservation == Standing::Fenced && self.array_copies != ArrayCopies::Possible
+    }
+
+    /// Of itself it can order nothing more; whether what it has ordered is over, the storage alone can tell.
+    #[must_use]
+    pub fn awaits_array(&self) -> bool {
+        let orders_no_more = self.quiet.is_some() || self.reservation == Standing::Fenced;
+        orders_no_more && self.array_copies == ArrayCopies::Possible
+    }
+}
+
+/// What an epoch has ordered the storage to copy by itself (SPC-5, third-party copies; NVMe Copy). Such a copy goes on when the process,
+/// its host and its path are gone: no lock, no new boot and no preemption ends it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ArrayCopies {
+    /// Its grant lets it order none.
+    #[default]
+    None,
+    /// Some may be going on, or be ordered.
+    Possible,
+    /// The storage said that none is going on, when the epoch could order no more: it was fenced.
+    Over,
 }
 
 /// What the target's reservation says about an epoch that is not proven quiet.
@@ -304,7 +339,7 @@ impl ReplicationRecord {
 
     /// Epochs that hold up the next snapshot: those that are awaited and not fenced by a reservation.
     pub fn unfenced(&self) -> impl Iterator<Item = &UnprovenEpoch> {
-        self.awaited().filter(|epoch| epoch.reservation != Standing::Fenced)
+        self.awaited().filter(|epoch| !epoch.is_fenced())
     }
 
     #[must_use]

@@ -44,6 +44,10 @@ pub struct StorageReport {
     /// Equal on two agents only if both reach the same storage.
     pub identity: String,
     pub capabilities: StorageCapabilities,
+    /// Who copies between its volumes and those of any other storage system with the same, on a host's order and without it; `None` if
+    /// nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_manager: Option<String>,
     /// Why it cannot be used now, if it cannot.
     pub error: Option<String>,
     /// How full it is, where volumes share what is there and can use it up.

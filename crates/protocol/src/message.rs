@@ -245,6 +245,12 @@ pub enum AgentMessage {
         epochs: Epochs,
         fence: FenceReport,
     },
+    /// The answer to [`ServerMessage::AskArray`]: no copy that an earlier epoch has ordered is going on at the target.
+    ArrayQuiet {
+        replication: ReplicationId,
+        epochs: Epochs,
+        question: CommandId,
+    },
     BindSnapshot {
         replication: ReplicationId,
         epochs: Epochs,
@@ -338,6 +344,7 @@ impl AgentMessage {
             | Self::Activated { replication, .. }
             | Self::NotEligible { replication, .. }
             | Self::ProofOfQuiet { replication, .. }
+            | Self::ArrayQuiet { replication, .. }
             | Self::BindSnapshot { replication, .. }
             | Self::Kept { replication, .. }
             | Self::SnapshotsGone { replication, .. }
@@ -443,6 +450,11 @@ pub enum ServerMessage {
         run: RunId,
         end: RunEnd,
         release: Vec<SnapshotId>,
+    },
+    /// Ask the target's storage whether anything that an earlier epoch ordered it to copy is going on there, and say so when nothing is.
+    AskArray {
+        stamp: Stamp,
+        question: CommandId,
     },
     /// Remove these target snapshots of expired recovery points, and say which are gone; also of those to keep.
     Expire {

@@ -59,6 +59,8 @@ pub enum Mutation {
     TargetSnapshotSkipped,
     /// A discard takes the place of writing zeros.
     DiscardAsZero,
+    /// An epoch counts as quiet although the storage may still carry out copies that it ordered.
+    ArrayCopiesIgnored,
     /// A reservation is taken without ending what the device has accepted.
     PreemptWithoutAbort,
     /// A path is registered whatever it is registered with.
@@ -106,6 +108,7 @@ impl Mutation {
         Self::SourceSnapshotReleasedEarly,
         Self::TargetSnapshotSkipped,
         Self::DiscardAsZero,
+        Self::ArrayCopiesIgnored,
     ];
 
     /// The rules of reservations.

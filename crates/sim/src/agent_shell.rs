@@ -221,6 +221,7 @@ impl World {
                 location: String::new(),
                 identity: name.to_owned(),
                 capabilities: capabilities(snapshots),
+                copy_manager: self.scenario.array.then(|| "san".to_owned()),
                 error: self.agents[agent].path_lost.then(|| "path lost".to_owned()),
                 pool: None,
             })

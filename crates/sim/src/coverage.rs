@@ -30,7 +30,7 @@ macro_rules! coverage {
 }
 
 coverage! {
-    events, faults, kills, pauses, sleeps, clock_jumps, target_power_losses, target_resets, strangers, host_deaths, server_crashes, failed_commits, deposed, restores, commands, copies,
+    events, faults, kills, pauses, sleeps, clock_jumps, target_power_losses, target_resets, strangers, host_deaths, server_crashes, failed_commits, deposed, restores, commands, copies, array_copies,
     first_activations, takeovers, handovers, handovers_overdue, drills, drills_passed, drills_failed, restarts_noticed, activation_timeouts, declines,
     /// A successor went on with the same snapshot before its predecessor was proven quiet.
     continued_without_proof,

@@ -38,6 +38,8 @@ pub struct Write {
     pub accepted: bool,
     /// Its host is gone: no cache holds it back.
     pub host_gone: bool,
+    /// The storage carries it out by itself, on this volume: no descriptor, host or path has anything to do with it any more.
+    pub by_array: Option<usize>,
 }
 
 /// An open file description on a target, with the lock it holds or not.
@@ -230,7 +232,9 @@ impl Disks {
     pub fn submit(&mut self, write: Write) -> WriteId {
         self.next += 1;
         let id = WriteId(self.next);
-        if let Some(descriptor) = self.descriptors.get_mut(&write.descriptor) {
+        if write.by_array.is_none()
+            && let Some(descriptor) = self.descriptors.get_mut(&write.descriptor)
+        {
             descriptor.in_flight += 1;
         }
         self.writes.insert(id, write);
@@ -240,6 +244,10 @@ impl Disks {
     /// A write reaches the volume.
     pub fn land(&mut self, id: WriteId) -> Option<Write> {
         let write = self.writes.remove(&id)?;
+        if let Some(volume) = write.by_array {
+            self.targets[volume].land_durably(write.block, write.content);
+            return Some(write);
+        }
         let descriptor = self.descriptors.get_mut(&write.descriptor)?;
         descriptor.in_flight -= 1;
         let target = &mut self.targets[descriptor.volume];
@@ -272,7 +280,7 @@ impl Disks {
     pub fn accepted_of(&self, volume: usize, path: Path) -> Vec<WriteId> {
         let of_it = |write: &Write| {
             let to = self.descriptors.get(&write.descriptor).map(|d| d.volume);
-            write.accepted && write.boot.host == path.host && to == Some(volume)
+            write.accepted && write.by_array.is_none() && write.boot.host == path.host && to == Some(volume)
         };
         self.writes.iter().filter(|(_, write)| of_it(write)).map(|(id, _)| *id).collect()
     }
@@ -280,7 +288,9 @@ impl Disks {
     /// A write comes to nothing.
     pub fn abandon(&mut self, id: WriteId) -> Option<Write> {
         let write = self.writes.remove(&id)?;
-        self.end_command(write.descriptor);
+        if write.by_array.is_none() {
+            self.end_command(write.descriptor);
+        }
         Some(write)
     }
 
@@ -311,7 +321,8 @@ impl Disks {
 
     /// A host is gone with its caches and locks. Of its writes in flight, some have left it: they are told, and land soon.
     pub fn end_boot(&mut self, boot: Boot, rng: &mut Rng) -> Vec<WriteId> {
-        let mine: Vec<WriteId> = self.writes.iter().filter(|(_, w)| w.boot == boot).map(|(id, _)| *id).collect();
+        let of_it = |w: &Write| w.boot == boot && w.by_array.is_none();
+        let mine: Vec<WriteId> = self.writes.iter().filter(|(_, w)| of_it(w)).map(|(id, _)| *id).collect();
         let units = !self.units.is_empty();
         let left: Vec<Write> = mine
             .into_iter()
@@ -339,7 +350,8 @@ impl Disks {
 
     /// What is on its way to a target ends without being carried out.
     pub fn end_writes_to(&mut self, volume: usize) -> Vec<Write> {
-        let to = |write: &Write| self.descriptors.get(&write.descriptor).is_some_and(|d| d.volume == volume);
+        let through = |write: &Write| self.descriptors.get(&write.descriptor).map(|d| d.volume);
+        let to = |write: &Write| write.by_array.or_else(|| through(write)) == Some(volume);
         let ids: Vec<WriteId> = self.writes.iter().filter(|(_, write)| to(write)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.abandon(id)).collect()
     }

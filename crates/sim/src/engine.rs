@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tanist_datapath::gate::OpenRun;
 use tanist_model::byte_range::ByteRanges;
-use tanist_model::id::{RunId, SnapshotId};
+use tanist_model::id::{CommandId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunMethod};
 use tanist_protocol::agent::{EngineCommand, EngineEvent, Input, Phase, Work};
@@ -37,6 +37,8 @@ pub enum EngineEventKind {
         keep: Option<SnapshotId>,
     },
     Pump,
+    /// The storage is asked for copies of earlier epochs.
+    AskArray(CommandId),
     Landed(usize),
     Flushed,
     Verified,
@@ -98,6 +100,8 @@ pub struct Engine {
     /// The key to reserve the target with, and how far it is.
     pub reserve: Option<ReservationKey>,
     pub seizure: Option<Seizure>,
+    /// It may order the storage to copy.
+    pub orders_copies: bool,
     pub job: Option<Job>,
     preparing: Option<(RunId, u64)>,
     halting: Option<RunId>,
@@ -122,6 +126,7 @@ impl Engine {
             opened: false,
             reserve,
             seizure: None,
+            orders_copies: false,
             job: None,
             preparing: None,
             halting: None,
@@ -173,8 +178,12 @@ impl World {
             EngineCommand::Open { assignment } => {
                 let volume = self.replications.iter().position(|n| *n == assignment.name).unwrap_or(0);
                 self.open_engine(agent, key, volume, assignment.reserve);
+                if let Some(engine) = self.engine_mut(agent, key) {
+                    engine.orders_copies = assignment.array_copies;
+                }
             }
             EngineCommand::TryLock => self.try_lock(agent, key),
+            EngineCommand::AskArray { question } => self.ask_array(agent, key, question),
             EngineCommand::Prepare { run, attempt, mode, keep, .. } => {
                 let generation = self.rng.draw();
                 if let Some(engine) = self.engine_mut(agent, key) {
@@ -306,6 +315,9 @@ impl World {
         if matches!(kind, EngineEventKind::Opened) {
             return self.opened(agent, key);
         }
+        if let EngineEventKind::AskArray(question) = kind {
+            return self.array_answers(agent, key, question);
+        }
         if let EngineEventKind::Answered(answer) = kind {
             return self.unit_answers(agent, key, answer);
         }
@@ -426,7 +438,11 @@ impl World {
                     held: false,
                     accepted: false,
                     host_gone: false,
+                    by_array: None,
                 };
+                if self.may_be_ordered(agent, key, &write) {
+                    return self.order_copy(agent, key, Write { accepted: true, by_array: Some(volume), ..write });
+                }
                 self.note("write", job.next as u64, || format!("h{} {} writes block {}", agent + 1, key.1, job.next));
                 // Where a unit reserves, what is sent may be refused: it is judged when it lands.
                 if self.disks.units.is_empty() {

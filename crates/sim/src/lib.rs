@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent_shell;
+pub mod array;
 pub mod checker;
 pub mod clocks;
 pub mod coverage;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tanist_model::id::ReplicationId;
+use tanist_model::id::{Epoch, ReplicationId};
 use tanist_model::replication::{Intent, ReplicationRecord};
 use tanist_protocol::server::{Phase, ServerMachine};
 
@@ -49,9 +49,18 @@ impl Passing {
     }
 }
 
-/// Since when a replication has been in what must not last.
+/// L4: so often the role of a replication moves at most when nothing fails any more, until all is published. Every agent may have to
+/// be found unable once, and each that is awaited may have to prove its last epochs on its own host.
+const MOST_MOVES: usize = 8;
+
+/// What is watched of each replication when the faults are over.
 #[derive(Debug, Default)]
-pub struct Watched(BTreeMap<(ReplicationId, Passing), u64>);
+pub struct Watched {
+    /// Since when it has been in what must not last.
+    lasting: BTreeMap<(ReplicationId, Passing), u64>,
+    /// The epoch of its target when that began.
+    epochs: BTreeMap<ReplicationId, Epoch>,
+}
 
 impl World {
     /// After a step of the server, when the faults are over.
@@ -59,18 +68,25 @@ impl World {
         if self.now < self.scenario.faults_end_us + SETTLING_US {
             return;
         }
-        let Some(server) = self.servers.last() else { return self.watched.0.clear() };
+        let Some(server) = self.servers.last() else { return self.watched.lasting.clear() };
         let state = server.machine.state();
         let supervised = |r: &&ReplicationRecord| r.quarantine.is_none() && !state.restoring;
+        for record in state.replications.values() {
+            let first = *self.watched.epochs.entry(record.id).or_insert(record.epochs.target);
+            let moves = state.takeovers.range((record.id, first.0.saturating_add(1))..=(record.id, u32::MAX)).count();
+            if moves > MOST_MOVES {
+                self.checker.fail(format!("L4 is violated: {} moved {moves} times and nothing failed", record.name));
+            }
+        }
         let records = state.replications.values().filter(supervised);
         let lasting: Vec<(ReplicationId, Passing)> = records
             .flat_map(|record| Passing::ALL.map(|passing| (record, passing)))
             .filter(|(record, passing)| is_in(&server.machine, record, *passing))
             .map(|(record, passing)| (record.id, passing))
             .collect();
-        self.watched.0.retain(|key, _| lasting.contains(key));
+        self.watched.lasting.retain(|key, _| lasting.contains(key));
         for key in lasting {
-            let since = *self.watched.0.entry(key).or_insert(self.now);
+            let since = *self.watched.lasting.entry(key).or_insert(self.now);
             if self.now > since + key.1.bound_us() {
                 let (property, lasts) = (key.1.property(), (self.now - since) / 1000);
                 self.checker.fail(format!("{property} is violated: {} has been {:?} for {lasts} ms", key.0, key.1));

@@ -133,7 +133,7 @@ pub struct Host {
 impl World {
     /// Some of what a process that stops has in flight is in a queue that stops with it.
     pub fn hold_writes_of(&mut self, pid: Pid) {
-        for write in self.disks.writes.values_mut().filter(|w| w.pid == pid) {
+        for write in self.disks.writes.values_mut().filter(|w| w.pid == pid && w.by_array.is_none()) {
             write.held |= self.rng.chance(700);
         }
     }

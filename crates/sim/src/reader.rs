@@ -327,6 +327,7 @@ impl World {
             boot,
             held: false,
             accepted: false,
+            by_array: None,
             host_gone: false,
         };
         self.checker.write_is_submitted(&write);

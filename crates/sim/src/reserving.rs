@@ -35,7 +35,7 @@ pub struct Sent {
     pub orphaned: bool,
 }
 
-fn path_of(boot: Boot) -> Path {
+pub fn path_of(boot: Boot) -> Path {
     Path { host: boot.host, port: 0 }
 }
 

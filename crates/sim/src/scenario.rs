@@ -45,6 +45,8 @@ pub struct Scenario {
     pub can_reserve: Vec<bool>,
     /// Reservations stand through a loss of power of the storage.
     pub units_persist: bool,
+    /// Sources and targets are behind one copy manager, which copies on an order and goes on by itself.
+    pub array: bool,
     pub transport: Transport,
     /// How many faults there are.
     pub faults: u32,
@@ -80,6 +82,7 @@ impl Scenario {
         let units = reserving.is_some();
         let mut mixed = rng.clone();
         let can_reserve = hosts.iter().map(|_| mixed.chance(850)).collect();
+        let array = mixed.chance(350);
         Self {
             agents: hosts.len(),
             hosts,
@@ -95,6 +98,7 @@ impl Scenario {
             can_reserve,
             units_persist: rng.clone().chance(700),
             target_snapshots: rng.chance(500),
+            array,
             transport: if rng.chance(250) { Transport::Chaotic } else { Transport::Ordered },
             faults: 20 + u32::try_from(rng.below(25)).unwrap_or_default(),
             operator_pause_us: rng.between(300_000, 2_500_000),

@@ -138,6 +138,7 @@ impl StorageSystem for BlockDevices {
                 reservations: false,
             },
             error,
+            copy_manager: None,
             pool: None,
         }
     }

@@ -129,6 +129,7 @@ impl StorageSystem for ImageDirectory {
             identity,
             capabilities,
             error,
+            copy_manager: None,
             pool: None,
         }
     }

@@ -237,6 +237,7 @@ impl StorageSystem for LvmThin {
         };
         StorageReport {
             name: self.name.clone(),
+            copy_manager: None,
             kind: StorageKind::LvmThin,
             location: match &used {
                 Some(used) => format!("{}, {}", self.pool, used.in_words()),

@@ -143,6 +143,7 @@ impl StorageSystem for MemoryStorage {
             identity: format!("memory/{}", self.name),
             capabilities: self.capabilities,
             error: None,
+            copy_manager: None,
             pool: None,
         }
     }

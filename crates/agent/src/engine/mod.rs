@@ -229,6 +229,8 @@ impl Engine {
         match command {
             EngineCommand::Open { assignment } => return self.open(*assignment),
             EngineCommand::TryLock => self.try_lock_again(),
+            // No storage of this build copies by itself. What another one ordered, it cannot tell: it stays silent, and that is safe.
+            EngineCommand::AskArray { .. } => {}
             EngineCommand::Prepare { run, attempt, mode, keep, application } => {
                 self.prepare(run, attempt, mode, keep, application);
             }

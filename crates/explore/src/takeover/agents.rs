@@ -28,6 +28,7 @@ fn storage_report(volume: &VolumeAddress, snapshots: bool) -> StorageReport {
         identity: volume.system.to_string(),
         capabilities: StorageCapabilities { snapshots, kernel_lock: true, reservations: false },
         error: None,
+        copy_manager: None,
         pool: None,
     }
 }

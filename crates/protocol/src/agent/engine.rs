@@ -1,7 +1,7 @@
 //! What the agent's machine asks of the block engine, and what the engine answers. One engine a replication and epochs.
 
 use serde::{Deserialize, Serialize};
-use tanist_model::id::{AgentName, ApplicationName, RunId, SnapshotId};
+use tanist_model::id::{AgentName, ApplicationName, CommandId, RunId, SnapshotId};
 use tanist_model::policy::SourceMode;
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 use tanist_model::time::Timestamp;
@@ -18,6 +18,8 @@ pub enum EngineCommand {
     Open { assignment: Box<Assignment> },
     /// Try the kernel lock once more.
     TryLock,
+    /// Ask the target's storage for copies that earlier epochs ordered, until none is going on.
+    AskArray { question: CommandId },
     /// Make the target snapshot that keeps the last recovery point, then the source snapshot, a host application being quiesced.
     Prepare {
         run: RunId,
@@ -131,6 +133,10 @@ pub enum EngineEvent {
     /// The lock was obtained after the opening.
     Locked {
         fence: FenceReport,
+    },
+    /// No copy that an earlier epoch ordered is going on at the target.
+    ArrayQuiet {
+        question: CommandId,
     },
     SnapshotMade {
         run: RunId,

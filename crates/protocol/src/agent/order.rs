@@ -24,6 +24,9 @@ impl AgentMachine {
             ServerMessage::Expire { stamp, snapshots, keep, .. } if self.active(&stamp).is_some() => {
                 self.engine(stamp.replication, stamp.epochs, EngineCommand::Expire { snapshots, keep });
             }
+            ServerMessage::AskArray { stamp, question } if self.active(&stamp).is_some() => {
+                self.engine(stamp.replication, stamp.epochs, EngineCommand::AskArray { question });
+            }
             ServerMessage::Drain { stamp, release, .. } => {
                 self.end_role(stamp.replication, stamp.epochs, release, true);
             }
@@ -151,6 +154,9 @@ impl AgentMachine {
             EngineEvent::Locked { fence } => {
                 role.fence = fence.clone();
                 self.send(AgentMessage::ProofOfQuiet { replication: id, epochs, fence });
+            }
+            EngineEvent::ArrayQuiet { question } => {
+                self.send(AgentMessage::ArrayQuiet { replication: id, epochs, question });
             }
             EngineEvent::Unfit { reason } => {
                 self.send(AgentMessage::Unfit { replication: id, epochs, reason });

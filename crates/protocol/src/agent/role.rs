@@ -462,6 +462,7 @@ impl ServerMessage {
             | Self::EndRead { stamp }
             | Self::CheckpointAck { stamp, .. }
             | Self::CloseRun { stamp, .. }
+            | Self::AskArray { stamp, .. }
             | Self::Expire { stamp, .. }
             | Self::Drain { stamp, .. }
             | Self::StepDown { stamp }
@@ -484,6 +485,7 @@ impl ServerMessage {
             | Self::OpenRun { stamp, .. }
             | Self::CheckpointAck { stamp, .. }
             | Self::CloseRun { stamp, .. }
+            | Self::AskArray { stamp, .. }
             | Self::Expire { stamp, .. }
             | Self::Drain { stamp, .. }
             | Self::StepDown { stamp }

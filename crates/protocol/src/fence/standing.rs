@@ -6,7 +6,7 @@
 
 use tanist_model::id::{Epoch, HostIdentity};
 
-use tanist_model::replication::{Standing, UnprovenEpoch};
+use tanist_model::replication::{ArrayCopies, Standing, UnprovenEpoch};
 
 use super::Taken;
 use crate::mutation::{Mutation, Mutations};
@@ -34,6 +34,10 @@ impl Fenceable for UnprovenEpoch {
             (false, Standing::Fenced) => Standing::Needed,
             (false, same) => same,
         };
+        // Who is not shut out any more may order the storage to copy again.
+        if !fenced && self.array_copies == ArrayCopies::Over {
+            self.array_copies = ArrayCopies::Possible;
+        }
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Assignment {
     /// The target is reserved with this key before the first byte is written, and nothing is written without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve: Option<ReservationKey>,
+    /// The storage may be ordered to copy by itself: it is known of this epoch that it may be, and asked for before the target moves on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub array_copies: bool,
 }
 
 /// What to do for a run.

@@ -3,7 +3,7 @@
 //! waits for such an epoch, and the agent runs again, the role goes to it: a planned handover, for which nobody has to vouch.
 
 use tanist_model::id::AgentName;
-use tanist_model::replication::{Holder, Intent, ReplicationRecord, Standing, UnprovenEpoch};
+use tanist_model::replication::{Holder, Intent, ReplicationRecord, UnprovenEpoch};
 
 use super::ServerMachine;
 
@@ -38,13 +38,14 @@ impl ServerMachine {
     /// For the next snapshot a fence is enough.
     fn held_up_by<'a>(&self, record: &'a ReplicationRecord) -> impl Iterator<Item = &'a UnprovenEpoch> {
         let deleting = record.intent == Intent::Deleting;
-        record.awaited().filter(move |epoch| deleting || epoch.reservation != Standing::Fenced)
+        record.awaited().filter(move |epoch| deleting || !epoch.is_fenced())
     }
 
     /// The process that held the lock is gone, and its agent runs again on the same boot of the same host.
     fn lock_would_tell(&self, record: &ReplicationRecord, holder: &Holder, epoch: &UnprovenEpoch) -> bool {
         let session = self.sessions.get(&epoch.agent).filter(|session| session.is_connected());
         epoch.held_kernel_lock
+            && epoch.quiet.is_none()
             && epoch.agent != holder.agent
             && session.is_some_and(|session| session.incarnation != epoch.incarnation)
             && self.host_of(&epoch.agent).is_some_and(|host| host == epoch.host)

@@ -318,6 +318,9 @@ impl ServerMachine {
             AgentMessage::ProofOfQuiet { replication, epochs, fence } => {
                 self.handle_proof_of_quiet(agent, replication, epochs, &fence);
             }
+            AgentMessage::ArrayQuiet { replication, epochs, question } => {
+                self.handle_array_quiet(agent, replication, epochs, question);
+            }
             AgentMessage::Drained { replication, epochs } => self.handle_drained(agent, replication, epochs),
             AgentMessage::NewerEpochSeen { replication, epochs, term } => {
                 self.handle_newer_seen(agent, replication, epochs, term);

@@ -6,6 +6,7 @@
 
 mod agenda;
 mod application;
+mod array;
 mod checkpoint;
 pub mod command;
 mod confirm;

@@ -89,8 +89,9 @@ impl ServerMachine {
         conclude(&mut next.unproven, current, &host, taken, self.mutations);
     }
 
-    /// Removes the epochs that `quiet` names and says how they were proven.
-    fn take_proven(
+    /// Removes the epochs that `quiet` names and says how they were proven. Of one that may have ordered the storage to copy, only its own
+    /// word says everything; any other proof is noted until the storage has said the rest.
+    pub(super) fn take_proven(
         &self,
         next: &mut ReplicationRecord,
         proof: ProofKind,
@@ -98,11 +99,17 @@ impl ServerMachine {
     ) -> Vec<ProvenEpoch> {
         let clears_all = self.mutations.breaks(Mutation::ProofClearsAll) && next.unproven.iter().any(&quiet);
         let current = next.epochs.target;
-        let gone = |u: &UnprovenEpoch| quiet(u) || clears_all && u.epoch != current;
+        let named = |u: &UnprovenEpoch| quiet(u) || clears_all && u.epoch != current;
+        let whole = |u: &UnprovenEpoch| proof == ProofKind::Drained || !self.may_be_copying(u);
+        for epoch in next.unproven.iter_mut().filter(|u| named(u) && !whole(u)) {
+            epoch.quiet.get_or_insert(proof);
+        }
+        let gone = |u: &UnprovenEpoch| named(u) && whole(u);
         let at = self.now.wall;
         let proven = next.unproven.iter().filter(|u| gone(u));
+        let kind = |u: &UnprovenEpoch| u.quiet.filter(|_| proof != ProofKind::Drained).unwrap_or(proof);
         let proven: Vec<ProvenEpoch> =
-            proven.map(|u| ProvenEpoch { epoch: u.epoch, agent: u.agent.clone(), proof, at }).collect();
+            proven.map(|u| ProvenEpoch { epoch: u.epoch, agent: u.agent.clone(), proof: kind(u), at }).collect();
         next.unproven.retain(|u| !gone(u));
         proven
     }
@@ -146,7 +153,7 @@ impl ServerMachine {
         self.commit_proven(record, next, proven, Vec::new());
     }
 
-    fn commit_proven(
+    pub(super) fn commit_proven(
         &mut self,
         record: &ReplicationRecord,
         next: ReplicationRecord,
@@ -182,6 +189,9 @@ impl ServerMachine {
         for record in concerned {
             let mut next = record.clone();
             let proven = self.take_proven(&mut next, proof, |u| quiet(record.id, u));
+            if next == record {
+                continue;
+            }
             count += proven.len();
             self.commit_proven(&record, next, proven, Vec::new());
         }

@@ -10,6 +10,7 @@ use tanist_model::run::{RunRecord, RunState};
 use tanist_model::takeover::{Evidence, Vacancy};
 
 use super::ServerMachine;
+use crate::fence::standing::Fenceable;
 use crate::mutation::Mutation;
 
 /// By how much the end of a restore raises every epoch. An agent that was removed, or confirmed dead, shows none: what it was granted
@@ -56,6 +57,7 @@ impl ServerMachine {
             next.vacancy = Some(self.vacancy_of_lost_epoch());
         }
         if !known {
+            let array_copies = self.array_copies_of(&record, agent);
             let (epoch, agent, granted_at) = (shown.target, agent.clone(), self.now.wall);
             next.unproven.push(UnprovenEpoch {
                 epoch,
@@ -65,6 +67,8 @@ impl ServerMachine {
                 held_kernel_lock: false,
                 lock_place: None,
                 reservation: Standing::NotNeeded,
+                array_copies,
+                quiet: None,
                 granted_at,
             });
         }
@@ -159,7 +163,7 @@ impl ServerMachine {
         }
         // Who was fenced by a reservation may have been granted another epoch since.
         let fenced = next.unproven.iter_mut().filter(|u| u.reservation == Standing::Fenced);
-        let unfenced = fenced.map(|u| u.reservation = Standing::Needed).count() > 0;
+        let unfenced = fenced.map(|u| u.set_fenced(false)).count() > 0;
         if unfenced
             || !changes.is_empty()
             || next.target_dirty.is_some() && next.doubtful.total_bytes() < record.size_bytes

@@ -15,6 +15,7 @@ use tanist_model::time::{Monotonic, Timestamp};
 
 use super::ServerMachine;
 use super::application::is_thawed_or_told;
+use super::array::ArrayQuestion;
 use super::pace::Pace;
 use super::session::Declined;
 use super::watchdog::Watched;
@@ -113,6 +114,8 @@ pub struct Supervision {
     pub(super) no_drill_until: Option<Timestamp>,
     /// From when on a takeover that was proven at the first time is an old one.
     pub(super) drill_overdue_from: Option<(Timestamp, Option<Timestamp>)>,
+    /// What the holder was last asked to ask the storage.
+    pub(super) array_asked: Option<ArrayQuestion>,
     /// When agents were last asked what became of an application that they had quiesced.
     pub(super) thaw_asked: Option<Monotonic>,
 }
@@ -392,6 +395,9 @@ impl ServerMachine {
 
     /// The holder is well: see to its activation, a handover, a removal, a run.
     fn drive_holder(&mut self, record: &ReplicationRecord, holder: &Holder) {
+        if holder.activated_at.is_some() {
+            self.ask_array(record, holder);
+        }
         if holder.activated_at.is_none() {
             self.resend_activate(record, holder);
         } else if let Some(handover) = &record.handover {

@@ -99,6 +99,8 @@ impl ServerMachine {
             held_kernel_lock: false,
             lock_place: None,
             reservation: if self.can_reserve(record, &takeover.to) { Standing::Needed } else { Standing::NotNeeded },
+            array_copies: self.array_copies_of(record, &takeover.to),
+            quiet: None,
             granted_at: self.now.wall,
         });
         takeover.awaited = next.awaited().map(|u| u.epoch).collect();
@@ -293,6 +295,7 @@ impl ServerMachine {
             size_bytes: record.size_bytes,
             lock_may_be_held: record.awaited().next().is_some() || self.predecessor_never_activated(record),
             reserve: self.key_of_holder(record),
+            array_copies: self.may_order_copies(record),
         }
     }
 

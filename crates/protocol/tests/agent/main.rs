@@ -95,6 +95,7 @@ fn activate(machine: &mut AgentMachine, epochs: Epochs) {
         size_bytes: 1 << 20,
         lock_may_be_held: false,
         reserve: None,
+        array_copies: false,
     });
     hear(machine, ServerMessage::Grant { stamp: stamp(epochs), nonce: nonce(&asked), assignment });
     engine(machine, epochs, EngineEvent::Opened { fence: FenceReport::default() });

@@ -2,6 +2,7 @@
 
 mod agenda;
 mod applications;
+mod array;
 mod care;
 mod drill;
 mod drill_timetable;

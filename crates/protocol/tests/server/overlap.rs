@@ -4,7 +4,7 @@ use tanist_model::api::{CreateReplication, Plan, Refusal};
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, ClusterId, CommandId, Epoch, Epochs, Incarnation, ReplicationName, Term};
 use tanist_model::policy::{Policy, SourceMode};
-use tanist_model::replication::{Holder, ReplicationRecord, SideRecord, Standing, UnprovenEpoch};
+use tanist_model::replication::{ArrayCopies, Holder, ReplicationRecord, SideRecord, Standing, UnprovenEpoch};
 use tanist_model::state::State;
 use tanist_model::time::{Monotonic, Now, Timestamp};
 use tanist_model::volume::{DeviceReport, VolumeContent, VolumeReport};
@@ -102,6 +102,8 @@ fn record(source: &str, target: &str) -> ReplicationRecord {
         held_kernel_lock: lock_place.is_some(),
         lock_place: lock_place.map(ToOwned::to_owned),
         reservation: Standing::NotNeeded,
+        array_copies: ArrayCopies::None,
+        quiet: None,
         granted_at: NOW.wall,
     };
     ReplicationRecord {

@@ -15,6 +15,7 @@ fn filled(data_percent: u8, metadata_percent: u8) -> AgentMessage {
         location: String::new(),
         identity: String::new(),
         capabilities: StorageCapabilities { snapshots: true, kernel_lock: true, reservations: false },
+        copy_manager: None,
         error: None,
         pool: Some(pool),
     };

@@ -11,7 +11,9 @@ use tanist_model::id::{
 };
 use tanist_model::policy::Policy;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
-use tanist_model::replication::{Agenda, Holder, Intent, ReplicationRecord, SideRecord, Standing, UnprovenEpoch};
+use tanist_model::replication::{
+    Agenda, ArrayCopies, Holder, Intent, ReplicationRecord, SideRecord, Standing, UnprovenEpoch,
+};
 use tanist_model::run::ChainDigest;
 use tanist_model::state::State;
 use tanist_model::takeover::PeerVerdict;
@@ -84,6 +86,8 @@ pub fn held_by(agent: &str) -> (Holder, UnprovenEpoch) {
             held_kernel_lock: false,
             lock_place: None,
             reservation: Standing::NotNeeded,
+            array_copies: ArrayCopies::None,
+            quiet: None,
             granted_at,
         },
     )

@@ -198,7 +198,7 @@ fn proof(machine: &ServerMachine, record: &ReplicationRecord) -> Option<Finding>
     // Look first: to confirm a living agent dead is the one dangerous way out, and the words name it last. Of an agent that is back
     // as another process it is known that the one of then is gone.
     let what = if record.intent == Intent::Deleting { "the removal" } else { "the next snapshot" };
-    let back = record.awaited().find(|epoch| waiting::has_come_back(machine, epoch));
+    let back = record.awaited().find(|epoch| !epoch.awaits_array() && waiting::has_come_back(machine, epoch));
     let by_itself = machine.proves_itself(record).map(|_| format!("tanist replication sync {}", record.name));
     let next = by_itself.unwrap_or_else(|| back.map_or_else(|| "tanist agent list".to_owned(), waiting::confirm));
     Some(Finding::degraded(format!("{what} needs {words}"), next))

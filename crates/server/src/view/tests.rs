@@ -15,7 +15,7 @@ use tanist_model::id::{
 use tanist_model::policy::{Policy, SourceMode, VerifyMode};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{
-    FencingTier, Holder, Intent, ReplicationRecord, Side, SideRecord, Standing, UnprovenEpoch,
+    ArrayCopies, FencingTier, Holder, Intent, ProofKind, ReplicationRecord, Side, SideRecord, Standing, UnprovenEpoch,
 };
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger};
 use tanist_model::state::State;
@@ -122,6 +122,8 @@ fn unproven(epoch: u32, agent: &str) -> UnprovenEpoch {
         held_kernel_lock: true,
         lock_place: None,
         reservation: Standing::NotNeeded,
+        array_copies: ArrayCopies::None,
+        quiet: None,
         granted_at: NOON,
     }
 }
@@ -312,6 +314,19 @@ fn an_agent_that_is_back_as_another_process_is_not_to_be_started_again() {
     let waits = view.waits_for.unwrap();
     assert!(waits.contains("agent h2 is back: its process of then is gone"), "{waits}");
     assert!(waits.ends_with("wait a minute, then: tanist agent confirm-dead h2"), "{waits}");
+}
+
+/// Nobody can vouch for what an array does, and nobody is asked to.
+#[test]
+fn what_the_storage_alone_can_tell_is_asked_of_nobody_else() {
+    let mut waiting = record();
+    let (array_copies, quiet) = (ArrayCopies::Possible, Some(ProofKind::NewBoot));
+    waiting.unproven.insert(0, UnprovenEpoch { array_copies, quiet, ..unproven(0, "h2") });
+    let machine = machine(state(waiting));
+    let view = replication(&machine, &machine.state().replications[&ID]);
+    assert_eq!(view.next.as_deref(), Some("tanist agent list"));
+    let waits = view.waits_for.unwrap();
+    assert!(waits.starts_with("the storage to end what epoch 0 of agent h2 ordered it to copy"), "{waits}");
 }
 
 /// Its lock is free or it is not: to ask an operator to vouch for it would be to ask for the one dangerous command without need.

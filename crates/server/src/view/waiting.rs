@@ -147,10 +147,16 @@ pub fn proof_in_words(machine: &ServerMachine, record: &ReplicationRecord) -> Op
     let awaited: Vec<&UnprovenEpoch> = record.awaited().collect();
     let first = awaited.first()?;
     let list: Vec<String> = awaited.iter().map(|u| format!("epoch {} of agent {}", u.epoch, u.agent)).collect();
+    if awaited.iter().all(|epoch| epoch.awaits_array()) {
+        let ordered = list.join(", ");
+        return Some(format!(
+            "the storage to end what {ordered} ordered it to copy; the acting agent asks it every second"
+        ));
+    }
     let one_agent = awaited.iter().all(|epoch| epoch.agent == first.agent);
     let verb = if list.len() == 1 { "is" } else { "are" };
     let hosts = if one_agent { "that host" } else { "each host" };
-    let advice = match awaited.iter().find(|epoch| has_come_back(machine, epoch)) {
+    let advice = match awaited.iter().find(|epoch| !epoch.awaits_array() && has_come_back(machine, epoch)) {
         _ if let Some(epoch) = machine.proves_itself(record) => {
             format!("agent {} is back, and its own host can tell: the next run goes there first", epoch.agent)
         }

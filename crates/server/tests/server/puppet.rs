@@ -301,6 +301,7 @@ fn storage(name: &str) -> StorageReport {
         identity: name.into(),
         capabilities: StorageCapabilities { snapshots: false, kernel_lock: true, reservations: false },
         error: None,
+        copy_manager: None,
         pool: None,
     }
 }

@@ -424,6 +424,7 @@ pub fn storage() -> Vec<StorageView> {
         identity: "fs-1".into(),
         capabilities: StorageCapabilities { snapshots: false, kernel_lock: true, reservations: false },
         error: None,
+        copy_manager: None,
         pool: None,
     };
     vec![StorageView { name: report.name.clone(), agents: vec![StorageAgentView { agent: agent("h1"), report }] }]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::AgentRecord;
 use crate::enrolment::{Credential, JoinToken};
 use crate::event::NewEvent;
-use crate::id::{CommandId, Epochs, Incarnation, ReplicationId, ReplicationName, Term};
+use crate::id::{CommandId, Epoch, Epochs, Incarnation, ReplicationId, ReplicationName, Term};
 use crate::recovery_point::RecoveryPoint;
 use crate::replication::ReplicationRecord;
 use crate::run::RunRecord;
@@ -39,6 +39,8 @@ pub enum Change {
     PutCredential(Credential),
     /// True from a restore until every known agent has shown its highest epochs: no grants meanwhile.
     SetRestoring(bool),
+    /// A replication with this epoch of its target is removed; see [`State::removed_epoch`](crate::state::State::removed_epoch).
+    NoteRemovedEpoch(Epoch),
     AppendEvent(NewEvent),
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::agent::AgentRecord;
 use crate::change::{Change, CommandResult, Condition};
 use crate::enrolment::{Credential, JoinToken, SecretHash};
-use crate::id::{AgentName, CommandId, ReplicationId, ReplicationName, RunId, Term};
+use crate::id::{AgentName, CommandId, Epoch, ReplicationId, ReplicationName, RunId, Term};
 use crate::recovery_point::RecoveryPoint;
 use crate::replication::ReplicationRecord;
 use crate::run::RunRecord;
@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 pub struct State {
     pub term: Term,
     pub restoring: bool,
+    /// The highest epoch of a target of any replication that was removed. A reservation key that shows it may still lie on a unit: whoever
+    /// is to reserve that one begins above it.
+    #[serde(default)]
+    pub removed_epoch: Epoch,
     pub agents: BTreeMap<AgentName, AgentRecord>,
     pub replications: BTreeMap<ReplicationId, ReplicationRecord>,
     #[serde(with = "crate::pairs")]
@@ -91,6 +95,7 @@ impl State {
                 self.credentials.insert(credential.hash.clone(), credential.clone());
             }
             Change::SetRestoring(restoring) => self.restoring = *restoring,
+            Change::NoteRemovedEpoch(epoch) => self.removed_epoch = self.removed_epoch.max(*epoch),
             Change::AppendEvent(_) => {}
         }
     }

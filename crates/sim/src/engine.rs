@@ -475,13 +475,6 @@ impl World {
         }
     }
 
-    /// The mutation: zeros are not written, and what was there may stay (SBC-4, 4.7.3: after an unmap without LBPRZ a read gives anything).
-    fn discard_instead(&mut self, id: WriteId) {
-        if self.broken == Some(Mutation::DiscardAsZero) {
-            self.disks.discard_if_zeros(id);
-        }
-    }
-
     fn flush(&mut self, agent: usize, key: EngineKey) {
         let broken = self.broken;
         let early = broken == Some(Mutation::CheckpointBeforeFlush);

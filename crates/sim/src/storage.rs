@@ -1,6 +1,8 @@
 //! How storage treats I/O beside doing it: how long that takes, and who hears of a failure.
 
-use crate::disk::Write;
+use tanist_protocol::mutation::Mutation;
+
+use crate::disk::{Write, WriteId};
 use crate::engine::EngineEventKind;
 use crate::process::EngineKey;
 use crate::rng::Rng;
@@ -14,6 +16,13 @@ impl World {
             true if self.rng.chance(300) => self.rng.between(300_000, 5_000_000),
             true => self.rng.between(10_000, 300_000),
             false => self.rng.between(100, 20_000),
+        }
+    }
+
+    /// The mutation: zeros are not written, and what was there may stay (SBC-4, 4.7.3: after an unmap without LBPRZ a read gives anything).
+    pub fn discard_instead(&mut self, id: WriteId) {
+        if self.broken == Some(Mutation::DiscardAsZero) {
+            self.disks.discard_if_zeros(id);
         }
     }
 

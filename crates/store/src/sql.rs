@@ -2,6 +2,7 @@
 
 pub(crate) const READ_NUMBER: &str = "SELECT value FROM meta WHERE name = $1";
 pub(crate) const WRITE_NUMBER: &str = "UPDATE meta SET value = $2 WHERE name = $1";
+pub(crate) const RAISE_NUMBER: &str = "UPDATE meta SET value = max(value, $2) WHERE name = $1";
 
 pub(crate) const READ_CURRENT: &str = "SELECT source_epoch, target_epoch, incarnation FROM replications WHERE id = $1";
 pub(crate) const COUNT_NAME: &str = "SELECT COUNT(*) FROM replications WHERE name = $1";

@@ -11,7 +11,7 @@ use support::{
 use tanist_model::change::{Change, Condition, GroupOutcome, Transaction};
 use tanist_model::event::{Event, Severity};
 use tanist_model::history::Touched;
-use tanist_model::id::{CommandId, EventSeq, ReplicationId, RunId, Term};
+use tanist_model::id::{CommandId, Epoch, EventSeq, ReplicationId, RunId, Term};
 use tanist_model::run::RunState;
 use tanist_model::state::State;
 use tanist_store::{
@@ -322,6 +322,7 @@ fn random_change(random: &mut Random) -> Change {
         6 => Change::PutToken(token(&format!("{number:x}"))),
         7 => Change::PutCredential(credential(&format!("{id:x}"), number.is_multiple_of(2))),
         8 => Change::PutCommandResult(command(random.next().into(), at, "x")),
+        9 if number < 200 => Change::NoteRemovedEpoch(Epoch(u32::try_from(number).unwrap())),
         9 => event("x", Some("db"), None),
         10..=13 => Change::PutRun(Box::new(run(busy, number, run_state, at))),
         14..=16 => Change::PutRecoveryPoint(Box::new(recovery_point(busy, number, !number.is_multiple_of(5), at))),

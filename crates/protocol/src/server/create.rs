@@ -6,7 +6,7 @@ use tanist_model::change::{Change, Condition};
 use tanist_model::drill::DrillLog;
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
-use tanist_model::id::{AgentName, CommandId, Epochs, VolumeAddress};
+use tanist_model::id::{AgentName, CommandId, Epoch, Epochs, VolumeAddress};
 use tanist_model::replication::{Agenda, Intent, RefusedFrames, ReplicationRecord, SideRecord};
 
 use super::ServerMachine;
@@ -50,7 +50,7 @@ impl ServerMachine {
             intent: Intent::Enabled,
             size_bytes: plan.size_bytes,
             created_at: self.now.wall,
-            epochs: Epochs::default(),
+            epochs: self.first_epochs(create),
             holder: None,
             reader: None,
             vacancy: None,
@@ -71,6 +71,15 @@ impl ServerMachine {
             quiesced: Vec::new(),
             refused: RefusedFrames::default(),
         })
+    }
+
+    /// A unit that can be reserved may still show the key of a replication that is gone: of a newer epoch, it would be obeyed.
+    fn first_epochs(&self, create: &CreateReplication) -> Epochs {
+        let reserves = |agent: &AgentName| {
+            self.storage_report(agent, &create.target).is_some_and(|storage| storage.capabilities.reservations)
+        };
+        let target = if create.agents.iter().any(reserves) { self.state.removed_epoch } else { Epoch::default() };
+        Epochs { target, ..Epochs::default() }
     }
 
     fn side_of(&self, volume: &VolumeAddress, agents: &[AgentName]) -> Result<SideRecord, Refusal> {

@@ -214,7 +214,8 @@ impl ServerMachine {
             self.event_of(record, None, EventCode::SnapshotsLeftBehind, message)
         });
         let event = self.event_of(record, None, EventCode::ReplicationDeleted, "removed; the data stays on the target");
-        let changes = left.into_iter().chain([event, Change::DeleteReplication(record.id)]).collect();
+        let removed = [Change::NoteRemovedEpoch(record.epochs.target), Change::DeleteReplication(record.id)];
+        let changes = left.into_iter().chain([event]).chain(removed).collect();
         self.commit_current(record, changes, Vec::new());
         self.supervisions.remove(&record.id);
         self.send_watches();

@@ -3,7 +3,7 @@
 use tanist_model::byte_range::ByteRange;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, Epochs, Incarnation, ReplicationId, Term};
+use tanist_model::id::{AgentName, Epoch, Epochs, Incarnation, ReplicationId, Term};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{ReplicationRecord, Standing, UnprovenEpoch};
 use tanist_model::run::{RunRecord, RunState};
@@ -127,7 +127,9 @@ impl ServerMachine {
         self.distrust_targets();
         let event = self.event(EventCode::StoreRestoreComplete, "every known agent has shown its epochs; grants go on");
         let mut changes: Vec<Change> = self.state.replications.values().flat_map(|r| self.begin_anew(r)).collect();
-        changes.push(Change::SetRestoring(false));
+        // Nobody shows the epochs of a replication that was removed since the backup.
+        let removed = self.state.removed_epoch.0.saturating_add(EPOCH_MARGIN);
+        changes.extend([Change::NoteRemovedEpoch(Epoch(removed)), Change::SetRestoring(false)]);
         changes.push(Change::AppendEvent(event));
         self.commit(Condition::Term, changes, Vec::new());
         self.touched.extend(self.state.replications.keys().copied());

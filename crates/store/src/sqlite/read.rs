@@ -4,7 +4,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use sqlx::{AssertSqlSafe, SqliteConnection};
 use tanist_model::change::Change;
 use tanist_model::event::{Event, NewEvent};
-use tanist_model::id::{EventSeq, Term};
+use tanist_model::id::{Epoch, EventSeq, Term};
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::state::State;
 
@@ -17,6 +17,7 @@ pub(crate) async fn state(db: &mut SqliteConnection) -> Result<State, Failure> {
     let mut state = State {
         term: Term(number(db, "term").await?),
         restoring: number(db, "restoring").await? != 0,
+        removed_epoch: removed_epoch(db).await?,
         ..State::default()
     };
     replications(db, &mut state).await?;
@@ -35,6 +36,11 @@ pub(crate) async fn number(db: &mut SqliteConnection, name: &'static str) -> Res
     let found: Option<i64> = sqlx::query_scalar(sql::READ_NUMBER).bind(name).fetch_optional(db).await?;
     let value = found.and_then(|value| u64::try_from(value).ok());
     Ok(value.ok_or_else(|| corrupt("meta", name, serde_json::Error::custom("missing or negative")))?)
+}
+
+async fn removed_epoch(db: &mut SqliteConnection) -> Result<Epoch, Failure> {
+    let epoch = u32::try_from(number(db, "removed_epoch").await?);
+    Ok(Epoch(epoch.map_err(|_| corrupt("meta", "removed_epoch", serde_json::Error::custom("more than 32 bits")))?))
 }
 
 async fn table<T: DeserializeOwned>(

@@ -9,7 +9,8 @@ use super::failure::Failure;
 use crate::StoreError;
 
 /// In order; the first is version 1. A migration that has been released never changes.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../migrations/0001_initial.sql"), include_str!("../../migrations/0002_removed_epoch.sql")];
 
 /// The version this program knows.
 pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;

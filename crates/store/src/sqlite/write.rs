@@ -100,6 +100,7 @@ impl<'c> Writer<'c> {
             Change::PutToken(token) => self.put("tokens", sql::PUT_TOKEN, &token.hash.0, token).await,
             Change::PutCredential(known) => self.put("credentials", sql::PUT_CREDENTIAL, &known.hash.0, known).await,
             Change::SetRestoring(restoring) => write_number(self.db, "restoring", u64::from(*restoring)).await,
+            Change::NoteRemovedEpoch(epoch) => raise_number(self.db, "removed_epoch", u64::from(epoch.0)).await,
             Change::AppendEvent(event) => self.append(event).await,
         }
     }
@@ -240,6 +241,11 @@ pub(crate) fn raised(number: u64, by: u64, name: &'static str) -> Result<u64, St
 /// Sets a number of the whole store; the caller keeps it within [`NUMBER_MAX`].
 pub(crate) async fn write_number(db: &mut SqliteConnection, name: &'static str, value: u64) -> Result<(), Failure> {
     sqlx::query(sql::WRITE_NUMBER).bind(name).bind(value.cast_signed()).execute(db).await?;
+    Ok(())
+}
+
+async fn raise_number(db: &mut SqliteConnection, name: &'static str, value: u64) -> Result<(), Failure> {
+    sqlx::query(sql::RAISE_NUMBER).bind(name).bind(value.cast_signed()).execute(db).await?;
     Ok(())
 }
 

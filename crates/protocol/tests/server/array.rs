@@ -2,13 +2,12 @@
 
 use tanist_model::id::{CommandId, Epoch, HostIdentity};
 use tanist_model::replication::{ArrayCopies, Holder, ProofKind, ReplicationRecord, Standing, UnprovenEpoch};
-use tanist_model::time::Monotonic;
 use tanist_protocol::fence::Taken;
 use tanist_protocol::message::{AgentMessage, FenceReport, Hello, ServerMessage};
 use tanist_protocol::server::{Effect, Input, ServerMachine};
 
 use crate::world::{
-    DB, FIRST, Seen, at, connect_with, db, held_by, hello, host, process, say, say_at, seen, server, state,
+    DB, FIRST, Seen, at, connect_with, db, held_by, hello, host, process, say, say_at, seen, server, state, well,
 };
 
 fn elsewhere() -> HostIdentity {
@@ -113,10 +112,9 @@ fn nobody_is_asked_while_more_can_be_ordered() {
 #[test]
 fn a_question_is_repeated_until_it_is_answered() {
     let (mut machine, first) = locked();
-    let (soon, late) = (at(60), at(1100));
-    assert_eq!(question(&seen(machine.handle(soon, Input::Tick))), None);
-    assert!(late.monotonic > Monotonic::default());
-    let again = question(&seen(machine.handle(late, Input::Tick)));
+    assert_eq!(question(&seen(machine.handle(at(60), Input::Tick))), None);
+    say_at(&mut machine, at(1000), "h2", 2, well(&[]));
+    let again = question(&seen(machine.handle(at(1100), Input::Tick)));
     assert!(again.is_some() && again != question(&first), "each question has a number of its own");
 }
 

@@ -362,6 +362,13 @@ impl Cluster {
         self.server.take().expect("a running server").kill()
     }
 
+    /// # Panics
+    /// If the server does not run.
+    #[must_use]
+    pub fn server(&self) -> &Process {
+        self.server.as_ref().expect("a running server")
+    }
+
     pub fn start_agent(&mut self, name: &str) {
         let mut command = self.agent_command(name);
         command.arg("--dir").arg(self.folder(name));
@@ -430,6 +437,13 @@ impl Cluster {
 
     /// `None` while the server does not answer.
     #[must_use]
+    pub fn try_agents(&self) -> Option<Vec<AgentView>> {
+        let answer = self.tanist(&["agent", "list"]);
+        (answer.status == 0).then(|| answer.body())
+    }
+
+    /// `None` while the server does not answer.
+    #[must_use]
     pub fn try_show(&self, replication: &str) -> Option<ReplicationView> {
         let answer = self.tanist(&["replication", "show", replication]);
         (answer.status == 0).then(|| answer.body())
@@ -475,9 +489,15 @@ impl Cluster {
     /// The whole audit log.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
+        self.events_after(0)
+    }
+
+    /// The audit log after this number.
+    #[must_use]
+    pub fn events_after(&self, seq: u64) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
         loop {
-            let after = events.last().map_or(0, |event| event.seq.0).to_string();
+            let after = events.last().map_or(seq, |event| event.seq.0).to_string();
             let answer = self.tanist(&["events", "--limit", "1000", "--since-seq", &after]);
             let page: EventPage = answer.body();
             if page.events.is_empty() {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod chaos;
 pub mod cluster;
 pub mod compare;
 pub mod counter;
@@ -22,7 +23,7 @@ pub mod throttle;
 pub mod volume;
 pub mod wait;
 
-/// Where the program under test is and where tests may write, both fixed when a test is compiled.
+/// Where the program under test is and where tests may write. Of a test, both are fixed when it is compiled.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
     pub program: &'static str,

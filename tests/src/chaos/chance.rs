@@ -144,8 +144,7 @@ fn degraded(aim: Aim, random: &mut Random) -> Fault {
 }
 
 fn failing(shape: &Shape, random: &mut Random) -> Fault {
-    let of_storage =
-        [Failure::ReadErrors, Failure::WriteErrors, Failure::Full, Failure::Slow, Failure::FailedSync];
+    let of_storage = [Failure::ReadErrors, Failure::WriteErrors, Failure::Full, Failure::Slow, Failure::FailedSync];
     let of_store = [Failure::Full, Failure::Slow, Failure::WriteErrors];
     let fails = match shape.faulty {
         Some(Faulty::Store) => *pick(random, &of_store),
@@ -219,7 +218,8 @@ mod tests {
     fn no_stop_is_longer_than_wanted() {
         for seed in 0..40 {
             let draw = Draw { longest_stop_ms: 2000, ..Draw::new(seed, 40) };
-            let stops = draw.schedule().faults.into_iter().filter(|planned| matches!(planned.fault, Fault::Stop { .. }));
+            let stops =
+                draw.schedule().faults.into_iter().filter(|planned| matches!(planned.fault, Fault::Stop { .. }));
             assert!(stops.clone().all(|planned| matches!(planned.lasts, Lasts::Ms(100..=2000))), "seed {seed}");
         }
     }

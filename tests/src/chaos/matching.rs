@@ -13,7 +13,7 @@ use tanist_model::takeover::{Evidence, PeerVerdict, TakeoverRecord};
 use tanist_model::time::Timestamp;
 
 use super::outcome::Injected;
-use super::schedule::{Failure, Faulty, From, Fault};
+use super::schedule::{Failure, Fault, Faulty, From};
 use crate::story;
 
 /// A fault that lasts so long is seen: the silence that makes an agent suspected, and the answers of its peers, on a busy machine.
@@ -223,12 +223,18 @@ fn is_of(injected: &Injected, takeover: &TakeoverRecord) -> bool {
 fn explains(injected: &Injected, takeover: &TakeoverRecord, faulty: Option<Faulty>) -> bool {
     let consequence = matches!(
         takeover.evidence,
-        Evidence::ActivationTimeout | Evidence::Declined { .. } | Evidence::HandoverOverdue | Evidence::ReportedUnfit { .. }
+        Evidence::ActivationTimeout
+            | Evidence::Declined { .. }
+            | Evidence::HandoverOverdue
+            | Evidence::ReportedUnfit { .. }
     );
     match injected.fault {
         _ if is_of(injected, takeover) => true,
         Fault::Disk { .. } if faulty == Some(Faulty::Storage) => consequence,
-        _ => matches!(takeover.evidence, Evidence::ActivationTimeout | Evidence::Declined { .. } | Evidence::HandoverOverdue),
+        _ => matches!(
+            takeover.evidence,
+            Evidence::ActivationTimeout | Evidence::Declined { .. } | Evidence::HandoverOverdue
+        ),
     }
 }
 

@@ -164,6 +164,10 @@ impl fmt::Display for Outcome {
         }
         let Self { injected, findings, runs, takeovers, took, .. } = self;
         let (faults, wrong) = (injected.len(), findings.len());
-        write!(f, "{faults} faults, {runs} runs compared, {takeovers} takeovers, {} s; {wrong} findings", took.as_secs())
+        write!(
+            f,
+            "{faults} faults, {runs} runs compared, {takeovers} takeovers, {} s; {wrong} findings",
+            took.as_secs()
+        )
     }
 }

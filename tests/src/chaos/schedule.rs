@@ -112,7 +112,7 @@ pub enum Program {
 }
 
 /// One fault, when it strikes and how long it lasts.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
     pub when: Moment,
@@ -160,7 +160,11 @@ pub enum Fault {
     /// SIGSTOP of the server.
     StopServer,
     /// The faulty disk fails.
-    Disk { fails: Failure, #[serde(default)] delay_ms: u64 },
+    Disk {
+        fails: Failure,
+        #[serde(default)]
+        delay_ms: u64,
+    },
 }
 
 /// Which agent of the first replication is struck: the role as it is when the fault strikes.
@@ -297,7 +301,9 @@ impl Shape {
     fn check(&self) -> Result<(), String> {
         let within = |what: &str, value: u64, from: u64, to: u64| {
             let is_within = (from..=to).contains(&value);
-            is_within.then_some(()).ok_or_else(|| format!("cluster: {what} = {value}: between {from} and {to} is possible"))
+            is_within
+                .then_some(())
+                .ok_or_else(|| format!("cluster: {what} = {value}: between {from} and {to} is possible"))
         };
         let least = if self.form == Form::Direct { 2 } else { 3 };
         within("agents", u64::from(self.agents), least, 8)?;
@@ -324,7 +330,9 @@ impl Planned {
             Moment::ProgressPercent(_) | Moment::AfterMs(_) => {}
         }
         match self.lasts {
-            Lasts::Ms(ms) if ms > LONGEST_MS => return refuse(format!("lasts {ms} ms: {LONGEST_MS} ms is the longest")),
+            Lasts::Ms(ms) if ms > LONGEST_MS => {
+                return refuse(format!("lasts {ms} ms: {LONGEST_MS} ms is the longest"));
+            }
             Lasts::ThroughNextRun if !matches!(self.fault, Fault::Stop { .. }) => {
                 return refuse("only a stopped agent can sleep through the next run".to_owned());
             }
@@ -392,8 +400,11 @@ mod tests {
             ("\"network\"", "\"own\"", "fault 4 (cut): there is no network"),
             ("\"aim\": \"acting\" }, \"lasts\": { \"ms\"", "\"aim\": \"reader\" }, \"lasts\": { \"ms\"", "direct form"),
             ("{ \"kind\": \"kill-server\" }", "{ \"kind\": \"disk\", \"fails\": \"full\" }", "faulty disk"),
-            ("\"kind\": \"kill-server\" }, \"lasts\": { \"ms\": 10 }", "\"kind\": \"kill-server\" }, \"lasts\": \"through_next_run\"",
-             "only a stopped agent"),
+            (
+                "\"kind\": \"kill-server\" }, \"lasts\": { \"ms\": 10 }",
+                "\"kind\": \"kill-server\" }, \"lasts\": \"through_next_run\"",
+                "only a stopped agent",
+            ),
         ];
         for (sound, broken, complaint) in wrong {
             assert!(SOUND.contains(sound), "{sound}");

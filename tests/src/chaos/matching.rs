@@ -243,3 +243,6 @@ fn in_short(takeover: &TakeoverRecord) -> String {
     let (to, epoch, why) = (&takeover.to, takeover.epochs.target, takeover.evidence.in_words());
     format!("the takeover from {from} to {to} (epoch {epoch}, suspected {}): {why}", takeover.suspected_at)
 }
+
+#[cfg(test)]
+mod tests;

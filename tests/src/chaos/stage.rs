@@ -39,6 +39,9 @@ impl Stage {
         if schedule.needs_root() && !rustix::process::geteuid().is_root() {
             return Err("namespaces, loop devices and mounts need root".to_owned());
         }
+        if shape.faulty.is_some() {
+            return Err("there is no faulty disk".to_owned());
+        }
         let agents: Vec<String> = (1..=shape.agents).map(|number| format!("h{number}")).collect();
         let folder = TempDir::with_prefix_in("stage-", build.scratch).map_err(|error| error.to_string())?;
         let places = (1..=shape.replications).map(|number| Place::of(shape, number, folder.path()));

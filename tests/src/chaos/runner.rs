@@ -21,6 +21,8 @@ use crate::{Build, compare, signal, story, volume, wait};
 
 /// Late writes land within moments.
 const LATE: Duration = Duration::from_secs(2);
+/// A run without a limit begins within moments, or waits for something.
+const BEGIN_LIMIT: Duration = Duration::from_secs(10);
 /// Until nothing is to be done any more, after the last fault: the longest wait of the product for another try of the direct way, and more.
 const WELL_LIMIT: Duration = Duration::from_secs(90);
 /// A run that an operator's storage broke is asked for again so many times.
@@ -94,8 +96,7 @@ impl<'a> Player<'a> {
         let from = signal::now();
         let sleeps = faults.iter().any(|(_, planned)| planned.lasts == Lasts::ThroughNextRun);
         self.change_sources();
-        let runs = self.sync();
-        self.wait_progress(&runs, faults);
+        let runs = self.begin(percent_of(faults));
         self.injector.play(&mut self.stage, faults);
         self.outcome.injected = self.injector.log().to_vec();
         self.finish(runs);
@@ -120,16 +121,36 @@ impl<'a> Player<'a> {
         }
     }
 
+    /// Asks for a run of every replication, and waits until the first one's is in the middle.
+    fn begin(&self, percent: u64) -> Vec<RunId> {
+        if self.schedule.cluster.limit_mib_per_second.is_some() {
+            let runs = self.sync();
+            self.wait_progress(&runs, percent);
+            return runs;
+        }
+        let agent = self.stage.scenes[0].acting(&self.stage.cluster);
+        let from = self.stage.cluster.agent(&agent).read_bytes();
+        let runs = self.sync();
+        self.wait_read(&agent, from, percent);
+        runs
+    }
+
     fn sync(&self) -> Vec<RunId> {
         self.stage.scenes.iter().map(|scene| scene.sync(&self.stage.cluster)).collect()
     }
 
+    /// A run without a limit is over before a command could tell how far it is: what its agent reads is looked at.
+    fn wait_read(&self, agent: &str, from: u64, percent: u64) {
+        let scene = &self.stage.scenes[0];
+        let bytes = from + scene.size_bytes / 100 * percent;
+        let reads = || (self.stage.cluster.agent(agent).read_bytes() >= bytes).then_some(());
+        if wait::until_or(BEGIN_LIMIT, reads).is_none() {
+            println!("{agent} read less than {percent} % of {} in {} s", scene.name, BEGIN_LIMIT.as_secs());
+        }
+    }
+
     /// Until the first replication's run has come as far as the schedule says, and the others have begun.
-    fn wait_progress(&self, runs: &[RunId], faults: &[(usize, Planned)]) {
-        let percent = match faults.first().map(|(_, planned)| planned.when) {
-            Some(Moment::ProgressPercent(percent)) => u64::from(percent),
-            _ => 0,
-        };
+    fn wait_progress(&self, runs: &[RunId], percent: u64) {
         for ((scene, run), number) in self.stage.scenes.iter().zip(runs).zip(0..).rev() {
             let bytes = if number == 0 { scene.size_bytes / 100 * percent } else { 0 };
             wait::until(&format!("run {run} of {} has passed {bytes} bytes", scene.name), RUN_LIMIT, || {
@@ -244,6 +265,13 @@ impl<'a> Player<'a> {
         let faulty = self.schedule.cluster.faulty;
         let untruths = matching::untruths(self.injector.log(), &self.rounds, &self.records, faulty);
         self.outcome.findings.extend(untruths.into_iter().map(|text| Finding::new(Found::Untruth, text)));
+    }
+}
+
+fn percent_of(faults: &[(usize, Planned)]) -> u64 {
+    match faults.first().map(|(_, planned)| planned.when) {
+        Some(Moment::ProgressPercent(percent)) => u64::from(percent),
+        _ => 0,
     }
 }
 

@@ -151,8 +151,9 @@ impl<'a> Player<'a> {
 
     /// Until the first replication's run has come as far as the schedule says, and the others have begun.
     fn wait_progress(&self, runs: &[RunId], percent: u64) {
-        for ((scene, run), number) in self.stage.scenes.iter().zip(runs).zip(0..).rev() {
-            let bytes = if number == 0 { scene.size_bytes / 100 * percent } else { 0 };
+        let first = &self.stage.scenes[0].name;
+        for (scene, run) in self.stage.scenes.iter().zip(runs).rev() {
+            let bytes = if scene.name == *first { scene.size_bytes / 100 * percent } else { 0 };
             wait::until(&format!("run {run} of {} has passed {bytes} bytes", scene.name), RUN_LIMIT, || {
                 let view = self.stage.cluster.try_show(&scene.name)?;
                 let passed = view.run.is_some_and(|now| {

@@ -128,11 +128,19 @@ impl<'a> Player<'a> {
             self.wait_progress(&runs, percent);
             return runs;
         }
-        let agent = self.stage.scenes[0].acting(&self.stage.cluster);
+        let agent = self.who_reads();
         let from = self.stage.cluster.agent(&agent).read_bytes();
         let runs = self.sync();
         self.wait_read(&agent, from, percent);
         runs
+    }
+
+    /// Who reads the first replication's source.
+    fn who_reads(&self) -> String {
+        let (cluster, name) = (&self.stage.cluster, self.stage.scenes[0].name.as_str());
+        let agents = cluster.agents();
+        let reader = agents.iter().find(|agent| agent.reading_for.iter().any(|of| of.as_str() == name));
+        reader.map_or_else(|| self.stage.scenes[0].acting(cluster), |agent| agent.name.to_string())
     }
 
     fn sync(&self) -> Vec<RunId> {

@@ -83,12 +83,27 @@ impl<'a> Player<'a> {
             }
         }
         if !self.outcome.has(Found::Corruption) {
-            wait::until("nothing is to be done any more", WELL_LIMIT, || {
-                (self.stage.cluster.status().0 == 0).then_some(())
-            });
+            self.close();
         }
         self.collect();
         self.judge();
+    }
+
+    /// When nothing fails any more, a run is published, which asks for every proof that is left, and nothing is to be done.
+    fn close(&mut self) {
+        self.change_sources();
+        let runs = self.sync();
+        self.finish(runs);
+        let mut concerns = Vec::new();
+        let well = wait::until_or(WELL_LIMIT, || {
+            let (exit, status) = self.stage.cluster.status();
+            concerns = status.concerns;
+            (exit == 0).then_some(())
+        });
+        if well.is_none() {
+            let text = format!("{} s after the last fault: {concerns:?}", WELL_LIMIT.as_secs());
+            self.find(Found::Stuck, text);
+        }
     }
 
     /// From one moment in which all is well to the next.

@@ -36,7 +36,7 @@ fn takeover(from: &str, epoch: u32, suspected: i64) -> TakeoverRecord {
     let evidence = Evidence::BeatsMissed { silent_ms: 1000 };
     let (at, none) = (seconds(suspected), ());
     let record = json!({
-        "replication": format!("{:032x}", 7), "epochs": { "source": epoch, "target": epoch }, "evidence": evidence,
+        "replication": format!("{:016x}", 7), "epochs": { "source": epoch, "target": epoch }, "evidence": evidence,
         "from": from, "to": "h2", "suspected_at": at, "verdicts": [], "candidates": [], "committed_at": at,
         "granted_at": at, "activated_at": at, "tier": none, "held_kernel_lock": false, "proven": [], "unproven": [],
         "run": none, "resumed_seq": 0, "reported_seq": none, "first_durable_write_at": at, "copied_again_bytes": none,

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod compare;
 pub mod counter;
 pub mod figures;
+pub mod forwarder;
 pub mod loop_device;
 pub mod mounted;
 pub mod network;

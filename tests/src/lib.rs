@@ -9,6 +9,7 @@ pub mod answer;
 pub mod cluster;
 pub mod compare;
 pub mod counter;
+pub mod faulty_disk;
 pub mod figures;
 pub mod forwarder;
 pub mod loop_device;

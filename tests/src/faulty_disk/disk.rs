@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use fuser::FileAttr;
-use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, Timestamps, openat};
+use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, StatVfs, Timestamps, openat};
 use rustix::io::Errno;
 
 use super::DiskFault;
@@ -28,20 +28,13 @@ pub(super) struct Maker {
 }
 
 /// What is to become of a file's attributes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Change {
     pub(super) mode: Option<u32>,
     pub(super) user: Option<u32>,
     pub(super) group: Option<u32>,
     pub(super) size: Option<u64>,
     pub(super) times: Option<Timestamps>,
-}
-
-/// The numbers that statfs(2) shows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Space {
-    pub(super) general: rustix::fs::StatVfs,
-    pub(super) is_full: bool,
 }
 
 #[derive(Debug)]
@@ -108,10 +101,13 @@ impl Disk {
         self.tree.names(&*self.tree.node(number)?)
     }
 
-    pub(super) fn space(&self) -> io::Result<Space> {
-        let root = self.tree.node(fuser::INodeNo::ROOT.0)?;
-        let is_full = self.fault() == DiskFault::Full;
-        Ok(Space { general: rustix::fs::fstatvfs(&root.place)?, is_full })
+    /// The numbers that statfs(2) shows.
+    pub(super) fn space(&self) -> io::Result<StatVfs> {
+        let mut space = rustix::fs::fstatvfs(&self.tree.node(fuser::INodeNo::ROOT.0)?.place)?;
+        if self.fault() == DiskFault::Full {
+            (space.f_bfree, space.f_bavail) = (0, 0);
+        }
+        Ok(space)
     }
 
     pub(super) fn link_target(&self, number: u64) -> io::Result<Vec<u8>> {

@@ -119,9 +119,8 @@ impl Filesystem for Orders {
         let needed = InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP | InitFlags::FUSE_ASYNC_DIO | InitFlags::FUSE_PARALLEL_DIROPS;
         let missing = |_| io::Error::other("this kernel does not map files that are read directly: Linux 6.6 does");
         config.add_capabilities(needed).map_err(missing)?;
-        let refused = |most| io::Error::other(format!("at most {most}"));
-        config.set_max_write(LONGEST_WRITE).map_err(refused)?;
-        config.set_max_background(MOST_AT_ONCE).map_err(refused)?;
+        config.set_max_write(LONGEST_WRITE).map_err(|most| io::Error::other(format!("at most {most} bytes")))?;
+        config.set_max_background(MOST_AT_ONCE).map_err(|least| io::Error::other(format!("at least {least}")))?;
         Ok(())
     }
 
@@ -300,13 +299,11 @@ impl Filesystem for Orders {
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         match self.disk.space() {
-            Ok(space) => {
-                let free = |blocks| if space.is_full { 0 } else { blocks };
-                let found = space.general;
+            Ok(found) => {
                 let [block, fragment, name] = [found.f_bsize, found.f_frsize, found.f_namemax]
                     .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
-                let (all, left, ours) = (found.f_blocks, free(found.f_bfree), free(found.f_bavail));
-                reply.statfs(all, left, ours, found.f_files, found.f_ffree, block, name, fragment);
+                let (blocks, free, available) = (found.f_blocks, found.f_bfree, found.f_bavail);
+                reply.statfs(blocks, free, available, found.f_files, found.f_ffree, block, name, fragment);
             }
             Err(error) => reply.error(error.into()),
         }

@@ -30,6 +30,8 @@ fn a_cut_is_silent_and_heals() {
 const PORT: u16 = 7;
 /// Long enough for what was not lost, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A socket keeps a thousand datagrams that nobody reads yet: only the line may lose any.
+const ALL_AT_ONCE: usize = 8 << 20;
 /// Nothing comes any more after such a silence.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -40,7 +42,9 @@ fn socket(network: &Network, host: &str) -> UdpSocket {
         let file = std::fs::File::open(format!("/run/netns/{namespace}")).expect("open a namespace");
         let kind = rustix::thread::LinkNameSpaceType::Network;
         rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind)).expect("go there");
-        UdpSocket::bind(SocketAddr::from((address, PORT))).expect("bind a socket")
+        let socket = UdpSocket::bind(SocketAddr::from((address, PORT))).expect("bind a socket");
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, ALL_AT_ONCE).expect("size its buffer");
+        socket
     });
     made.join().expect("a socket")
 }
@@ -110,7 +114,7 @@ fn a_lossy_direction_loses_its_part() {
     let arrived = pair.there(1000).0.len();
     assert!((550..=850).contains(&arrived), "{arrived} of 1000");
     pair.network.degrade("a", "b", Quality::lossy(1000));
-    assert_eq!(pair.there(50).0, []);
+    assert!(pair.there(50).0.is_empty());
     assert!(reaches(&pair.network, "a", "c") && !reaches(&pair.network, "a", "b"));
     pair.network.heal("a", "b");
     assert_eq!(pair.there(50).0.len(), 50);

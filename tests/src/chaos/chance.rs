@@ -139,7 +139,8 @@ enum Kind {
 
 fn degraded(aim: Aim, random: &mut Random) -> Fault {
     let (delay_ms, jitter_ms) = *pick(random, &[(20, 10), (100, 100), (300, 200), (0, 0)]);
-    let loss_per_mille = *pick(random, &[0, 10, 50, 200]);
+    let losses: &[u16] = if delay_ms == 0 { &[10, 50, 200] } else { &[0, 10, 50] };
+    let loss_per_mille = *pick(random, losses);
     Fault::Degrade { aim, delay_ms, jitter_ms, loss_per_mille }
 }
 

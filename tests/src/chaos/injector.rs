@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use tanist_model::api::AgentView;
 
 use super::outcome::Injected;
-use super::schedule::{Aim, Fault, From, Lasts, Moment, Planned, Way};
+use super::schedule::{Aim, Failure, Fault, Faulty, From, Lasts, Moment, Planned, Way};
 use super::stage::Stage;
-use crate::signal;
-use crate::wait;
+use crate::faulty_disk::DiskFault;
+use crate::network::Quality;
+use crate::{signal, wait};
+
+/// While the store fails, a dead server waits.
+const STORE_RECHECK: Duration = Duration::from_millis(100);
 
 /// Faults of one round, with their numbers.
 pub type Round<'a> = &'a [(usize, Planned)];
@@ -24,6 +28,8 @@ pub struct Injector {
     /// The agents as they were seen last: when a server is gone, nobody changes their roles.
     seen: Vec<AgentView>,
     server: Server,
+    /// The server's state lies on a disk that fails now.
+    store_fails: bool,
 }
 
 /// How the server is, by the injector's own doing.
@@ -63,6 +69,10 @@ impl Injector {
                     let healing = self.strike(stage, number, planned).zip(duration(planned.lasts));
                     agenda.extend(healing.map(|(line, lasts)| (Instant::now() + lasts, Due::Heal(line))));
                 }
+                // A server does not start without its store.
+                Due::Heal(line) if self.store_fails && self.log[line].fault == Fault::KillServer => {
+                    agenda.push((Instant::now() + STORE_RECHECK, due));
+                }
                 Due::Heal(line) => self.heal(stage, line),
             }
         }
@@ -82,6 +92,7 @@ impl Injector {
     /// The line of the log; `None` if there was nobody left to strike.
     fn strike(&mut self, stage: &mut Stage, number: usize, planned: Planned) -> Option<usize> {
         if self.server == Server::Runs
+            && !self.store_fails
             && let Some(seen) = stage.cluster.try_agents()
         {
             self.seen = seen;
@@ -143,7 +154,12 @@ impl Injector {
             Fault::Cut { from, way, .. } => cut(stage, &agent, from, way),
             Fault::Isolate { .. } => line.at = stage.cluster.network().isolate(&agent),
             Fault::Flap { times, .. } => flap(stage, &agent, times, duration(planned.lasts).unwrap_or_default()),
-            Fault::Degrade { .. } | Fault::Disk { .. } => {}
+            Fault::Degrade { delay_ms, jitter_ms, loss_per_mille, .. } => {
+                let (delay, jitter) = (Duration::from_millis(delay_ms), Duration::from_millis(jitter_ms));
+                let quality = Quality { delay, jitter, loss_per_mille };
+                line.at = stage.cluster.network().degrade_both(&agent, "server", quality);
+            }
+            Fault::Disk { fails, delay_ms } => self.set_disk(stage, disk_fault(fails, delay_ms)),
             Fault::KillServer => {
                 line.at = stage.cluster.kill_server();
                 self.server = Server::Dead;
@@ -155,13 +171,20 @@ impl Injector {
         }
     }
 
+    fn set_disk(&mut self, stage: &Stage, fault: DiskFault) {
+        stage.disk.as_ref().expect("a schedule that was checked").set(fault);
+        self.store_fails = stage.faulty == Some(Faulty::Store) && fault != DiskFault::Sound;
+    }
+
     fn heal(&mut self, stage: &mut Stage, line: usize) {
         let agent = self.log[line].agent.clone().unwrap_or_default();
         match self.log[line].fault {
             Fault::Kill { .. } => stage.cluster.start_agent(&agent),
             Fault::Stop { .. } => drop(stage.cluster.agent(&agent).wake()),
-            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Flap { .. } => stage.cluster.network().rejoin(&agent),
-            Fault::Degrade { .. } | Fault::Disk { .. } => {}
+            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Flap { .. } | Fault::Degrade { .. } => {
+                stage.cluster.network().rejoin(&agent);
+            }
+            Fault::Disk { .. } => self.set_disk(stage, DiskFault::Sound),
             Fault::KillServer => {
                 stage.cluster.start_server();
                 self.server = Server::Runs;
@@ -172,6 +195,16 @@ impl Injector {
             }
         }
         self.log[line].healed_at = Some(signal::now());
+    }
+}
+
+fn disk_fault(fails: Failure, delay_ms: u64) -> DiskFault {
+    match fails {
+        Failure::ReadErrors => DiskFault::ReadErrors,
+        Failure::WriteErrors => DiskFault::WriteErrors,
+        Failure::Full => DiskFault::Full,
+        Failure::Slow => DiskFault::Slow(Duration::from_millis(delay_ms)),
+        Failure::FailedSync => DiskFault::FailedSync,
     }
 }
 

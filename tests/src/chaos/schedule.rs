@@ -353,6 +353,9 @@ impl Planned {
             {
                 refuse("loss_per_mille is at most 1000, delay_ms at most 10000, jitter_ms at most delay_ms".to_owned())
             }
+            Fault::Degrade { loss_per_mille: 0, delay_ms: 0, .. } => {
+                refuse("without delay and loss nothing is degraded".to_owned())
+            }
             Fault::Flap { times, .. } if times == 0 || times > 50 => refuse("times is between 1 and 50".to_owned()),
             Fault::Kill { aim: Aim::Reader } | Fault::Stop { aim: Aim::Reader } if shape.form == Form::Direct => {
                 refuse("in the direct form nobody reads for another agent: aim at `acting`".to_owned())

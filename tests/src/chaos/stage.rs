@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::schedule::{Form, Hosts, Program, Schedule, Shape, Volumes};
+use super::schedule::{Faulty, Form, Hosts, Program, Schedule, Shape, Volumes};
 use crate::cluster::{Builder, Cluster, SOURCES, TARGETS};
+use crate::faulty_disk::FaultyDisk;
 use crate::loop_device::LoopDevice;
 use crate::network::Network;
 use crate::random::Random;
@@ -23,6 +24,8 @@ pub struct Stage {
     pub scenes: Vec<Scene>,
     pub agents: Vec<String>,
     _devices: Vec<LoopDevice>,
+    pub disk: Option<FaultyDisk>,
+    pub faulty: Option<Faulty>,
     _folder: TempDir,
 }
 
@@ -39,17 +42,23 @@ impl Stage {
         if schedule.needs_root() && !rustix::process::geteuid().is_root() {
             return Err("namespaces, loop devices and mounts need root".to_owned());
         }
-        if shape.faulty.is_some() {
-            return Err("there is no faulty disk".to_owned());
-        }
         let agents: Vec<String> = (1..=shape.agents).map(|number| format!("h{number}")).collect();
         let folder = TempDir::with_prefix_in("stage-", build.scratch).map_err(|error| error.to_string())?;
-        let places = (1..=shape.replications).map(|number| Place::of(shape, number, folder.path()));
+        let mount = folder.path().join("mount");
+        let disk = shape.faulty.map(|_| FaultyDisk::mount(&mount, &folder.path().join("disk"))).transpose()?;
+        let devices_at = if shape.faulty == Some(Faulty::Storage) { &mount } else { folder.path() };
+        let places = (1..=shape.replications).map(|number| Place::of(shape, number, devices_at));
         let places: Vec<Place> = places.collect();
         let devices = attach(shape, &places)?;
-        let builder = builder(shape, build, &agents)?.more_storage(&storage(&places, &devices));
+        let mut builder = builder(shape, build, &agents)?.more_storage(&storage(&places, &devices));
+        builder = match shape.faulty {
+            Some(Faulty::Storage) => builder.storage_place(&mount),
+            Some(Faulty::Store) => builder.server_place(&mount.join("server")),
+            None => builder,
+        };
+        let (cluster, scenes) = (builder.start(), Vec::new());
         let mut stage =
-            Self { cluster: builder.start(), scenes: Vec::new(), agents, _devices: devices, _folder: folder };
+            Self { cluster, scenes, agents, _devices: devices, disk, faulty: shape.faulty, _folder: folder };
         for place in places {
             let scene = stage.scene(shape, place, random);
             stage.scenes.push(scene);

@@ -3,11 +3,13 @@
 //! `TANIST_FAULTS` makes it longer, `TANIST_SEED` repeats it. What fails leaves its schedule beside the build, and the line that
 //! plays it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use tanist_tests::chaos::chance::{Draw, shapes};
+use tanist_tests::chaos::outcome::Found;
+use tanist_tests::chaos::schedule::{Moment, Planned};
 use tanist_tests::chaos::{self, Outcome, Schedule};
 use tanist_tests::random::Random;
 use tanist_tests::{build, setting};
@@ -62,11 +64,65 @@ fn kept() -> Vec<(PathBuf, Schedule)> {
         .collect()
 }
 
+fn kept_as(name: &str) -> Schedule {
+    let found = kept().into_iter().find(|(file, _)| file.file_stem().is_some_and(|stem| stem == name));
+    found.unwrap_or_else(|| panic!("there is no schedule {name}")).1
+}
+
 #[test]
-fn every_schedule_of_the_project_can_be_played() {
-    let kept = kept();
-    assert!(!kept.is_empty(), "there are none");
-    for (file, schedule) in kept {
-        assert!(!schedule.about.is_empty(), "{}: nobody says what it is for", file.display());
+fn every_schedule_of_the_project_can_be_played_and_is() {
+    let named: BTreeSet<&str> = CONTROLS.iter().chain(&PLAYED).copied().collect();
+    for (file, schedule) in kept() {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        assert!(!schedule.about.is_empty(), "{name}: nobody says what it is for");
+        assert!(named.contains(name.as_str()), "{name} is played by no test");
+        assert_eq!(schedule.cluster.without.is_some(), CONTROLS.contains(&name.as_str()), "{name}: a control or not");
     }
+}
+
+/// Schedules that find nothing.
+const PLAYED: [&str; 1] = ["takeover-under-fire"];
+/// Schedules that break a rule, and find the damage.
+const CONTROLS: [&str; 4] = ["without-proof", "verdict-as-proof", "one-proof-for-all", "gate-left-open"];
+/// Rounds that are played with the rule in force.
+const ROUNDS_IN_FORCE: usize = 2;
+
+#[test]
+fn the_schedules_of_the_project_find_nothing() {
+    PLAYED.iter().for_each(|name| assert_nothing_found(&chaos::play(&kept_as(name), build!())));
+}
+
+#[test]
+fn without_waiting_for_proof_chaos_finds_corruption() {
+    control("without-proof");
+}
+
+#[test]
+fn with_a_verdict_as_proof_chaos_finds_corruption() {
+    control("verdict-as-proof");
+}
+
+#[test]
+fn with_one_proof_for_all_chaos_finds_corruption() {
+    control("one-proof-for-all");
+}
+
+#[test]
+fn without_the_gate_chaos_finds_corruption() {
+    control("gate-left-open");
+}
+
+/// With the rule broken the data is damaged, and chaos notices; with the rule in force the very same faults damage nothing.
+fn control(name: &str) {
+    let broken = kept_as(name);
+    let outcome = chaos::play(&broken, build!());
+    println!("{name}, rule broken: {outcome}");
+    assert!(outcome.has(Found::Corruption), "no corruption: this control proves nothing\n{}", outcome.story());
+    let mut in_force = broken.with_every_rule();
+    let begins = |planned: &&Planned| matches!(planned.when, Moment::ProgressPercent(_));
+    let rounds = in_force.faults.iter().filter(begins).count();
+    in_force.faults.truncate(in_force.faults.len() / rounds * ROUNDS_IN_FORCE);
+    let outcome = chaos::play(&in_force, build!());
+    println!("{name}, rule in force: {outcome}");
+    assert_nothing_found(&outcome);
 }

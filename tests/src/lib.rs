@@ -22,6 +22,7 @@ pub mod scene;
 pub mod signal;
 pub mod story;
 pub mod throttle;
+pub mod twin;
 pub mod volume;
 pub mod wait;
 

@@ -83,7 +83,8 @@ fn every_schedule_of_the_project_can_be_played_and_is() {
 /// Schedules that find nothing.
 const PLAYED: [&str; 1] = ["takeover-under-fire"];
 /// Schedules that break a rule, and find the damage.
-const CONTROLS: [&str; 4] = ["without-proof", "verdict-as-proof", "one-proof-for-all", "gate-left-open"];
+const CONTROLS: [&str; 5] =
+    ["without-proof", "verdict-as-proof", "one-proof-for-all", "gate-left-open", "epoch-resumed"];
 /// Rounds that are played with the rule in force.
 const ROUNDS_IN_FORCE: usize = 2;
 
@@ -110,6 +111,11 @@ fn with_one_proof_for_all_chaos_finds_corruption() {
 #[test]
 fn without_the_gate_chaos_finds_corruption() {
     control("gate-left-open");
+}
+
+#[test]
+fn with_an_epoch_resumed_chaos_finds_corruption() {
+    control("epoch-resumed");
 }
 
 /// With the rule broken the data is damaged, and chaos notices; with the rule in force the very same faults damage nothing.

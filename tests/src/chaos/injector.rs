@@ -10,7 +10,8 @@ use super::schedule::{Aim, Failure, Fault, Faulty, From, Lasts, Moment, Planned,
 use super::stage::Stage;
 use crate::faulty_disk::DiskFault;
 use crate::network::Quality;
-use crate::{signal, wait};
+use crate::process::Process;
+use crate::{signal, twin, wait};
 
 /// While the store fails, a dead server waits.
 const STORE_RECHECK: Duration = Duration::from_millis(100);
@@ -28,6 +29,8 @@ pub struct Injector {
     /// The agents as they were seen last: when a server is gone, nobody changes their roles.
     seen: Vec<AgentView>,
     server: Server,
+    /// Processes that were started in the place of stopped ones, by agent.
+    twins: Vec<(String, Process)>,
     /// The server's state lies on a disk that fails now.
     store_fails: bool,
 }
@@ -86,6 +89,15 @@ impl Injector {
             stage.cluster.kill_server();
             stage.cluster.wake_alone(&agent);
             self.log[line].healed_at = Some(signal::now());
+        }
+    }
+
+    /// Two processes of one agent would contend for its connection for ever: both go, and it is started as it was.
+    pub fn end_twins(&mut self, stage: &mut Stage) {
+        for (agent, twin) in std::mem::take(&mut self.twins) {
+            twin.kill();
+            stage.cluster.kill(&agent);
+            stage.cluster.start_agent(&agent);
         }
     }
 
@@ -151,6 +163,11 @@ impl Injector {
         match planned.fault {
             Fault::Kill { .. } => line.at = stage.cluster.kill(&agent),
             Fault::Stop { .. } => line.at = stage.cluster.agent(&agent).stop(),
+            Fault::Supplant { .. } => {
+                line.at = stage.cluster.agent(&agent).stop();
+                let twin = twin::start(&stage.cluster, &agent);
+                self.twins.push((agent, twin));
+            }
             Fault::Cut { from, way, .. } => cut(stage, &agent, from, way),
             Fault::Isolate { .. } => line.at = stage.cluster.network().isolate(&agent),
             Fault::Flap { times, .. } => flap(stage, &agent, times, duration(planned.lasts).unwrap_or_default()),
@@ -180,7 +197,7 @@ impl Injector {
         let agent = self.log[line].agent.clone().unwrap_or_default();
         match self.log[line].fault {
             Fault::Kill { .. } => stage.cluster.start_agent(&agent),
-            Fault::Stop { .. } => drop(stage.cluster.agent(&agent).wake()),
+            Fault::Stop { .. } | Fault::Supplant { .. } => drop(stage.cluster.agent(&agent).wake()),
             Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Flap { .. } | Fault::Degrade { .. } => {
                 stage.cluster.network().rejoin(&agent);
             }

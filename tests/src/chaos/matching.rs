@@ -58,6 +58,7 @@ pub fn demand(injected: &Injected, alone: bool) -> Demand {
     match injected.fault {
         Fault::Kill { .. } if acts => Demand::OneTakeover,
         Fault::Stop { .. } | Fault::Isolate { .. } if acts && seen => Demand::OneTakeover,
+        Fault::Supplant { .. } if acts => Demand::OneTakeover,
         Fault::Cut { from: From::Server, .. } | Fault::Flap { .. } if alone => Demand::NoTakeover,
         Fault::Cut { from: From::Peers, .. } if alone && injected.reads_for.is_empty() => Demand::NoTakeover,
         Fault::Degrade { delay_ms, jitter_ms, loss_per_mille, .. }

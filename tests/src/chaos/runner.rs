@@ -246,6 +246,7 @@ impl<'a> Player<'a> {
             self.find(Found::Corruption, format!("{}: late writes landed {what}: {damage}", first.name));
         }
         self.stage.cluster.start_server();
+        self.injector.end_twins(&mut self.stage);
         if !self.outcome.has(Found::Corruption) {
             self.finish(runs);
         }

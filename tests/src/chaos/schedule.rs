@@ -147,6 +147,8 @@ pub enum Fault {
     Kill { aim: Aim },
     /// SIGSTOP, and SIGCONT at the end.
     Stop { aim: Aim },
+    /// SIGSTOP, and another process of the same agent is started in its place, as by a supervisor that takes it for dead.
+    Supplant { aim: Aim },
     /// Nothing passes between the agent and others.
     Cut { aim: Aim, from: From, way: Way },
     /// Nothing passes between the agent and anybody.
@@ -211,6 +213,7 @@ impl Fault {
         match self {
             Self::Kill { .. } => "kill",
             Self::Stop { .. } => "stop",
+            Self::Supplant { .. } => "supplant",
             Self::Cut { .. } => "cut",
             Self::Isolate { .. } => "isolate",
             Self::Flap { .. } => "flap",
@@ -230,6 +233,7 @@ impl Fault {
         match self {
             Self::Kill { aim }
             | Self::Stop { aim }
+            | Self::Supplant { aim }
             | Self::Cut { aim, .. }
             | Self::Isolate { aim }
             | Self::Flap { aim, .. }
@@ -333,8 +337,13 @@ impl Planned {
             Lasts::Ms(ms) if ms > LONGEST_MS => {
                 return refuse(format!("lasts {ms} ms: {LONGEST_MS} ms is the longest"));
             }
-            Lasts::ThroughNextRun if !matches!(self.fault, Fault::Stop { .. }) => {
+            Lasts::ThroughNextRun if !matches!(self.fault, Fault::Stop { .. } | Fault::Supplant { .. }) => {
                 return refuse("only a stopped agent can sleep through the next run".to_owned());
+            }
+            Lasts::Ms(_) if matches!(self.fault, Fault::Supplant { .. }) => {
+                return refuse(
+                    "who is supplanted sleeps through the next run: say `\"lasts\": \"through_next_run\"`".to_owned(),
+                );
             }
             Lasts::Ms(_) | Lasts::ThroughNextRun => {}
         }
@@ -355,6 +364,9 @@ impl Planned {
             }
             Fault::Degrade { loss_per_mille: 0, delay_ms: 0, .. } => {
                 refuse("without delay and loss nothing is degraded".to_owned())
+            }
+            Fault::Supplant { .. } if shape.hosts == Hosts::Network => {
+                refuse("its port is on this host: say `\"hosts\": \"one\"`".to_owned())
             }
             Fault::Flap { times, .. } if times == 0 || times > 50 => refuse("times is between 1 and 50".to_owned()),
             Fault::Kill { aim: Aim::Reader } | Fault::Stop { aim: Aim::Reader } if shape.form == Form::Direct => {

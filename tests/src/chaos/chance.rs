@@ -89,7 +89,11 @@ impl Draw {
 
     fn fault(self, shape: &Shape, random: &mut Random) -> Fault {
         let kinds: &[Kind] = match (shape.hosts, shape.faulty) {
-            (_, Some(_)) => &[Kind::Disk, Kind::Disk, Kind::Kill, Kind::Stop, Kind::KillServer],
+            // Nobody proves an agent quiet that died over a file system in user space.
+            (_, Some(Faulty::Storage)) if shape.volumes == Volumes::Image => {
+                &[Kind::Disk, Kind::Disk, Kind::Disk, Kind::Stop, Kind::KillServer]
+            }
+            (_, Some(_)) => &[Kind::Disk, Kind::Disk, Kind::Disk, Kind::Kill, Kind::Stop, Kind::KillServer],
             (Hosts::Network, None) => &[
                 Kind::Kill,
                 Kind::Kill,
@@ -190,7 +194,8 @@ pub fn shapes() -> Vec<Shape> {
         shape_of(Hosts::Network, Form::Networked, 4),
         Shape { replications: 2, ..shape_of(Hosts::One, Form::Direct, 3) },
         Shape { volumes: Volumes::Loop, ..shape_of(Hosts::Own, Form::Direct, 3) },
-        Shape { faulty: Some(Faulty::Storage), ..shape_of(Hosts::One, Form::Direct, 3) },
+        Shape { faulty: Some(Faulty::Storage), volumes: Volumes::Loop, ..shape_of(Hosts::One, Form::Direct, 3) },
+        Shape { faulty: Some(Faulty::Storage), ..shape_of(Hosts::One, Form::Networked, 3) },
         Shape { faulty: Some(Faulty::Store), ..shape_of(Hosts::Own, Form::Hybrid, 3) },
     ]
 }

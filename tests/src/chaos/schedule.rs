@@ -362,6 +362,10 @@ impl Planned {
             {
                 refuse("loss_per_mille is at most 1000, delay_ms at most 10000, jitter_ms at most delay_ms".to_owned())
             }
+            Fault::Kill { .. } if shape.faulty == Some(Faulty::Storage) && shape.volumes == Volumes::Image => {
+                let why = "no lock on a file system in user space proves a dead agent quiet";
+                refuse(format!("{why}, and no operator is there to say so: say `\"volumes\": \"loop\"`"))
+            }
             Fault::Degrade { loss_per_mille: 0, delay_ms: 0, .. } => {
                 refuse("without delay and loss nothing is degraded".to_owned())
             }

@@ -88,7 +88,8 @@ impl FaultyDisk {
         // A storage that several hosts name by its source: no two disks may have one name.
         let source = format!("faulty-disk-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-        rustix::mount::mount(source, mountpoint, "fuse", flags, &*options).map_err(|error| format!("mount: {error}"))?;
+        rustix::mount::mount(source, mountpoint, "fuse", flags, &*options)
+            .map_err(|error| format!("mount: {error}"))?;
         let mounted = Unmount(mountpoint);
         let mut config = Config::default();
         config.n_threads = Some(THREADS);

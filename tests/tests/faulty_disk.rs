@@ -82,7 +82,8 @@ fn a_sound_disk_is_a_file_system() {
     let cwd = rustix::fs::CWD;
     let refused = rustix::fs::renameat_with(cwd, place.path("link"), cwd, place.path("symlink"), no_replace);
     assert_eq!(refused, Err(Errno::EXIST));
-    let mut names: Vec<_> = std::fs::read_dir(&place.disk.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(&place.disk.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["folder", "link", "symlink"]);
     std::fs::remove_file(place.path("link")).unwrap();

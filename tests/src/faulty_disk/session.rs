@@ -31,9 +31,8 @@ const SEEK_DATA: i32 = 3;
 const SEEK_HOLE: i32 = 4;
 
 /// Past the page cache, and with no word at a close: a process that ends must not have to wait for itself.
-const HOW_OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO
-    .union(FopenFlags::FOPEN_NOFLUSH)
-    .union(FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES);
+const HOW_OPENED: FopenFlags =
+    FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_NOFLUSH).union(FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES);
 
 /// Takes the orders of one mount.
 #[derive(Debug)]
@@ -213,7 +212,16 @@ impl Filesystem for Orders {
         reply.opened(NO_HANDLE, HOW_OPENED);
     }
 
-    fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, flags: i32, reply: ReplyCreate) {
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
         let (name, maker) = (name.to_owned(), maker(request, mode));
         let exclusive = open_flags(flags).contains(OFlags::EXCL);
         self.disk.act(move |disk| match disk.create(parent.0, &name, maker, exclusive) {

@@ -54,7 +54,10 @@ impl Node {
     }
 
     /// Does something with what the file holds.
-    pub(super) fn with_content<T>(&self, work: impl FnOnce(&mut State, &mut Content) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn with_content<T>(
+        &self,
+        work: impl FnOnce(&mut State, &mut Content) -> io::Result<T>,
+    ) -> io::Result<T> {
         let mut state = self.state();
         let mut content = match state.content.take() {
             Some(content) => content,

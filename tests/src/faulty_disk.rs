@@ -26,6 +26,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use disk::Disk;
 use session::Orders;
 
+/// Mounts of these tests are known by this, and by the process that answers for them.
+const PREFIX: &str = "faulty-disk-";
 /// Orders at once, without those that a slow disk has put off.
 const THREADS: usize = 4;
 
@@ -40,7 +42,8 @@ pub enum DiskFault {
     WriteErrors,
     /// No space for what has none yet: ENOSPC. What is there can be overwritten.
     Full,
-    /// Each order waits so long, by itself. It ends with the next fault, and then nothing waits any more.
+    /// Each order waits so long, by itself. It ends with the next fault, and then nothing waits any more. A process that is killed
+    /// meanwhile is not gone before its order is answered, and holds its locks so long, as with a disk that hangs.
     Slow(Duration),
     /// What was written since the last sync is lost at the next, which fails with EIO and says so once; reads show the old contents.
     FailedSync,
@@ -76,6 +79,7 @@ impl FaultyDisk {
         if !rustix::process::geteuid().is_root() {
             return Err("mounting needs root".to_owned());
         }
+        forget_the_dead();
         let failed = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
         std::fs::create_dir_all(mountpoint).map_err(failed("the mount point"))?;
         std::fs::create_dir_all(backing).map_err(failed("the backing folder"))?;
@@ -86,7 +90,7 @@ impl FaultyDisk {
         let options = format!("fd={number},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other");
         let options = CString::new(options).map_err(|error| error.to_string())?;
         // A storage that several hosts name by its source: no two disks may have one name.
-        let source = format!("faulty-disk-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let source = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
         rustix::mount::mount(source, mountpoint, "fuse", flags, &*options)
             .map_err(|error| format!("mount: {error}"))?;
@@ -121,5 +125,35 @@ impl Drop for Unmount<'_> {
         if let Err(error) = rustix::mount::unmount(self.0, UnmountFlags::DETACH) {
             println!("cannot unmount {}: {error}", self.0.display());
         }
+    }
+}
+
+/// Mounts of tests that were killed: nobody answers for them, and nobody can remove their folders.
+fn forget_the_dead() {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for (process, place) in table.lines().filter_map(mount_in) {
+        if !Path::new("/proc").join(process).exists() {
+            drop(Unmount(Path::new(place)));
+        }
+    }
+}
+
+/// The process and the place of a faulty disk in a line of the mount table: `ID PARENT DEVICE ROOT PLACE OPTIONS... - TYPE SOURCE OPTIONS`.
+fn mount_in(line: &str) -> Option<(&str, &str)> {
+    let (left, right) = line.split_once(" - fuse ")?;
+    let (process, _) = right.strip_prefix(PREFIX)?.split_once('-')?;
+    left.split(' ').nth(4).map(|place| (process, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_of_ours_is_known_in_the_mount_table() {
+        let ours = "36 35 0:52 / /target/tmp/faulty-1/mount rw,nosuid shared:1 - fuse faulty-disk-4711-3 rw,user_id=0";
+        assert_eq!(mount_in(ours), Some(("4711", "/target/tmp/faulty-1/mount")));
+        assert_eq!(mount_in("36 35 0:52 / /mnt rw - fuse sshfs rw"), None);
+        assert_eq!(mount_in("36 35 8:1 / / rw - ext4 faulty-disk-4711-3 rw"), None);
     }
 }

@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
+use tanist_model::event::EventCode;
 use tanist_tests::cluster::Cluster;
 use tanist_tests::faulty_disk::{DiskFault, FaultyDisk};
 use tanist_tests::loop_device::LoopDevice;
-use tanist_tests::scene::Scene;
-use tanist_tests::{build, compare, volume};
+use tanist_tests::scene::{RUN_LIMIT, Scene};
+use tanist_tests::{build, compare, signal, volume, wait};
 use tempfile::TempDir;
 
 const SIZE: u64 = 1 << 20;
 /// A slow disk's, and what a test may take that does not wait for it.
 const SLOW: Duration = Duration::from_millis(400);
+/// The server commits something within it.
+const OUTAGE: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(3600);
 
 /// A faulty disk over a folder of its own.
@@ -195,7 +198,7 @@ fn on_a_slow_disk_each_waits_for_itself() {
     place.disk.set(DiskFault::Slow(LONG));
     std::thread::scope(|scope| {
         let written = scope.spawn(|| file.write_all_at(&[2; 16], 0));
-        tanist_tests::wait::pass(SLOW / 4);
+        wait::pass(SLOW / 4);
         assert!(!written.is_finished());
         place.disk.set(DiskFault::Sound);
         written.join().unwrap().unwrap();
@@ -301,4 +304,44 @@ fn a_server_with_its_state_on_it_syncs_and_starts_again() {
     volume::mutate(&scene.source, 9);
     scene.wait_whole(&cluster);
     scene.run(&cluster);
+}
+
+/// Each fault strikes in the middle of a run and goes when the server has told of it. Whatever the run makes of it, what it publishes is the
+/// source.
+#[test]
+fn a_run_ends_right_whatever_its_disk_did() {
+    let Some(place) = Place::or_skip("a_run_ends_right_whatever_its_disk_did") else { return };
+    let cluster = Cluster::builder(build!()).agents(2).storage_place(&place.disk.path).start();
+    let scene = Scene::set_noise(&cluster, "db", 48 << 20, 11, &["--limit", "32MiB/s"]);
+    // Full is the first: only then the target has no space yet.
+    let faults = [DiskFault::Full, DiskFault::ReadErrors, DiskFault::WriteErrors, DiskFault::FailedSync];
+    for (seed, fault) in (12..).zip(faults) {
+        volume::renew(&scene.source, seed);
+        let (run, _) = scene.run_until(&cluster, 20);
+        let since = signal::now();
+        place.disk.set(fault);
+        cluster.wait_event(EventCode::RunRepaired, since, RUN_LIMIT);
+        place.disk.set(DiskFault::Sound);
+        scene.wait_whole(&cluster);
+        scene.wait_equal(&cluster, run);
+    }
+}
+
+/// The same of the server's state. It commits nothing meanwhile, and goes on by itself.
+#[test]
+fn a_server_goes_on_whatever_its_disk_did() {
+    let Some(place) = Place::or_skip("a_server_goes_on_whatever_its_disk_did") else { return };
+    let cluster = Cluster::builder(build!()).agents(2).server_place(&place.path("server")).start();
+    let scene = Scene::set_noise(&cluster, "db", 48 << 20, 11, &["--limit", "16MiB/s"]);
+    for (seed, fault) in (12..).zip([DiskFault::Full, DiskFault::WriteErrors, DiskFault::FailedSync]) {
+        volume::renew(&scene.source, seed);
+        let (run, _) = scene.run_until(&cluster, 20);
+        let since = signal::now();
+        place.disk.set(fault);
+        wait::pass(OUTAGE);
+        place.disk.set(DiskFault::Sound);
+        cluster.wait_event(EventCode::StoreFailing, since, RUN_LIMIT);
+        cluster.wait_event(EventCode::StoreRecovered, since, RUN_LIMIT);
+        scene.wait_equal(&cluster, run);
+    }
 }

@@ -158,6 +158,10 @@ impl Content {
             }
             self.store(first, last, size)?;
         }
+        if self.stored.metadata()?.len() < size {
+            // It ends in a hole.
+            self.stored.set_len(size)?;
+        }
         self.unflushed.clear();
         self.end = 0;
         Ok(())

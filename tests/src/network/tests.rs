@@ -93,7 +93,7 @@ impl Pair {
 #[test]
 fn a_late_direction_is_late_and_the_other_is_not() {
     let Some(pair) = Pair::or_skip("a_late_direction_is_late_and_the_other_is_not") else { return };
-    let delay = Duration::from_millis(300);
+    let delay = Duration::from_millis(700);
     pair.network.degrade("a", "b", Quality::late(delay));
     let (there, took) = pair.there(20);
     assert!(there == (0..20).collect::<Vec<u32>>() && took >= delay, "{there:?} after {took:?}");

@@ -67,7 +67,7 @@ impl Draw {
         let ms = match fault {
             Fault::Kill { .. } => random.between(0, 2500),
             Fault::KillServer => random.between(0, 1500),
-            Fault::Stop { .. } => self.stop_ms(random),
+            Fault::Stop { .. } | Fault::Supplant { .. } => self.stop_ms(random),
             Fault::StopServer => random.between(100, 4000),
             Fault::Flap { .. } => random.between(50, 700),
             Fault::Disk { .. } => random.between(500, 4500),

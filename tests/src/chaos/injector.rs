@@ -139,6 +139,7 @@ impl Injector {
             acts_for: names(|view| &view.acting_for),
             reads_for: names(|view| &view.reading_for),
             direct: view.is_some_and(|view| view.connected && view.through.is_none()),
+            hinders: false,
             at: signal::now(),
             healed_at: None,
         }
@@ -201,7 +202,10 @@ impl Injector {
             Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Flap { .. } | Fault::Degrade { .. } => {
                 stage.cluster.network().rejoin(&agent);
             }
-            Fault::Disk { .. } => self.set_disk(stage, DiskFault::Sound),
+            Fault::Disk { .. } => {
+                self.log[line].hinders = self.server == Server::Runs && is_running(stage);
+                self.set_disk(stage, DiskFault::Sound);
+            }
             Fault::KillServer => {
                 stage.cluster.start_server();
                 self.server = Server::Runs;
@@ -213,6 +217,11 @@ impl Injector {
         }
         self.log[line].healed_at = Some(signal::now());
     }
+}
+
+/// Whether the first replication has a run that is not over.
+fn is_running(stage: &Stage) -> bool {
+    stage.cluster.try_show(&stage.scenes[0].name).is_some_and(|view| view.run.is_some())
 }
 
 fn disk_fault(fails: Failure, delay_ms: u64) -> DiskFault {

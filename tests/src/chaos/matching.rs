@@ -72,20 +72,23 @@ pub fn demand(injected: &Injected, alone: bool) -> Demand {
 
 /// The events of which one, and one for each fault, must stand in the log.
 #[must_use]
-pub fn wanted_events(injected: &Injected, faulty: Option<Faulty>) -> &'static [EventCode] {
+pub fn wanted_events(injected: &Injected, alone: bool, faulty: Option<Faulty>) -> &'static [EventCode] {
     let seen = injected.lasted() >= IS_SEEN;
     match injected.fault {
         // The process that comes after it introduces itself, whatever else was lost.
         Fault::Kill { .. } => &[EventCode::AgentConnected],
         Fault::KillServer => &[EventCode::ServerStarted],
+        // What else is told depends on what else happened.
+        _ if !alone => &[],
         Fault::Cut { from: From::Server, .. } if seen && injected.direct => &[EventCode::AgentRelayed],
         Fault::Stop { .. } | Fault::Isolate { .. } if seen && !injected.reads_for.is_empty() => {
             &[EventCode::ReaderSuspected, EventCode::ReaderGranted, EventCode::SourceExhausted]
         }
         Fault::Disk { fails: Failure::Slow, .. } => &[],
+        Fault::Disk { .. } if !seen || !injected.hinders => &[],
         Fault::Disk { fails: Failure::ReadErrors, .. } if faulty == Some(Faulty::Store) => &[],
-        Fault::Disk { .. } if seen && faulty == Some(Faulty::Store) => &[EventCode::StoreFailing],
-        Fault::Disk { .. } if seen => &[
+        Fault::Disk { .. } if faulty == Some(Faulty::Store) => &[EventCode::StoreFailing],
+        Fault::Disk { .. } => &[
             EventCode::RunRepaired,
             EventCode::AgentNotEligible,
             EventCode::TakeoverCommitted,
@@ -115,6 +118,11 @@ impl Story<'_> {
     fn unplanned(&self) -> impl Iterator<Item = (&String, &TakeoverRecord)> {
         let all = self.records.takeovers.iter().flat_map(|(name, takeovers)| takeovers.iter().map(move |t| (name, t)));
         all.filter(|(_, takeover)| story::is_unplanned(takeover))
+    }
+
+    /// The only fault of its round.
+    fn is_alone(&self, injected: &Injected) -> bool {
+        self.log.iter().filter(|other| other.round == injected.round).count() == 1
     }
 
     /// The end of the round that a fault belongs to.
@@ -151,8 +159,7 @@ impl Story<'_> {
     fn of_faults(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for injected in self.log {
-            let alone = self.log.iter().filter(|other| other.round == injected.round).count() == 1;
-            let demand = demand(injected, alone);
+            let demand = demand(injected, self.is_alone(injected));
             for name in self.records.takeovers.keys() {
                 let caused = self.unplanned().filter(|(of, takeover)| {
                     *of == name && self.is_within(injected, takeover.suspected_at) && is_of(injected, takeover)
@@ -177,7 +184,7 @@ impl Story<'_> {
         let mut taken = BTreeSet::new();
         let mut wrong = Vec::new();
         for injected in self.log {
-            let codes = wanted_events(injected, self.faulty);
+            let codes = wanted_events(injected, self.is_alone(injected), self.faulty);
             let own = |event: &&Event| {
                 let about = event.agent.as_ref().is_none_or(|agent| Some(agent.as_str()) == injected.agent.as_deref());
                 let about = about || !matches!(event.code, EventCode::AgentConnected | EventCode::AgentRelayed);

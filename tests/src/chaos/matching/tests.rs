@@ -23,6 +23,7 @@ fn injected(fault: Fault, lasts: i64) -> Injected {
         acts_for: vec!["db1".to_owned()],
         reads_for: Vec::new(),
         direct: true,
+        hinders: true,
         at: seconds(10),
         healed_at: Some(seconds(10 + lasts)),
     }
@@ -118,6 +119,26 @@ fn who_is_cut_off_from_the_server_only_is_relayed_and_not_replaced() {
     assert_true(&cut, &told);
     told.takeovers = records(vec![takeover("h1", 2, 11)]).takeovers;
     assert_found(&cut, &told, "wanted is NoTakeover");
+}
+
+#[test]
+fn a_disk_that_was_in_the_way_of_a_run_is_told_of() {
+    let fails = Fault::Disk { fails: Failure::WriteErrors, delay_ms: 0 };
+    let disk = Injected { agent: None, acts_for: Vec::new(), ..injected(fails, 4) };
+    let of = |log: &[Injected], told: &Records| untruths(log, &ROUND, told, Some(Faulty::Storage));
+    let mut told = records(Vec::new());
+    assert_eq!(of(std::slice::from_ref(&disk), &told).len(), 1);
+    assert!(of(&[Injected { hinders: false, ..disk.clone() }], &told).is_empty());
+    told.events.push(event(100, EventCode::RunRepaired, "h2", 12));
+    assert!(of(std::slice::from_ref(&disk), &told).is_empty());
+    // It said itself that it cannot go on; one that was silent did not fail because of a disk.
+    let mut unfit = takeover("h2", 2, 12);
+    unfit.evidence = Evidence::ReportedUnfit { reason: "it cannot read".to_owned() };
+    told.takeovers = records(vec![unfit]).takeovers;
+    told.events.push(event(101, EventCode::TakeoverCommitted, "h2", 12));
+    assert!(of(std::slice::from_ref(&disk), &told).is_empty());
+    told.takeovers = records(vec![takeover("h2", 2, 12)]).takeovers;
+    assert_eq!(of(&[disk], &told).len(), 1);
 }
 
 #[test]

@@ -92,12 +92,21 @@ impl Injector {
         }
     }
 
-    /// Two processes of one agent would contend for its connection for ever: both go, and it is started as it was.
+    /// Two processes of one agent contend for its connection for ever: the one that was supplanted goes.
+    pub fn end_supplanted(&self, stage: &mut Stage) {
+        self.twins.iter().for_each(|(agent, _)| drop(stage.cluster.kill(agent)));
+    }
+
+    /// The other one is killed like any agent, which is a fault of its own, and the agent is started as it was.
     pub fn end_twins(&mut self, stage: &mut Stage) {
         for (agent, twin) in std::mem::take(&mut self.twins) {
-            twin.kill();
-            stage.cluster.kill(&agent);
+            self.seen = stage.cluster.agents();
+            let number = self.log.last().map_or(0, |last| last.number);
+            let mut line = self.line(stage, number, Fault::Kill { aim: Aim::Acting }, Some(&agent));
+            line.at = twin.kill();
             stage.cluster.start_agent(&agent);
+            line.healed_at = Some(signal::now());
+            self.log.push(line);
         }
     }
 

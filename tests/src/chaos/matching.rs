@@ -138,6 +138,11 @@ impl Story<'_> {
         self.log.iter().filter(|injected| self.is_within(injected, takeover.suspected_at))
     }
 
+    /// The last fault of the agent that was replaced.
+    fn cause(&self, takeover: &TakeoverRecord) -> Option<&Injected> {
+        self.before(takeover).filter(|injected| is_of(injected, takeover)).max_by_key(|injected| injected.at)
+    }
+
     /// No takeover lacks a fault, and none replaces an agent that a peer reached.
     fn of_takeovers(&self) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -162,7 +167,7 @@ impl Story<'_> {
             let demand = demand(injected, self.is_alone(injected));
             for name in self.records.takeovers.keys() {
                 let caused = self.unplanned().filter(|(of, takeover)| {
-                    *of == name && self.is_within(injected, takeover.suspected_at) && is_of(injected, takeover)
+                    *of == name && self.cause(takeover).is_some_and(|cause| std::ptr::eq(cause, injected))
                 });
                 let caused: Vec<String> = caused.map(|(_, takeover)| in_short(takeover)).collect();
                 let is_right = match demand {

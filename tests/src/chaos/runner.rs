@@ -246,10 +246,11 @@ impl<'a> Player<'a> {
             self.find(Found::Corruption, format!("{}: late writes landed {what}: {damage}", first.name));
         }
         self.stage.cluster.start_server();
-        self.injector.end_twins(&mut self.stage);
+        self.injector.end_supplanted(&mut self.stage);
         if !self.outcome.has(Found::Corruption) {
             self.finish(runs);
         }
+        self.injector.end_twins(&mut self.stage);
     }
 
     fn awaits_proof(&self, scene: &Scene, since: Timestamp) -> bool {

@@ -350,10 +350,29 @@ impl Cluster {
 
     /// Starts the server and waits until it answers.
     pub fn start_server(&mut self) {
+        self.launch_server();
+        wait::until("the server answers", STARTUP, || self.answers());
+    }
+
+    /// The same as a service manager does it: one that ends instead is started again.
+    pub fn start_server_again_and_again(&mut self) {
+        self.launch_server();
+        wait::until("a server answers", STARTUP, || {
+            if self.server.as_mut().is_some_and(Process::has_ended) {
+                self.launch_server();
+            }
+            self.answers()
+        });
+    }
+
+    fn launch_server(&mut self) {
         let mut command = self.command(&["server", "run", "--dir"]);
         command.arg(&self.server_folder).envs(self.server_environment.clone());
         self.server = Some(Process::start(&mut command, &self.dir.path().join("server.log")));
-        wait::until("the server answers", STARTUP, || (self.tanist(&["status"]).status != 3).then_some(()));
+    }
+
+    fn answers(&self) -> Option<()> {
+        (self.tanist(&["status"]).status != 3).then_some(())
     }
 
     /// # Panics

@@ -94,7 +94,9 @@ impl Injector {
 
     /// Two processes of one agent contend for its connection for ever: the one that was supplanted goes.
     pub fn end_supplanted(&self, stage: &mut Stage) {
-        self.twins.iter().for_each(|(agent, _)| drop(stage.cluster.kill(agent)));
+        for (agent, _) in &self.twins {
+            stage.cluster.kill(agent);
+        }
     }
 
     /// The other one is killed like any agent, which is a fault of its own, and the agent is started as it was.
@@ -216,7 +218,8 @@ impl Injector {
                 self.set_disk(stage, DiskFault::Sound);
             }
             Fault::KillServer => {
-                stage.cluster.start_server();
+                // What a disk refused at last, a kernel may tell of at the next start.
+                stage.cluster.start_server_again_and_again();
                 self.server = Server::Runs;
             }
             Fault::StopServer => {

@@ -113,7 +113,6 @@ impl<'a> Player<'a> {
         self.change_sources();
         let runs = self.begin(percent_of(faults));
         self.injector.play(&mut self.stage, faults);
-        self.outcome.injected = self.injector.log().to_vec();
         self.finish(runs);
         if sleeps {
             self.sleep_through_a_run();
@@ -121,7 +120,6 @@ impl<'a> Player<'a> {
         self.stage.scenes.iter().for_each(|scene| scene.wait_whole(&self.stage.cluster));
         self.compare("when all was well again");
         self.rounds.push(Round { from, to: signal::now() });
-        self.outcome.injected = self.injector.log().to_vec();
         self.collect();
     }
 
@@ -298,6 +296,13 @@ fn percent_of(faults: &[(usize, Planned)]) -> u64 {
     match faults.first().map(|(_, planned)| planned.when) {
         Some(Moment::ProgressPercent(percent)) => u64::from(percent),
         _ => 0,
+    }
+}
+
+impl Drop for Player<'_> {
+    /// What was done is known after a panic too.
+    fn drop(&mut self) {
+        self.outcome.injected = self.injector.log().to_vec();
     }
 }
 

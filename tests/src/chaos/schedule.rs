@@ -296,8 +296,7 @@ impl Schedule {
         if !matches!(self.faults[0].when, Moment::ProgressPercent(_)) {
             return Err("fault 1 follows no other: say `progress_percent`".to_owned());
         }
-        let numbered = self.faults.iter().zip(1..);
-        numbered.map(|(planned, number)| planned.check(number, &self.cluster)).collect()
+        self.faults.iter().zip(1..).try_for_each(|(planned, number)| planned.check(number, &self.cluster))
     }
 }
 

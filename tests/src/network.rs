@@ -1,7 +1,7 @@
 //! Hosts with a real network between them: a network namespace each, joined by a bridge in one more. A cut is silent, as when a
 //! cable is pulled behind a switch: what one host sends to another goes to a hardware address that nobody has, in one direction
 //! or in both. It needs root and iproute2, and nothing that a kernel could lack a module for. Between two hosts the line can be rough as
-//! well: what one sends to the other then goes over a [`forwarder`](crate::forwarder), and all else still directly.
+//! well: what one sends to the other then goes over a [`forwarder`], and all else still directly.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

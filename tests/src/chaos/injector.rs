@@ -213,8 +213,10 @@ impl Injector {
             Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Flap { .. } | Fault::Degrade { .. } => {
                 stage.cluster.network().rejoin(&agent);
             }
-            Fault::Disk { .. } => {
-                self.log[line].hinders = self.server == Server::Runs && is_running(stage);
+            Fault::Disk { fails, .. } => {
+                // Of a slow store no command has an answer in time, and nothing is demanded of slowness.
+                let can_be_asked = self.server == Server::Runs && fails != Failure::Slow;
+                self.log[line].hinders = can_be_asked && is_running(stage);
                 self.set_disk(stage, DiskFault::Sound);
             }
             Fault::KillServer => {

@@ -195,7 +195,7 @@ pub fn shapes() -> Vec<Shape> {
         Shape { replications: 2, ..shape_of(Hosts::One, Form::Direct, 3) },
         Shape { volumes: Volumes::Loop, ..shape_of(Hosts::Own, Form::Direct, 3) },
         Shape { faulty: Some(Faulty::Storage), volumes: Volumes::Loop, ..shape_of(Hosts::One, Form::Direct, 3) },
-        Shape { faulty: Some(Faulty::Storage), ..shape_of(Hosts::One, Form::Networked, 3) },
+        Shape { faulty: Some(Faulty::Storage), ..shape_of(Hosts::One, Form::Networked, 4) },
         Shape { faulty: Some(Faulty::Store), ..shape_of(Hosts::Own, Form::Hybrid, 3) },
     ]
 }

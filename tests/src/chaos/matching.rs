@@ -44,6 +44,8 @@ pub struct Records {
 pub enum Demand {
     /// One takeover of each replication that the agent acted for, and of no other.
     OneTakeover,
+    /// The same, unless the log says that nobody else was eligible: then the agent is left alone.
+    OneUnlessExhausted,
     /// No takeover from that agent.
     NoTakeover,
     /// It may be noticed or pass unnoticed: at most one takeover a replication.
@@ -57,7 +59,7 @@ pub fn demand(injected: &Injected, alone: bool) -> Demand {
     let acts = !injected.acts_for.is_empty();
     match injected.fault {
         Fault::Kill { .. } if acts => Demand::OneTakeover,
-        Fault::Stop { .. } | Fault::Isolate { .. } if acts && seen => Demand::OneTakeover,
+        Fault::Stop { .. } | Fault::Isolate { .. } if acts && seen => Demand::OneUnlessExhausted,
         Fault::Supplant { .. } if acts => Demand::OneTakeover,
         Fault::Cut { from: From::Server, .. } | Fault::Flap { .. } if alone => Demand::NoTakeover,
         Fault::Cut { from: From::Peers, .. } if alone && injected.reads_for.is_empty() => Demand::NoTakeover,
@@ -172,8 +174,11 @@ impl Story<'_> {
                 let caused: Vec<String> = caused.map(|(_, takeover)| in_short(takeover)).collect();
                 let is_right = match demand {
                     Demand::OneTakeover if injected.acts_for.contains(name) => caused.len() == 1,
+                    Demand::OneUnlessExhausted if injected.acts_for.contains(name) => {
+                        caused.len() == 1 || caused.is_empty() && self.is_exhausted(injected, name)
+                    }
                     Demand::NoTakeover => caused.is_empty(),
-                    Demand::OneTakeover | Demand::AtMostOne => caused.len() <= 1,
+                    Demand::OneTakeover | Demand::OneUnlessExhausted | Demand::AtMostOne => caused.len() <= 1,
                 };
                 if !is_right {
                     let (number, caused) = (caused.len(), caused.join("; "));
@@ -182,6 +187,14 @@ impl Story<'_> {
             }
         }
         wrong
+    }
+
+    /// Whether it is told that nobody of the hierarchy could act, after this fault.
+    fn is_exhausted(&self, injected: &Injected, name: &str) -> bool {
+        self.records.events.iter().any(|event| {
+            let is_of_it = event.replication.as_ref().is_some_and(|of| of.as_str() == name);
+            event.code == EventCode::Exhausted && is_of_it && self.is_within(injected, event.at)
+        })
     }
 
     /// Each fault that must be told of has an event of its own.

@@ -106,6 +106,10 @@ fn a_stop_is_noticed_when_it_lasts() {
     let stop = |lasts| [injected(Fault::Stop { aim: Aim::Acting }, lasts)];
     assert_found(&stop(4), &records(Vec::new()), "has 0 takeovers");
     assert_true(&stop(4), &records(vec![takeover("h1", 2, 11)]));
+    let mut nobody_else = records(Vec::new());
+    nobody_else.events.push(event(100, EventCode::Exhausted, "h1", 12));
+    assert_true(&stop(4), &nobody_else);
+    assert_found(&[kill()], &nobody_else, "has 0 takeovers");
     assert_true(&stop(1), &records(Vec::new()));
     assert_true(&stop(1), &records(vec![takeover("h1", 2, 11)]));
 }

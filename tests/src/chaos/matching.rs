@@ -52,14 +52,14 @@ pub enum Demand {
     AtMostOne,
 }
 
-/// Which takeovers a fault must be followed by.
+/// Which takeovers a fault must be followed by: if it was alone in its round, and if the server and its store worked all the time.
 #[must_use]
-pub fn demand(injected: &Injected, alone: bool) -> Demand {
+pub fn demand(injected: &Injected, alone: bool, server: bool) -> Demand {
     let seen = injected.lasted() >= IS_SEEN;
     let acts = !injected.acts_for.is_empty();
     match injected.fault {
         Fault::Kill { .. } if acts => Demand::OneTakeover,
-        Fault::Stop { .. } | Fault::Isolate { .. } if acts && seen => Demand::OneUnlessExhausted,
+        Fault::Stop { .. } | Fault::Isolate { .. } if acts && seen && server => Demand::OneUnlessExhausted,
         Fault::Supplant { .. } if acts => Demand::OneTakeover,
         Fault::Cut { from: From::Server, .. } | Fault::Flap { .. } if alone => Demand::NoTakeover,
         Fault::Cut { from: From::Peers, .. } if alone && injected.reads_for.is_empty() => Demand::NoTakeover,
@@ -127,6 +127,16 @@ impl Story<'_> {
         self.log.iter().filter(|other| other.round == injected.round).count() == 1
     }
 
+    /// In its round nothing was done to the server or its store.
+    fn server_worked(&self, injected: &Injected) -> bool {
+        let of_server = |fault| match fault {
+            Fault::KillServer | Fault::StopServer => true,
+            Fault::Disk { .. } => self.faulty == Some(Faulty::Store),
+            _ => false,
+        };
+        !self.log.iter().any(|other| other.round == injected.round && of_server(other.fault))
+    }
+
     /// The end of the round that a fault belongs to.
     fn end(&self, injected: &Injected) -> Timestamp {
         self.rounds.get(injected.round - 1).map_or(Timestamp(i64::MAX), |round| round.to)
@@ -166,7 +176,7 @@ impl Story<'_> {
     fn of_faults(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for injected in self.log {
-            let demand = demand(injected, self.is_alone(injected));
+            let demand = demand(injected, self.is_alone(injected), self.server_worked(injected));
             for name in self.records.takeovers.keys() {
                 let caused = self.unplanned().filter(|(of, takeover)| {
                     *of == name && self.cause(takeover).is_some_and(|cause| std::ptr::eq(cause, injected))
@@ -202,7 +212,11 @@ impl Story<'_> {
         let mut taken = BTreeSet::new();
         let mut wrong = Vec::new();
         for injected in self.log {
-            let codes = wanted_events(injected, self.is_alone(injected), self.faulty);
+            let mut codes = wanted_events(injected, self.is_alone(injected), self.faulty);
+            // What happens while the store cannot be written may be told of by nobody.
+            if codes == [EventCode::AgentConnected] && !self.server_worked(injected) {
+                codes = &[];
+            }
             let own = |event: &&Event| {
                 let about = event.agent.as_ref().is_none_or(|agent| Some(agent.as_str()) == injected.agent.as_deref());
                 let about = about || !matches!(event.code, EventCode::AgentConnected | EventCode::AgentRelayed);

@@ -110,6 +110,10 @@ fn a_stop_is_noticed_when_it_lasts() {
     nobody_else.events.push(event(100, EventCode::Exhausted, "h1", 12));
     assert_true(&stop(4), &nobody_else);
     assert_found(&[kill()], &nobody_else, "has 0 takeovers");
+    let server = Injected { agent: None, acts_for: Vec::new(), ..injected(Fault::KillServer, 4) };
+    let mut no_server = records(Vec::new());
+    no_server.events.push(event(100, EventCode::ServerStarted, "h1", 14));
+    assert_true(&[stop(4)[0].clone(), server], &no_server);
     assert_true(&stop(1), &records(Vec::new()));
     assert_true(&stop(1), &records(vec![takeover("h1", 2, 11)]));
 }

@@ -13,8 +13,12 @@ REAL ?= 100
 # Of `make fuzz`: which decoder, or all of them; and for how long each.
 TARGET ?=
 SECONDS ?= 60
+# Of `make chaos`: a schedule in a file, or one drawn from a seed, and how many faults it has.
+SCHEDULE ?=
+SEED ?= 1
+FAULTS ?= 100
 
-.PHONY: help needs program everything demo test check sim explore figures fuzz lab deb proof
+.PHONY: help needs program everything demo test check sim explore chaos figures fuzz lab deb proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -68,6 +72,10 @@ sim: needs ## simulate these seeds: make sim SEEDS=1..2000
 explore: needs ## walk through every order of a few takeovers: make explore FULL=1 for the large worlds
 	@cargo run --package tanist-explore -- $(if $(FULL),--full)
 
+chaos: everything ## faults on real processes: make chaos SEED=1 FAULTS=100, or SCHEDULE=tests/schedules/NAME.json
+	@"$${CARGO_TARGET_DIR:-target}/debug/tanist-chaos" \
+	    $(if $(SCHEDULE),--schedule $(SCHEDULE),--seed $(SEED) --faults $(FAULTS))
+
 figures: everything ## measure takeovers and write docs/figures.md: make figures N=1000 REAL=100
 	@about() {
 	    printf '# date: %s\n# cpus: %s\n# kernel: %s\n# command: make figures N=%s REAL=%s\n' \
@@ -97,9 +105,9 @@ deb: needs ## the Debian package, optimised: target/debian/tanist_VERSION_ARCHIT
 	cargo build --release --package tanist
 	cargo run --quiet --package xtask -- deb "$$target/release/tanist" "$$target/debian"
 
-proof: everything ## the long forms: 20,000 simulated seeds, the large worlds, 100 killed agents, the figures; takes long
+proof: everything ## the long forms: 20,000 simulated seeds, the large worlds, 100 killed agents, 200 faults, the figures; takes long
 	@cargo run --package tanist-sim -- --seeds 1..20000
 	cargo run --package tanist-explore -- --full
-	TANIST_KILLS=100 TANIST_VOLUME_MIB=1024 TANIST_STOP_SECONDS=20 TANIST_PARTITIONS=100 TANIST_HANDOVERS=100 TANIST_DELTA_GIB=4 \
+	TANIST_KILLS=100 TANIST_VOLUME_MIB=1024 TANIST_STOP_SECONDS=20 TANIST_PARTITIONS=100 TANIST_HANDOVERS=100 TANIST_DELTA_GIB=4 TANIST_FAULTS=200 \
 	    cargo test --workspace --no-fail-fast
 	$(MAKE) figures

@@ -350,16 +350,42 @@ impl Cluster {
 
     /// Starts the server and waits until it answers.
     pub fn start_server(&mut self) {
+        self.launch_server();
+        wait::until("the server answers", STARTUP, || self.answers());
+    }
+
+    /// The same as a service manager does it: one that ends instead is started again.
+    pub fn start_server_again_and_again(&mut self) {
+        self.launch_server();
+        wait::until("a server answers", STARTUP, || {
+            if self.server.as_mut().is_some_and(Process::has_ended) {
+                self.launch_server();
+            }
+            self.answers()
+        });
+    }
+
+    fn launch_server(&mut self) {
         let mut command = self.command(&["server", "run", "--dir"]);
         command.arg(&self.server_folder).envs(self.server_environment.clone());
         self.server = Some(Process::start(&mut command, &self.dir.path().join("server.log")));
-        wait::until("the server answers", STARTUP, || (self.tanist(&["status"]).status != 3).then_some(()));
+    }
+
+    fn answers(&self) -> Option<()> {
+        (self.tanist(&["status"]).status != 3).then_some(())
     }
 
     /// # Panics
     /// If the server does not run.
     pub fn kill_server(&mut self) -> Timestamp {
         self.server.take().expect("a running server").kill()
+    }
+
+    /// # Panics
+    /// If the server does not run.
+    #[must_use]
+    pub fn server(&self) -> &Process {
+        self.server.as_ref().expect("a running server")
     }
 
     pub fn start_agent(&mut self, name: &str) {
@@ -430,6 +456,13 @@ impl Cluster {
 
     /// `None` while the server does not answer.
     #[must_use]
+    pub fn try_agents(&self) -> Option<Vec<AgentView>> {
+        let answer = self.tanist(&["agent", "list"]);
+        (answer.status == 0).then(|| answer.body())
+    }
+
+    /// `None` while the server does not answer.
+    #[must_use]
     pub fn try_show(&self, replication: &str) -> Option<ReplicationView> {
         let answer = self.tanist(&["replication", "show", replication]);
         (answer.status == 0).then(|| answer.body())
@@ -475,9 +508,15 @@ impl Cluster {
     /// The whole audit log.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
+        self.events_after(0)
+    }
+
+    /// The audit log after this number.
+    #[must_use]
+    pub fn events_after(&self, seq: u64) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
         loop {
-            let after = events.last().map_or(0, |event| event.seq.0).to_string();
+            let after = events.last().map_or(seq, |event| event.seq.0).to_string();
             let answer = self.tanist(&["events", "--limit", "1000", "--since-seq", &after]);
             let page: EventPage = answer.body();
             if page.events.is_empty() {

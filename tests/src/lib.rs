@@ -6,10 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod chaos;
 pub mod cluster;
 pub mod compare;
 pub mod counter;
+pub mod faulty_disk;
 pub mod figures;
+pub mod forwarder;
 pub mod loop_device;
 pub mod mounted;
 pub mod network;
@@ -19,10 +22,11 @@ pub mod scene;
 pub mod signal;
 pub mod story;
 pub mod throttle;
+pub mod twin;
 pub mod volume;
 pub mod wait;
 
-/// Where the program under test is and where tests may write, both fixed when a test is compiled.
+/// Where the program under test is and where tests may write. Of a test, both are fixed when it is compiled.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
     pub program: &'static str,

@@ -1,14 +1,20 @@
 //! Hosts with a real network between them: a network namespace each, joined by a bridge in one more. A cut is silent, as when a
 //! cable is pulled behind a switch: what one host sends to another goes to a hardware address that nobody has, in one direction
-//! or in both. It needs root and iproute2, and nothing that a kernel could lack a module for.
+//! or in both. It needs root and iproute2, and nothing that a kernel could lack a module for. Between two hosts the line can be rough as
+//! well: what one sends to the other then goes over a [`forwarder`], and all else still directly.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tanist_model::time::Timestamp;
+
+use crate::forwarder::{self, Forwarder};
+
+pub use crate::forwarder::Quality;
 
 /// Namespaces of these tests are known by this.
 const PREFIX: &str = "tanist-test-";
@@ -18,19 +24,33 @@ const PREFIX: &str = "tanist-test-";
 pub struct Network {
     tag: String,
     hosts: BTreeMap<String, u8>,
+    /// From the first degradation on.
+    forwarder: Mutex<Option<Forwarder>>,
+}
+
+/// Where a host sends what is for another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Direct,
+    Forwarded,
+    Nowhere,
 }
 
 impl Network {
     /// A network of these hosts; or the reason why there is none is printed, for the test that goes without.
     #[must_use]
     pub fn or_skip(test: &str, hosts: &[&str]) -> Option<Self> {
-        match Self::new(hosts) {
-            Ok(network) => Some(network),
-            Err(reason) => {
-                println!("{test} is skipped: {reason}");
-                None
-            }
-        }
+        or_say_why(test, Self::new(hosts))
+    }
+
+    /// The same for a test that degrades it, which needs `/dev/net/tun` besides.
+    #[must_use]
+    pub fn rough_or_skip(test: &str, hosts: &[&str]) -> Option<Self> {
+        let rough = Self::new(hosts).and_then(|network| {
+            network.start_forwarder()?;
+            Ok(network)
+        });
+        or_say_why(test, rough)
     }
 
     /// # Errors
@@ -43,7 +63,7 @@ impl Network {
         forget_the_dead();
         let tag = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let hosts = (1..).zip(names).map(|(number, name)| ((*name).to_owned(), number)).collect();
-        let network = Self { tag, hosts };
+        let network = Self { tag, hosts, forwarder: Mutex::new(None) };
         network.build()?;
         Ok(network)
     }
@@ -59,7 +79,7 @@ impl Network {
         let names: Vec<&String> = self.hosts.keys().collect();
         for (from, to) in names.iter().flat_map(|from| names.iter().map(move |to| (from, to))) {
             if from != to {
-                self.point(from, to, true)?;
+                self.point(from, to, Way::Direct)?;
             }
         }
         Ok(())
@@ -68,7 +88,7 @@ impl Network {
     fn plug(&self, name: &str, number: u8) -> Result<(), String> {
         let (host, hub, port) = (self.namespace(name), self.hub(), format!("port{number}"));
         ip(&["netns", "add", &host])?;
-        let (hardware, address) = (hardware_address(number), format!("{}/24", self.address(name)));
+        let (hardware, address) = (text(forwarder::hardware_address(number)), format!("{}/24", self.address(name)));
         ip(&["-n", &host, "link", "add", "net0", "address", &hardware, "type", "veth", "peer", "name", &port])?;
         ip(&["-n", &host, "link", "set", &port, "netns", &hub])?;
         ip(&["-n", &hub, "link", "set", &port, "master", "hub"])?;
@@ -76,6 +96,28 @@ impl Network {
         ip(&["-n", &host, "address", "add", &address, "dev", "net0"])?;
         ip(&["-n", &host, "link", "set", "lo", "up"])?;
         ip(&["-n", &host, "link", "set", "net0", "up"])
+    }
+
+    /// A device of the forwarder's on the bridge. It is made here, since a thread opens it here, and moved there.
+    fn start_forwarder(&self) -> Result<(), String> {
+        let mut place = self.forwarder();
+        if place.is_some() {
+            return Ok(());
+        }
+        let (hub, (forwarder, device)) = (self.hub(), Forwarder::start()?);
+        ip(&["link", "set", &device, "netns", &hub])?;
+        ip(&["-n", &hub, "link", "set", &device, "name", "rough"])?;
+        ip(&["-n", &hub, "link", "set", "rough", "txqueuelen", "10000", "master", "hub", "up"])?;
+        for number in self.hosts.values() {
+            let address = text(forwarder::forwarding_address(*number));
+            run("bridge", &["-n", &hub, "fdb", "add", &address, "dev", "rough", "master", "static"])?;
+        }
+        *place = Some(forwarder);
+        Ok(())
+    }
+
+    fn forwarder(&self) -> MutexGuard<'_, Option<Forwarder>> {
+        self.forwarder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hub(&self) -> String {
@@ -109,15 +151,41 @@ impl Network {
         command
     }
 
+    /// What `from` sends to `to` arrives so from now on; what `to` sends is not touched. [`Quality::GOOD`] is the direct way again.
+    ///
+    /// # Panics
+    /// If there is no such host, or no TAP device to be had.
+    pub fn degrade(&self, from: &str, to: &str, quality: Quality) -> Timestamp {
+        if quality == Quality::GOOD {
+            self.set(from, to, Way::Direct);
+            return now();
+        }
+        self.start_forwarder().unwrap_or_else(|error| panic!("a rough line from {from} to {to}: {error}"));
+        if let Some(forwarder) = &*self.forwarder() {
+            forwarder.degrade((self.number(from), self.number(to)), quality);
+        }
+        self.set(from, to, Way::Forwarded);
+        now()
+    }
+
+    /// The same in both directions.
+    ///
+    /// # Panics
+    /// As [`Self::degrade`].
+    pub fn degrade_both(&self, one: &str, other: &str, quality: Quality) -> Timestamp {
+        self.degrade(one, other, quality);
+        self.degrade(other, one, quality)
+    }
+
     /// From now on nothing that `from` sends to `to` arrives; what `to` sends still does.
     pub fn cut_one_way(&self, from: &str, to: &str) -> Timestamp {
-        self.set(from, to, false);
+        self.set(from, to, Way::Nowhere);
         now()
     }
 
     /// Nothing passes between the two, either way.
     pub fn cut(&self, one: &str, other: &str) -> Timestamp {
-        self.set(one, other, false);
+        self.set(one, other, Way::Nowhere);
         self.cut_one_way(other, one)
     }
 
@@ -130,10 +198,10 @@ impl Network {
         at
     }
 
-    /// The two reach each other again.
+    /// The two reach each other again, directly.
     pub fn heal(&self, one: &str, other: &str) -> Timestamp {
-        self.set(one, other, true);
-        self.set(other, one, true);
+        self.set(one, other, Way::Direct);
+        self.set(other, one, Way::Direct);
         now()
     }
 
@@ -144,14 +212,24 @@ impl Network {
         }
     }
 
-    fn set(&self, from: &str, to: &str, open: bool) {
-        self.point(from, to, open).unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+    fn set(&self, from: &str, to: &str, way: Way) {
+        let direction = (self.number(from), self.number(to));
+        match (&*self.forwarder(), way) {
+            (Some(forwarder), Way::Direct) => forwarder.restore(direction),
+            (Some(forwarder), Way::Nowhere) => forwarder.cut(direction),
+            (Some(_), Way::Forwarded) | (None, _) => {}
+        }
+        self.point(from, to, way).unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
     }
 
-    /// Where `from` sends what is for `to`: to it, or to nobody.
-    fn point(&self, from: &str, to: &str, open: bool) -> Result<(), String> {
+    /// Where `from` sends what is for `to`: to it, to the forwarder, or to nobody.
+    fn point(&self, from: &str, to: &str, way: Way) -> Result<(), String> {
         let (host, address, number) = (self.namespace(from), self.address(to).to_string(), self.number(to));
-        let hardware = if open { hardware_address(number) } else { nobodys_address(number) };
+        let hardware = text(match way {
+            Way::Direct => forwarder::hardware_address(number),
+            Way::Forwarded => forwarder::forwarding_address(number),
+            Way::Nowhere => nobodys_address(number),
+        });
         ip(&["-n", &host, "neigh", "replace", &address, "lladdr", &hardware, "dev", "net0", "nud", "permanent"])
     }
 }
@@ -164,12 +242,23 @@ impl Drop for Network {
     }
 }
 
-fn hardware_address(number: u8) -> String {
-    format!("02:00:00:00:00:{number:02x}")
+fn or_say_why(test: &str, network: Result<Network, String>) -> Option<Network> {
+    match network {
+        Ok(network) => Some(network),
+        Err(reason) => {
+            println!("{test} is skipped: {reason}");
+            None
+        }
+    }
 }
 
-fn nobodys_address(number: u8) -> String {
-    format!("02:00:00:00:ff:{number:02x}")
+const fn nobodys_address(number: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 0xff, number]
+}
+
+/// As iproute2 has it.
+fn text(address: [u8; 6]) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn now() -> Timestamp {
@@ -189,35 +278,15 @@ fn forget_the_dead() {
 }
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| format!("ip (iproute2): {error}"))?;
-    let complaint = || format!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{program} (iproute2): {error}"))?;
+    let complaint = || format!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     if output.status.success() { Ok(()) } else { Err(complaint()) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Nobody listens there: a host that is reached says so, and one that is not says nothing.
-    fn reaches(network: &Network, from: &str, to: &str) -> bool {
-        let mut command = network.command(from, "timeout");
-        command.args(["0.5", "bash", "-c", &format!("exec 3<>/dev/tcp/{}/9", network.address(to))]);
-        let output = command.output().expect("run bash");
-        String::from_utf8_lossy(&output.stderr).contains("refused")
-    }
-
-    #[test]
-    fn a_cut_is_silent_and_heals() {
-        let Some(network) = Network::or_skip("a_cut_is_silent_and_heals", &["a", "b", "c"]) else { return };
-        assert!(reaches(&network, "a", "b") && reaches(&network, "b", "a"));
-        network.cut_one_way("a", "b");
-        assert!(!reaches(&network, "a", "b") && !reaches(&network, "b", "a") && reaches(&network, "a", "c"));
-        network.heal("a", "b");
-        assert!(reaches(&network, "a", "b"));
-        network.isolate("a");
-        assert!(!reaches(&network, "a", "c") && reaches(&network, "b", "c"));
-        network.rejoin("a");
-        assert!(reaches(&network, "a", "c"));
-    }
-}
+mod tests;

@@ -67,6 +67,11 @@ impl Process {
         wait::until("a process ends after SIGTERM", END_LIMIT, || self.child.try_wait().ok().flatten())
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_some())
+    }
+
     /// What it has read from files and sockets so far, in bytes (`rchar`).
     ///
     /// # Panics

@@ -5,18 +5,15 @@
 //! run is made. Then the stopped agent wakes, in a moment in which no server tells it to stand down, and its writes, an age old,
 //! arrive at the target.
 
-use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use tanist_model::event::EventCode;
 use tanist_model::id::RunId;
 use tanist_tests::cluster::{Builder, Cluster};
-use tanist_tests::process::Process;
 use tanist_tests::random::Random;
 use tanist_tests::scene::{RUN_LIMIT, Scene};
 use tanist_tests::story::{self, Fault};
-use tanist_tests::{build, compare, signal, volume, wait};
+use tanist_tests::{build, compare, signal, twin, volume, wait};
 
 const SIZE: u64 = 192 << 20;
 /// The damage depends on what was in flight: a broken rule must show within so many attempts.
@@ -73,7 +70,7 @@ fn a_process_that_resumes_its_epoch_damages_the_target() {
     let damaged = (1..=ATTEMPTS).any(|_| {
         let mut cluster = cluster().agents_without("EpochResumed").start();
         let Some(stopped) = stop_in_a_run(&cluster, "db", &mut random) else { return false };
-        let _twin = start_twin(&cluster, &stopped.agent);
+        let _twin = twin::start(&cluster, &stopped.agent);
         stopped.next_run_without_proof(&cluster, &mut random);
         let told = story::untruths(&[stopped.fault()], &cluster.takeovers("db"), &cluster.events());
         assert!(!told.is_empty(), "a fault without a takeover is noticed as well");
@@ -88,7 +85,7 @@ fn a_process_that_asks_anew_damages_nothing() {
     for _ in 1..=ATTEMPTS {
         let mut cluster = cluster().start();
         let Some(stopped) = stop_in_a_run(&cluster, "db", &mut random) else { continue };
-        let _twin = start_twin(&cluster, &stopped.agent);
+        let _twin = twin::start(&cluster, &stopped.agent);
         let next = stopped.ask_for_the_next(&cluster, &mut random);
         let woken = signal::now();
         stopped.wake_unheard(&mut cluster);
@@ -178,25 +175,4 @@ fn end(cluster: &mut Cluster, stopped: Stopped) {
     let name = stopped.scene.name.as_str();
     cluster.tanist(&["replication", "delete", name]).done();
     wait::until("the replication is gone", RUN_LIMIT, || cluster.try_show(name).is_none().then_some(()));
-}
-
-/// A supervisor takes the stopped process for dead and starts another one in its place: the same folder, the same name. The old one
-/// still has the port.
-fn start_twin(cluster: &Cluster, agent: &str) -> Process {
-    let (folder, twin) = (cluster.folder(agent), cluster.dir().join("twin"));
-    let copied = Command::new("cp").arg("-a").arg(folder).arg(&twin).status();
-    assert!(copied.is_ok_and(|status| status.success()));
-    let config = twin.join("agent.toml");
-    let text = fs::read_to_string(&config).expect("read an agent's configuration");
-    let lines = text.lines().map(|line| if line.starts_with("listen") { moved(line) } else { line.to_owned() });
-    fs::write(&config, lines.collect::<Vec<_>>().join("\n")).expect("change it");
-    let mut command = cluster.agent_command(agent);
-    command.arg("--dir").arg(&twin);
-    Process::start(&mut command, &cluster.dir().join("twin.log"))
-}
-
-/// The listening address with another port.
-fn moved(line: &str) -> String {
-    let (address, _) = line.rsplit_once(':').expect("an address");
-    format!("{address}:7499\"")
 }

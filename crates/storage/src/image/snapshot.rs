@@ -47,9 +47,13 @@ pub(super) fn create(
     let place = open_directory(directory, true).map_err(failed("make the snapshot directory for", volume))?;
     let name = name(volume, id);
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let clone = rustix::fs::openat(&place, ".", flags, Mode::RUSR).map_err(failed("create a snapshot of", volume))?;
-    let filled = fill(&clone, source).and_then(|()| give_name(directory, &place, &clone, &name));
-    filled.inspect_err(|_| remove_if_empty(directory)).map_err(|error| match error {
+    let cloned = rustix::fs::openat(&place, ".", flags, Mode::RUSR).and_then(|clone| {
+        fill(&clone, source)?;
+        give_name(directory, &place, &clone, &name)?;
+        Ok(clone)
+    });
+    // Files without a name are refused in the same words as reflinks: NFS and FUSE have neither.
+    let clone = cloned.inspect_err(|_| remove_if_empty(directory)).map_err(|error| match error {
         Errno::EXIST => StorageError::SnapshotExists { volume: volume.clone(), id },
         Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY => {
             StorageError::SnapshotsUnsupported { system: volume.system.clone(), how: NO_REFLINKS }

@@ -58,7 +58,7 @@ impl Draw {
             // From the same moment to the middle of the takeover that the first fault began.
             let pause = *pick(random, &[0, 5, 30, 150, 600, 1500]);
             let when = Moment::AfterMs(random.between(0, pause + 1));
-            faults.push(self.planned(when, self.fault(shape, random), random));
+            faults.push(self.planned(when, provable(&faults, self.fault(shape, random)), random));
         }
         faults
     }
@@ -125,6 +125,16 @@ impl Draw {
             Kind::Degrade => degraded(aim, random),
             Kind::Disk => failing(shape, random),
         }
+    }
+}
+
+/// Who succeeds an agent that lives and still has the lock acts without one: if it is killed then, nobody can prove it quiet but an
+/// operator, and here is none.
+fn provable(before: &[Planned], fault: Fault) -> Fault {
+    let lives = |planned: &Planned| planned.fault.aim().is_some() && !matches!(planned.fault, Fault::Kill { .. });
+    match fault {
+        Fault::Kill { .. } if before.iter().any(lives) => Fault::KillServer,
+        _ => fault,
     }
 }
 

@@ -16,6 +16,7 @@
 mod agents;
 mod checks;
 mod engines;
+mod memory;
 mod servers;
 mod shared;
 mod sights;
@@ -28,6 +29,7 @@ pub mod worlds;
 use stateright::{Model, Property};
 use tanist_protocol::mutation::Mutations;
 
+pub use memory::Memory;
 pub use sights::{Sight, Sights};
 pub use steps::Action;
 pub use world::{Left, World};
@@ -57,6 +59,7 @@ pub struct Bounds {
     /// What has to be seen.
     pub wanted: &'static [Sight],
     pub sights: Sights,
+    pub memory: Memory,
 }
 
 impl Bounds {

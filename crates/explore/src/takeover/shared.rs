@@ -10,30 +10,45 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 /// A value, shared by the states that have it.
-#[derive(Clone)]
-pub struct Shared<T> {
-    value: Arc<T>,
-    /// Taken when it is asked for: a part can change several times in one step.
+pub struct Shared<T>(Arc<Part<T>>);
+
+/// The print is kept with the value: whoever takes it first takes it for all.
+#[derive(Debug)]
+struct Part<T> {
+    value: T,
     print: OnceLock<u64>,
+}
+
+impl<T: Clone> Clone for Part<T> {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), print: OnceLock::new() }
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 impl<T> Shared<T> {
     pub fn new(value: T) -> Self {
-        Self { value: Arc::new(value), print: OnceLock::new() }
+        Self(Arc::new(Part { value, print: OnceLock::new() }))
     }
 }
 
 impl<T: Clone> Shared<T> {
     /// Changes it for this state alone.
     pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
-        self.print = OnceLock::new();
-        change(Arc::make_mut(&mut self.value))
+        let part = Arc::make_mut(&mut self.0);
+        part.print = OnceLock::new();
+        change(&mut part.value)
     }
 }
 
 impl<T: Debug> Shared<T> {
-    fn print(&self) -> u64 {
-        *self.print.get_or_init(|| print_of(&*self.value))
+    pub fn print(&self) -> u64 {
+        *self.0.print.get_or_init(|| print_of(&self.0.value))
     }
 }
 
@@ -41,7 +56,7 @@ impl<T> Deref for Shared<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.value
+        &self.0.value
     }
 }
 
@@ -61,7 +76,7 @@ impl<T: Debug> Hash for Shared<T> {
 
 impl<T: Debug> Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        self.0.value.fmt(f)
     }
 }
 
@@ -95,7 +110,8 @@ impl Write for Printer {
     }
 }
 
-fn print_of(value: &impl Debug) -> u64 {
+/// A print of a `Debug` form.
+pub fn print_of(value: &impl Debug) -> u64 {
     let mut printer = Printer { hasher: DefaultHasher::new(), buffer: [0; 512], filled: 0 };
     // A buffer that is emptied takes everything.
     let _ = write!(printer, "{value:?}");

@@ -12,7 +12,9 @@ use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::server::{Command, Input};
 
 use super::Bounds;
+use super::agents::Heard;
 use super::engines;
+use super::servers::Told;
 use super::world::{Connection, World, replication_name};
 
 /// One thing that can happen.
@@ -189,15 +191,15 @@ impl Bounds {
         for agent in (0..world.agents.len()).filter(|agent| Some(*agent) != asleep) {
             if world.agents[agent].process.is_some() {
                 let seen = self.look(world, agent)?;
-                self.agent_hears(world, agent, seen)?;
-                self.agent_hears(world, agent, agent::Input::Tick)?;
+                self.agent_hears(world, agent, Heard::Other(seen))?;
+                self.agent_hears(world, agent, Heard::Other(agent::Input::Tick))?;
             }
         }
         self.read_what_orders_nothing(world)?;
         let terms: Vec<Term> = world.servers.iter().map(|server| server.term).collect();
         for term in terms {
             if let Some(at) = world.servers.iter().position(|server| server.term == term) {
-                self.server_hears(world, at, Input::Tick)?;
+                self.server_hears(world, at, &Told::Other(Input::Tick))?;
             }
         }
         Some(())
@@ -235,7 +237,7 @@ impl Bounds {
                 let (agent, process, message) = world.echoes.remove(index);
                 world.echoes.clear();
                 if world.process(agent)?.number == process {
-                    self.agent_hears(world, agent, agent::Input::Message((*message).clone()))?;
+                    self.agent_hears(world, agent, Heard::Word(message))?;
                 }
             }
             _ => {}
@@ -274,7 +276,8 @@ impl Bounds {
         world.commands += 1;
         let id = CommandId(u128::from(world.commands));
         let at = world.servers.len().checked_sub(1)?;
-        self.server_hears(world, at, Input::Command { id, actor: "operator".to_owned(), command: Box::new(command) })
+        let input = Input::Command { id, actor: "operator".to_owned(), command: Box::new(command) };
+        self.server_hears(world, at, &Told::Other(input))
     }
 }
 

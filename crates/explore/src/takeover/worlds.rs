@@ -8,7 +8,7 @@
 
 use tanist_protocol::mutation::{Mutation, Mutations};
 
-use super::{Bounds, Left, Sight, Sights};
+use super::{Bounds, Left, Memory, Sight, Sights};
 
 /// A world with its name.
 #[derive(Clone, Debug)]
@@ -34,6 +34,7 @@ pub fn smallest() -> Bounds {
         broken: Mutations::NONE,
         wanted: &[Sight::Published],
         sights: Sights::default(),
+        memory: Memory::default(),
     }
 }
 

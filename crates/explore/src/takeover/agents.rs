@@ -19,7 +19,8 @@ use tanist_protocol::timers::Timers;
 
 use super::Bounds;
 use super::memory::print_of_all;
-use super::shared::{Shared, print_of};
+use super::print::print_of;
+use super::shared::Shared;
 use super::world::{BLOCK_BYTES, Connection, Process, World, name_of, volume};
 
 /// What an agent hears: a word of a server, whose print is known, or anything else.
@@ -205,7 +206,7 @@ impl Bounds {
     fn agent_decides(&self, world: &mut World, agent: usize, heard: &Heard) -> Option<Arc<Decided>> {
         let now = world.now();
         let machine = &world.process(agent)?.machine;
-        let key = (machine.print(), print_of_all((now.monotonic.0, heard.print())));
+        let key = (machine.print(), print_of_all((now.monotonic.0, heard.print(), self.broken)));
         self.memory.agents().recall(key, || {
             let mut machine = machine.clone();
             let output = machine.change(|machine| machine.handle(now, heard.input()));

@@ -17,6 +17,7 @@ mod agents;
 mod checks;
 mod engines;
 mod memory;
+mod print;
 mod servers;
 mod shared;
 mod sights;

@@ -18,7 +18,8 @@ use tanist_store::{MemoryStore, Store, StoreError};
 use super::Bounds;
 use super::checks::{Fact, facts_of};
 use super::memory::print_of_all;
-use super::shared::{Shared, print_of};
+use super::print::print_of;
+use super::shared::Shared;
 use super::sights::Sight;
 use super::world::{Server, Turn, World, name_of};
 
@@ -152,7 +153,7 @@ impl Bounds {
         let now = world.now();
         let server = world.servers.get_mut(at)?;
         let term = server.term;
-        let key = (server.machine.print(), print_of_all((now.monotonic.0, told.print())));
+        let key = (server.machine.print(), print_of_all((now.monotonic.0, told.print(), self.broken)));
         let handled = self.memory.servers().recall(key, || {
             let mut machine = server.machine.clone();
             let output = machine.change(|machine| machine.handle(now, told.input()));

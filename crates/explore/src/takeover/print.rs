@@ -1,0 +1,327 @@
+//! The print of a part of a state: the hash of everything that is said of it when it is written down.
+//!
+//! A machine that is written down is read back as it was: recordings rest on that (docs/decisions/0029). So what it is written as says all
+//! that it is, and two that are written alike decide alike for ever. Taking the bytes as they come, without names or text, costs a
+//! tenth of writing it out for people.
+
+use std::fmt::{self, Debug, Display, Write};
+use std::hash::{DefaultHasher, Hasher};
+
+use serde::Serialize;
+use serde::ser::{self, Serializer};
+
+/// What the record of a takeover keeps for people alone: why, who was asked and said what, what was proven when. No decision reads it
+/// again, and no property but that of the choice, which is asked when the record is made. Two states that differ in
+/// it alone have the same future.
+const HISTORY: (&str, &[&str]) = (
+    "TakeoverRecord",
+    &[
+        "evidence",
+        "verdicts",
+        "candidates",
+        "awaited",
+        "proven",
+        "unproven",
+        "resumed_seq",
+        "reported_seq",
+        "first_durable_write_at",
+        "copied_again_bytes",
+    ],
+);
+
+/// The print of what can be written down.
+pub fn print_of(value: &impl Serialize) -> u64 {
+    let mut printer = Printer::new();
+    // Nothing that is written here can fail to be.
+    let _ = value.serialize(&mut printer);
+    printer.finish()
+}
+
+/// The print of a `Debug` form, of what is never written down.
+pub fn print_of_debug(value: &impl Debug) -> u64 {
+    let mut printer = Printer::new();
+    let _ = write!(printer, "{value:?}");
+    printer.finish()
+}
+
+/// Takes bytes, a buffer at a time.
+pub struct Printer {
+    hasher: DefaultHasher,
+    buffer: [u8; 512],
+    filled: usize,
+}
+
+impl Printer {
+    fn new() -> Self {
+        Self { hasher: DefaultHasher::new(), buffer: [0; 512], filled: 0 }
+    }
+
+    fn empty(&mut self) {
+        self.hasher.write(&self.buffer[..self.filled]);
+        self.filled = 0;
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.filled == self.buffer.len() {
+                self.empty();
+            }
+            let (now, later) = rest.split_at(rest.len().min(self.buffer.len() - self.filled));
+            self.buffer[self.filled..self.filled + now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            rest = later;
+        }
+    }
+
+    /// A number that says how what follows is to be read: how long it is, or which of several it is.
+    fn mark(&mut self, mark: usize) -> Result<&mut Self, Unprintable> {
+        self.take(&(mark as u64).to_le_bytes());
+        Ok(self)
+    }
+
+    fn finish(mut self) -> u64 {
+        self.empty();
+        self.hasher.finish()
+    }
+}
+
+impl Write for Printer {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.take(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Something that says that it cannot be written down.
+#[derive(Debug)]
+pub struct Unprintable;
+
+impl Display for Unprintable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a part of a state cannot be written down")
+    }
+}
+
+impl std::error::Error for Unprintable {}
+
+impl ser::Error for Unprintable {
+    fn custom<T: Display>(_: T) -> Self {
+        Self
+    }
+}
+
+/// What has fields: some are left out.
+pub struct Fields<'a> {
+    printer: &'a mut Printer,
+    left_out: &'static [&'static str],
+}
+
+/// What has an end that is not known at its beginning says where it ends.
+const END: usize = usize::MAX;
+const NEXT: usize = usize::MAX - 1;
+
+macro_rules! bytes_of {
+    ($($method:ident: $type:ty,)*) => {
+        $(fn $method(self, value: $type) -> Result<(), Unprintable> {
+            self.take(&value.to_le_bytes());
+            Ok(())
+        })*
+    };
+}
+
+impl<'a> Serializer for &'a mut Printer {
+    type Ok = ();
+    type Error = Unprintable;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Fields<'a>;
+    type SerializeStructVariant = Fields<'a>;
+
+    bytes_of! {
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_u128: u128,
+        serialize_f32: f32, serialize_f64: f64,
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), Unprintable> {
+        self.serialize_u8(u8::from(value))
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), Unprintable> {
+        self.serialize_u32(value.into())
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), Unprintable> {
+        self.serialize_bytes(value.as_bytes())
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), Unprintable> {
+        self.mark(value.len())?.take(value);
+        Ok(())
+    }
+
+    fn serialize_none(self) -> Result<(), Unprintable> {
+        self.serialize_u8(0)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Unprintable> {
+        self.serialize_u8(1)?;
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Unprintable> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Unprintable> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, index: u32, _: &'static str) -> Result<(), Unprintable> {
+        self.serialize_u32(index)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Unprintable> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), Unprintable> {
+        self.serialize_u32(index)?;
+        value.serialize(self)
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self, Unprintable> {
+        Ok(self)
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self, Unprintable> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, Unprintable> {
+        Ok(self)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self, Unprintable> {
+        self.serialize_u32(index)?;
+        Ok(self)
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self, Unprintable> {
+        Ok(self)
+    }
+
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Fields<'a>, Unprintable> {
+        let left_out = if name == HISTORY.0 { HISTORY.1 } else { &[] };
+        Ok(Fields { printer: self, left_out })
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        index: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Fields<'a>, Unprintable> {
+        self.serialize_u32(index)?;
+        Ok(Fields { printer: self, left_out: &[] })
+    }
+}
+
+impl ser::SerializeSeq for &mut Printer {
+    type Ok = ();
+    type Error = Unprintable;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unprintable> {
+        value.serialize(self.mark(NEXT)?)
+    }
+
+    fn end(self) -> Result<(), Unprintable> {
+        self.mark(END).map(drop)
+    }
+}
+
+impl ser::SerializeMap for &mut Printer {
+    type Ok = ();
+    type Error = Unprintable;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unprintable> {
+        key.serialize(self.mark(NEXT)?)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unprintable> {
+        value.serialize(&mut **self)
+    }
+
+    fn end(self) -> Result<(), Unprintable> {
+        self.mark(END).map(drop)
+    }
+}
+
+/// As many as their type says: they need no marks.
+macro_rules! as_many_as_ever {
+    ($($trait:ident: $method:ident,)*) => {
+        $(impl ser::$trait for &mut Printer {
+            type Ok = ();
+            type Error = Unprintable;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unprintable> {
+                value.serialize(&mut **self)
+            }
+
+            fn end(self) -> Result<(), Unprintable> {
+                Ok(())
+            }
+        })*
+    };
+}
+
+as_many_as_ever! {
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field,
+}
+
+macro_rules! by_name {
+    ($($trait:ident,)*) => {
+        $(impl ser::$trait for Fields<'_> {
+            type Ok = ();
+            type Error = Unprintable;
+
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unprintable> {
+                if self.left_out.contains(&name) { Ok(()) } else { value.serialize(&mut *self.printer) }
+            }
+
+            fn skip_field(&mut self, name: &'static str) -> Result<(), Unprintable> {
+                // It is not there, and that is another state than any in which it is.
+                self.printer.serialize_str(name)
+            }
+
+            fn end(self) -> Result<(), Unprintable> {
+                Ok(())
+            }
+        })*
+    };
+}
+
+by_name! { SerializeStruct, SerializeStructVariant, }

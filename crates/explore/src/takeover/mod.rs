@@ -14,6 +14,7 @@
 //! connections, target snapshots, sealed and live sources, verifications, schedules, handovers, removals, and a restored store.
 
 mod agents;
+mod alone;
 mod checks;
 mod engines;
 mod memory;
@@ -56,6 +57,8 @@ pub struct Bounds {
     pub cloned_hosts: bool,
     /// Every commit and every word of a server is a step of its own.
     pub stepwise: bool,
+    /// Steps that commute with all others are taken before them: see [`alone`].
+    pub reduced: bool,
     pub broken: Mutations,
     /// What has to be seen.
     pub wanted: &'static [Sight],
@@ -81,7 +84,7 @@ impl Model for Bounds {
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         if world.violation().is_none() {
-            self.possible(world, actions);
+            self.tried(world, actions);
         }
     }
 

@@ -248,6 +248,9 @@ impl Bounds {
             }
             Word::Close { agent, connection } => {
                 let Some(agent) = world.agent_named(&agent) else { return };
+                let leads = world.servers.last().is_some_and(|server| server.term == term);
+                let lives = world.process(agent).is_some_and(|process| process.connection == Some(connection.0));
+                self.sights.note_if(Sight::EndedOnTheLiving, leads && lives);
                 if let Some(connection) = world.connection(agent, connection.0).filter(|c| c.term == term) {
                     connection.server_end = false;
                 }

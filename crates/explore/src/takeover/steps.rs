@@ -83,6 +83,14 @@ pub enum Action {
 }
 
 impl Bounds {
+    /// What is tried in a state: everything that can happen, or what comes first without loss.
+    pub fn tried(&self, world: &World, actions: &mut Vec<Action>) {
+        match self.alone(world) {
+            Some(alone) => actions.extend(alone),
+            None => self.possible(world, actions),
+        }
+    }
+
     /// Everything that can happen in a state.
     pub fn possible(&self, world: &World, actions: &mut Vec<Action>) {
         self.possible_on_connections(world, actions);

@@ -31,6 +31,7 @@ pub fn smallest() -> Bounds {
         lock_beside: false,
         cloned_hosts: false,
         stepwise: false,
+        reduced: false,
         broken: Mutations::NONE,
         wanted: &[Sight::Published],
         sights: Sights::default(),

@@ -34,7 +34,7 @@ impl Heard {
     fn print(&self) -> u64 {
         match self {
             Self::Word(message) => print_of_all((0, message.print())),
-            Self::Other(input) => print_of_all((1, print_of(input))),
+            Self::Other(input) => print_of_all((1, print_of(input).whole)),
         }
     }
 

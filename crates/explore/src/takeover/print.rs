@@ -10,27 +10,45 @@ use std::hash::{DefaultHasher, Hasher};
 use serde::Serialize;
 use serde::ser::{self, Serializer};
 
-/// What the record of a takeover keeps for people alone: why, who was asked and said what, what was proven when. No decision reads it
-/// again, and no property but that of the choice, which is asked when the record is made. Two states that differ in
-/// it alone have the same future.
-const HISTORY: (&str, &[&str]) = (
-    "TakeoverRecord",
-    &[
-        "evidence",
-        "verdicts",
-        "candidates",
-        "awaited",
-        "proven",
-        "unproven",
-        "resumed_seq",
-        "reported_seq",
-        "first_durable_write_at",
-        "copied_again_bytes",
-    ],
-);
+/// What no decision reads again, and no property after the commit that makes it: two states that differ in it alone have the same future.
+///
+/// The record of a takeover says for people why it was, who was asked and said what, what was proven when; that the right agent was chosen
+/// is asked when the record is made. The number of a beat is for the connection, which answers it; there is none here.
+const DEAD: &[(&str, &[&str])] = &[
+    (
+        "TakeoverRecord",
+        &[
+            "evidence",
+            "verdicts",
+            "candidates",
+            "awaited",
+            "proven",
+            "unproven",
+            "resumed_seq",
+            "reported_seq",
+            "first_durable_write_at",
+            "copied_again_bytes",
+        ],
+    ),
+    ("Beat", &["number"]),
+    ("Heartbeat", &["number"]),
+];
+
+/// What the next number will be. Numbers are compared with each other and nothing else is done with them, and the next one is larger than
+/// all that anybody knows: two states that know the same numbers and differ in the next one have the same future but for its name.
+const COUNTERS: &[(&str, &[&str])] = &[("ServerMachine", &["next_survey"]), ("Supervision", &["order_number"])];
+
+/// The print of a part: what it is to itself, and what it is in a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Print {
+    /// With its counters: what it decides follows from it to the letter.
+    pub whole: u64,
+    /// Without: what can become of the state follows from it, up to names.
+    pub view: u64,
+}
 
 /// The print of what can be written down.
-pub fn print_of(value: &impl Serialize) -> u64 {
+pub fn print_of(value: &impl Serialize) -> Print {
     let mut printer = Printer::new();
     // Nothing that is written here can fail to be.
     let _ = value.serialize(&mut printer);
@@ -38,7 +56,7 @@ pub fn print_of(value: &impl Serialize) -> u64 {
 }
 
 /// The print of a `Debug` form, of what is never written down.
-pub fn print_of_debug(value: &impl Debug) -> u64 {
+pub fn print_of_debug(value: &impl Debug) -> Print {
     let mut printer = Printer::new();
     let _ = write!(printer, "{value:?}");
     printer.finish()
@@ -49,11 +67,15 @@ pub struct Printer {
     hasher: DefaultHasher,
     buffer: [u8; 512],
     filled: usize,
+    counters: DefaultHasher,
+    /// What is taken now belongs to a counter.
+    counts: bool,
 }
 
 impl Printer {
     fn new() -> Self {
-        Self { hasher: DefaultHasher::new(), buffer: [0; 512], filled: 0 }
+        let (hasher, counters) = (DefaultHasher::new(), DefaultHasher::new());
+        Self { hasher, buffer: [0; 512], filled: 0, counters, counts: false }
     }
 
     fn empty(&mut self) {
@@ -62,6 +84,9 @@ impl Printer {
     }
 
     fn take(&mut self, bytes: &[u8]) {
+        if self.counts {
+            return self.counters.write(bytes);
+        }
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.filled == self.buffer.len() {
@@ -80,9 +105,11 @@ impl Printer {
         Ok(self)
     }
 
-    fn finish(mut self) -> u64 {
+    fn finish(mut self) -> Print {
         self.empty();
-        self.hasher.finish()
+        let view = self.hasher.finish();
+        self.counters.write_u64(view);
+        Print { whole: self.counters.finish(), view }
     }
 }
 
@@ -111,10 +138,15 @@ impl ser::Error for Unprintable {
     }
 }
 
-/// What has fields: some are left out.
+/// What has fields: some are left out, and some count.
 pub struct Fields<'a> {
     printer: &'a mut Printer,
-    left_out: &'static [&'static str],
+    dead: &'static [&'static str],
+    counters: &'static [&'static str],
+}
+
+fn fields_of(name: &str, known: &'static [(&str, &[&str])]) -> &'static [&'static str] {
+    known.iter().find(|(known, _)| *known == name).map_or(&[], |(_, fields)| fields)
 }
 
 /// What has an end that is not known at its beginning says where it ends.
@@ -232,8 +264,7 @@ impl<'a> Serializer for &'a mut Printer {
     }
 
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Fields<'a>, Unprintable> {
-        let left_out = if name == HISTORY.0 { HISTORY.1 } else { &[] };
-        Ok(Fields { printer: self, left_out })
+        Ok(Fields { printer: self, dead: fields_of(name, DEAD), counters: fields_of(name, COUNTERS) })
     }
 
     fn serialize_struct_variant(
@@ -244,7 +275,7 @@ impl<'a> Serializer for &'a mut Printer {
         _: usize,
     ) -> Result<Fields<'a>, Unprintable> {
         self.serialize_u32(index)?;
-        Ok(Fields { printer: self, left_out: &[] })
+        Ok(Fields { printer: self, dead: &[], counters: &[] })
     }
 }
 
@@ -309,7 +340,14 @@ macro_rules! by_name {
             type Error = Unprintable;
 
             fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unprintable> {
-                if self.left_out.contains(&name) { Ok(()) } else { value.serialize(&mut *self.printer) }
+                if self.dead.contains(&name) {
+                    return Ok(());
+                }
+                let before = self.printer.counts;
+                self.printer.counts = before || self.counters.contains(&name);
+                let taken = value.serialize(&mut *self.printer);
+                self.printer.counts = before;
+                taken
             }
 
             fn skip_field(&mut self, name: &'static str) -> Result<(), Unprintable> {

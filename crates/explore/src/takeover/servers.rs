@@ -42,7 +42,7 @@ impl Told {
             Self::Word { agent, connection, message, first } => {
                 print_of_all((0, agent.as_str(), connection.0, message.print(), first))
             }
-            Self::Other(input) => print_of_all((1, print_of(input))),
+            Self::Other(input) => print_of_all((1, print_of(input).whole)),
         }
     }
 

@@ -15,7 +15,7 @@ use tanist_protocol::message::{AgentMessage, PeerAddress, ServerMessage};
 use tanist_protocol::server::ServerMachine;
 
 use super::checks::Ledger;
-use super::print::{print_of, print_of_debug};
+use super::print::{Print, print_of, print_of_debug};
 use super::world::Turn;
 
 /// A value, shared by the states that have it.
@@ -25,7 +25,7 @@ pub struct Shared<T>(Arc<Part<T>>);
 #[derive(Debug)]
 struct Part<T> {
     value: T,
-    print: OnceLock<u64>,
+    print: OnceLock<Print>,
 }
 
 impl<T: Clone> Clone for Part<T> {
@@ -56,20 +56,25 @@ impl<T: Clone> Shared<T> {
 }
 
 impl<T: Printed> Shared<T> {
+    /// What the part decides follows from it.
     pub fn print(&self) -> u64 {
+        self.prints().whole
+    }
+
+    fn prints(&self) -> Print {
         *self.0.print.get_or_init(|| self.0.value.print())
     }
 }
 
 /// What has a print.
 pub trait Printed {
-    fn print(&self) -> u64;
+    fn print(&self) -> Print;
 }
 
 macro_rules! written_down {
     ($($type:ty),* $(,)?) => {
         $(impl Printed for $type {
-            fn print(&self) -> u64 {
+            fn print(&self) -> Print {
                 print_of(self)
             }
         })*
@@ -81,7 +86,7 @@ written_down! { ServerMachine, AgentMachine, State, ServerMessage, AgentMessage,
 macro_rules! of_debug {
     ($($type:ty),* $(,)?) => {
         $(impl Printed for $type {
-            fn print(&self) -> u64 {
+            fn print(&self) -> Print {
                 print_of_debug(self)
             }
         })*
@@ -100,7 +105,7 @@ impl<T> Deref for Shared<T> {
 
 impl<T: Printed> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.print() == other.print()
+        self.prints().view == other.prints().view
     }
 }
 
@@ -108,7 +113,7 @@ impl<T: Printed> Eq for Shared<T> {}
 
 impl<T: Printed> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.print().hash(state);
+        self.prints().view.hash(state);
     }
 }
 

@@ -63,6 +63,7 @@ pub fn print_of_debug(value: &impl Debug) -> Print {
 }
 
 /// Takes bytes, a buffer at a time.
+#[derive(Debug)]
 pub struct Printer {
     hasher: DefaultHasher,
     buffer: [u8; 512],
@@ -139,6 +140,7 @@ impl ser::Error for Unprintable {
 }
 
 /// What has fields: some are left out, and some count.
+#[derive(Debug)]
 pub struct Fields<'a> {
     printer: &'a mut Printer,
     dead: &'static [&'static str],

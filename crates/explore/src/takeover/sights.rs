@@ -27,6 +27,21 @@ pub enum Sight {
     EndedOnTheLiving,
 }
 
+impl Sight {
+    pub const ALL: &[Self] = &[
+        Self::Published,
+        Self::Takeover,
+        Self::Proof,
+        Self::PublishedWithoutProof,
+        Self::BoundAfterProof,
+        Self::LateWrite,
+        Self::ServerInTakeover,
+        Self::Deposed,
+        Self::SteppedDown,
+        Self::EndedOnTheLiving,
+    ];
+}
+
 /// Those that were seen in any order of any steps.
 #[derive(Clone, Debug, Default)]
 pub struct Sights(Arc<AtomicU32>);

@@ -14,10 +14,11 @@
 //! the step changes nothing that outlives the process. One that does, a grant that is remembered on disk, is left to every order
 //! while somebody can die.
 
-use tanist_protocol::message::ServerMessage;
+use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::mutation::Mutation;
 
 use super::Bounds;
+use super::memory::print_of_all;
 use super::steps::Action;
 use super::world::{Connection, Left, Process, World};
 
@@ -34,7 +35,26 @@ impl Bounds {
         if !self.reduced || self.stepwise || corpses || !no_others(&world.left) {
             return None;
         }
-        (0..world.agents.len()).find_map(|agent| alone_at(world, agent))
+        (0..world.agents.len()).find_map(|agent| {
+            let steps = alone_at(world, agent)?;
+            steps.iter().all(|step| self.is_of_one_agent(world, agent, *step)).then_some(steps)
+        })
+    }
+
+    /// Nothing changes but the agent and what it says. A beat is read as soon as it is next: it would draw a step of the server with it.
+    fn is_of_one_agent(&self, before: &World, agent: usize, step: Action) -> bool {
+        let Some(after) = self.after(before, step) else { return false };
+        let beats = |c: &&Connection| c.up.iter().any(|word| matches!(**word, AgentMessage::Heartbeat(_)));
+        let said = |world: &World| world.connections.iter().filter(|c| c.agent == agent).filter(beats).count();
+        let elsewhere = |world: &World| {
+            let agents = world.agents.iter().enumerate().filter(|(at, _)| *at != agent);
+            let connections = world.connections.iter().filter(|c| c.agent != agent);
+            print_of_all((
+                (&world.store, &world.servers, &world.storage, &world.ledger, &world.left),
+                (agents.collect::<Vec<_>>(), connections.collect::<Vec<_>>()),
+            ))
+        };
+        after.violation().is_none() && said(&after) == 0 && elsewhere(before) == elsewhere(&after)
     }
 }
 

@@ -18,7 +18,6 @@ use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::mutation::Mutation;
 
 use super::Bounds;
-use super::memory::print_of_all;
 use super::steps::Action;
 use super::world::{Connection, Left, Process, World};
 
@@ -46,15 +45,7 @@ impl Bounds {
         let Some(after) = self.after(before, step) else { return false };
         let beats = |c: &&Connection| c.up.iter().any(|word| matches!(**word, AgentMessage::Heartbeat(_)));
         let said = |world: &World| world.connections.iter().filter(|c| c.agent == agent).filter(beats).count();
-        let elsewhere = |world: &World| {
-            let agents = world.agents.iter().enumerate().filter(|(at, _)| *at != agent);
-            let connections = world.connections.iter().filter(|c| c.agent != agent);
-            print_of_all((
-                (&world.store, &world.servers, &world.storage, &world.ledger, &world.left),
-                (agents.collect::<Vec<_>>(), connections.collect::<Vec<_>>()),
-            ))
-        };
-        after.violation().is_none() && said(&after) == 0 && elsewhere(before) == elsewhere(&after)
+        after.violation().is_none() && said(&after) == 0 && is_same_elsewhere(before, &after, agent)
     }
 }
 
@@ -81,6 +72,19 @@ fn alone_at(world: &World, agent: usize) -> Option<Vec<Action>> {
         Some(ServerMessage::Survey { .. }) => Some(vec![hears, asked]),
         Some(_) => Some(vec![hears]),
     }
+}
+
+/// All that is not the agent or a connection of it is as it was.
+fn is_same_elsewhere(before: &World, after: &World, agent: usize) -> bool {
+    let agents = before.agents.iter().zip(&after.agents).enumerate().filter(|(at, _)| *at != agent);
+    let others = |of: &&Connection| of.agent != agent;
+    before.left == after.left
+        && before.store == after.store
+        && before.servers == after.servers
+        && before.storage == after.storage
+        && before.ledger == after.ledger
+        && agents.into_iter().all(|(_, (before, after))| before == after)
+        && before.connections.iter().filter(others).eq(after.connections.iter().filter(others))
 }
 
 /// No step of theirs is possible, and none becomes so by what others do.

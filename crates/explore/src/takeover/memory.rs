@@ -16,9 +16,9 @@ use super::servers::{Committed, Handled};
 const SHARDS: u64 = 64;
 
 /// Of each kind, over all shards, in each of two generations. What a server is takes some ten kilobytes.
-const SERVERS: usize = 60_000;
-const AGENTS: usize = 200_000;
-const COMMITS: usize = 60_000;
+const SERVERS: usize = 20_000;
+const AGENTS: usize = 60_000;
+const COMMITS: usize = 20_000;
 
 /// The prints of what a decision depends on.
 pub type Key = (u64, u64);

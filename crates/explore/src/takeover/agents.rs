@@ -57,10 +57,7 @@ pub struct Decided {
 
 #[derive(Debug)]
 enum Wanted {
-    Say {
-        message: Shared<AgentMessage>,
-        drained: Option<Epochs>,
-    },
+    Say { message: Shared<AgentMessage>, drained: Option<Epochs> },
     Do(Effect),
 }
 

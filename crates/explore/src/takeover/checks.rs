@@ -44,7 +44,8 @@ pub enum Fact {
 #[must_use]
 pub fn facts_of(before: &State, transaction: &Transaction, outcomes: &[GroupOutcome]) -> Vec<Fact> {
     let (mut state, mut facts) = (before.clone(), Vec::new());
-    for (group, _) in transaction.groups.iter().zip(outcomes).filter(|(_, outcome)| **outcome == GroupOutcome::Applied) {
+    for (group, _) in transaction.groups.iter().zip(outcomes).filter(|(_, outcome)| **outcome == GroupOutcome::Applied)
+    {
         let next = group.changes.iter().find_map(|change| match change {
             Change::PutReplication(record) => Some(&**record),
             _ => None,

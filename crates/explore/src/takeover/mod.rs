@@ -49,6 +49,8 @@ pub struct Bounds {
     pub epochs: u32,
     /// What may happen beside the first run.
     pub left: Left,
+    /// What becomes of a server that is succeeded.
+    pub succeeded: Succeeded,
     /// The world begins when the replication has been created, and not when its first epoch acts.
     pub from_the_start: bool,
     /// The kernel's lock lies on a file beside the target.
@@ -64,6 +66,17 @@ pub struct Bounds {
     pub wanted: &'static [Sight],
     pub sights: Sights,
     pub memory: Memory,
+}
+
+/// What becomes of a server that is succeeded: each alone is a world that the other has no part in after that step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Succeeded {
+    /// It is dead.
+    Dead,
+    /// It lives, and does not know yet that it is deposed.
+    Deposed,
+    /// One or the other.
+    Either,
 }
 
 impl Bounds {

@@ -56,9 +56,7 @@ impl Told {
                     certificate: certificate(),
                     hello: hello.clone(),
                 },
-                message => {
-                    Input::Message { agent: agent.clone(), connection: *connection, message: message.clone() }
-                }
+                message => Input::Message { agent: agent.clone(), connection: *connection, message: message.clone() },
             },
         }
     }

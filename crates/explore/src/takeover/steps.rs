@@ -11,11 +11,11 @@ use tanist_protocol::agent;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::server::{Command, Input};
 
-use super::Bounds;
 use super::agents::Heard;
 use super::engines;
 use super::servers::Told;
 use super::world::{Connection, World, replication_name};
+use super::{Bounds, Succeeded};
 
 /// One thing that can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -111,7 +111,13 @@ impl Bounds {
             actions.extend(std::iter::once(None).chain(asleep.map(Some)).map(|asleep| Action::TimePasses { asleep }));
         }
         if world.left.servers > 0 && world.servers.len() == 1 {
-            actions.extend([Action::ServerChanges { old_lives: false }, Action::ServerChanges { old_lives: true }]);
+            let may = |old_lives: &bool| match self.succeeded {
+                Succeeded::Dead => !old_lives,
+                Succeeded::Deposed => *old_lives,
+                Succeeded::Either => true,
+            };
+            let fates = [false, true].into_iter().filter(may);
+            actions.extend(fates.map(|old_lives| Action::ServerChanges { old_lives }));
         }
         if world.left.echoes > 0 {
             actions.extend((0..world.echoes.len()).map(|index| Action::Echo { index }));

@@ -8,7 +8,7 @@
 
 use tanist_protocol::mutation::{Mutation, Mutations};
 
-use super::{Bounds, Left, Memory, Sight, Sights};
+use super::{Bounds, Left, Memory, Sight, Sights, Succeeded};
 
 /// A world with its name.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub fn smallest() -> Bounds {
         blocks: 1,
         epochs: 2,
         left: NOTHING_FAILS,
+        succeeded: Succeeded::Either,
         from_the_start: false,
         lock_beside: false,
         cloned_hosts: false,
@@ -82,7 +83,7 @@ pub fn bounded() -> Vec<TakeoverWorld> {
 pub fn full() -> Vec<TakeoverWorld> {
     use Sight::{Deposed, LateWrite, Published, ServerInTakeover, Takeover};
     let world = |name, bounds| TakeoverWorld { name, bounds };
-    let three = |left, wanted| Bounds { agents: 3, epochs: 3, ..with(left, wanted) };
+    let three = |left, wanted| Bounds { agents: 3, epochs: 3, reduced: true, ..with(left, wanted) };
     vec![
         world(
             "every commit and every word a step: a server is succeeded",
@@ -134,4 +135,14 @@ pub fn broken() -> Vec<(Mutation, Bounds)> {
         (M::RefusedAsProof, of(crash)),
     ];
     worlds.into_iter().map(|(rule, bounds)| (rule, Bounds { broken: Mutations::breaking(rule), ..bounds })).collect()
+}
+
+/// The same rules in the large form of their worlds: three agents, epochs and snapshots, and a server that is succeeded beside the rest.
+#[must_use]
+pub fn broken_at_large() -> Vec<(Mutation, Bounds)> {
+    let large = |bounds: Bounds| {
+        let left = Left { runs: 2, servers: 1, ..bounds.left };
+        Bounds { agents: 3, epochs: 3, left, reduced: true, ..bounds }
+    };
+    broken().into_iter().map(|(rule, bounds)| (rule, large(bounds))).collect()
 }

@@ -47,12 +47,13 @@ pub struct Print {
     pub view: u64,
 }
 
-/// The print of what can be written down.
-pub fn print_of(value: &impl Serialize) -> Print {
+/// The print of what can be written down. Of what says that it cannot, half would pass for the whole: that is taken by its `Debug` form.
+pub fn print_of(value: &(impl Serialize + Debug)) -> Print {
     let mut printer = Printer::new();
-    // Nothing that is written here can fail to be.
-    let _ = value.serialize(&mut printer);
-    printer.finish()
+    match value.serialize(&mut printer) {
+        Ok(()) => printer.finish(),
+        Err(Unprintable) => print_of_debug(value),
+    }
 }
 
 /// The print of a `Debug` form, of what is never written down.
@@ -365,3 +366,52 @@ macro_rules! by_name {
 }
 
 by_name! { SerializeStruct, SerializeStructVariant, }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the names that the lists above know.
+    #[derive(Clone, Debug, Default, Serialize)]
+    struct TakeoverRecord {
+        to: u8,
+        evidence: String,
+    }
+
+    #[derive(Clone, Debug, Default, Serialize)]
+    struct ServerMachine {
+        record: TakeoverRecord,
+        next_survey: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left: Option<u8>,
+        right: Option<u8>,
+    }
+
+    #[test]
+    fn what_is_written_alike_has_one_print_and_what_is_not_has_two() {
+        assert_eq!(print_of(&vec![1u8, 2]), print_of(&vec![1u8, 2]));
+        let other: [&dyn Fn() -> Print; 7] = [
+            &|| print_of(&vec![vec![1u8], vec![2]]),
+            &|| print_of(&vec![vec![1u8, 2], vec![]]),
+            &|| print_of(&vec![vec![], vec![1u8, 2]]),
+            &|| print_of(&("1", "2")),
+            &|| print_of(&("12", "")),
+            &|| print_of(&ServerMachine { left: Some(0), ..ServerMachine::default() }),
+            &|| print_of(&ServerMachine { right: Some(0), ..ServerMachine::default() }),
+        ];
+        let prints: std::collections::BTreeSet<u64> = other.iter().map(|print| print().view).collect();
+        assert_eq!(prints.len(), other.len());
+    }
+
+    #[test]
+    fn what_is_dead_is_in_no_print_and_a_counter_in_that_of_the_whole() {
+        let plain = ServerMachine::default();
+        let told = TakeoverRecord { evidence: "it is over".to_owned(), ..TakeoverRecord::default() };
+        assert_eq!(print_of(&plain), print_of(&ServerMachine { record: told, ..plain.clone() }));
+        let chosen = TakeoverRecord { to: 1, ..TakeoverRecord::default() };
+        assert_ne!(print_of(&plain).view, print_of(&ServerMachine { record: chosen, ..plain.clone() }).view);
+        let counted = print_of(&ServerMachine { next_survey: 1, ..plain.clone() });
+        assert_eq!(counted.view, print_of(&plain).view);
+        assert_ne!(counted.whole, print_of(&plain).whole);
+    }
+}

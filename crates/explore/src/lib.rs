@@ -65,7 +65,11 @@ impl Explorable for takeover::Bounds {
     }
 
     fn missed(&self) -> Vec<String> {
-        self.unseen().into_iter().map(|sight| format!("{sight:?}")).collect()
+        let unseen = self.unseen().into_iter().map(|sight| format!("{sight:?}"));
+        let rests_on_it = self.reduced && self.sights.saw(takeover::Sight::EndedOnTheLiving);
+        let wrong =
+            rests_on_it.then(|| "a world in which no server ends the connection of a living process".to_owned());
+        unseen.chain(wrong).collect()
     }
 }
 

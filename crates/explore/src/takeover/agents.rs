@@ -58,12 +58,12 @@ pub struct Decided {
 #[derive(Debug)]
 enum Wanted {
     Say { message: Shared<AgentMessage>, drained: Option<Epochs> },
-    Do(Effect),
+    Do(Box<Effect>),
 }
 
 impl Wanted {
     fn of(effect: Effect) -> Self {
-        let Effect::Send(message) = effect else { return Self::Do(effect) };
+        let Effect::Send(message) = effect else { return Self::Do(Box::new(effect)) };
         let drained = match &message {
             AgentMessage::Drained { epochs, .. } => Some(*epochs),
             _ => None,
@@ -192,7 +192,7 @@ impl Bounds {
                 match wanted {
                     Wanted::Say { message, drained } => say(world, agent, message, *drained),
                     Wanted::Do(effect) => {
-                        inputs.extend(self.perform_agent(world, agent, effect.clone())?.map(Heard::Other));
+                        inputs.extend(self.perform_agent(world, agent, (**effect).clone())?.map(Heard::Other));
                     }
                 }
             }

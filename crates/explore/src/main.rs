@@ -1,4 +1,4 @@
-//! `tanist-explore`: explores the worlds and says how many states each has. `--full` for the large ones, which take up to an hour.
+//! `tanist-explore`: explores the worlds and says how many states each has. `--full` for the large ones, which take up to an hour and a quarter.
 
 #![forbid(unsafe_code)]
 

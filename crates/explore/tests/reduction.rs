@@ -39,6 +39,8 @@ fn walk(bounds: &Bounds, known_by: impl Fn(&World) -> u64) -> (Walk, usize) {
         let next = actions.drain(..).filter_map(|action| bounds.next_state(&world, action));
         waiting.extend(next.filter(|next| bounds.within_boundary(next)));
     }
+    // What is put first rests on it.
+    assert!(!bounds.sights.saw(Sight::EndedOnTheLiving), "{:?}", bounds.left);
     let sights = Sight::ALL.iter().map(|sight| bounds.sights.saw(*sight)).collect();
     (Walk { visible, sights }, seen.len())
 }

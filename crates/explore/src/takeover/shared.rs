@@ -1,7 +1,7 @@
 //! A part of a state that many states have in common: kept once, and known by its fingerprint.
 //!
 //! Its print is taken once, when the part changes, and stands for the part from then on. Two parts that differ and have the same print
-//! would pass for one: with 64 bits and the hundred million states of the largest world that is as likely as one in a few thousand.
+//! would pass for one: with 64 bits and the two and a half million states of the largest world that is as likely as one in six million.
 
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};

@@ -7,7 +7,7 @@
 //!
 //! What others can do to such an agent is little. The storage is touched by steps of engines alone, and its own have nothing to do and
 //! nothing in flight that could land. Words to it are put behind those that it has not read. A server that leads and is not
-//! succeeded any more ends no connection of a living process that has no newer one; that is watched ([`Sight::EndedOnTheLiving`]).
+//! succeeded any more ends no connection of a living process that has no newer one; that is watched ([`super::Sight::EndedOnTheLiving`]).
 //! What it sees of its peers is who is alive, which matters to a survey alone, and only while somebody can die or come back.
 //!
 //! Its own death comes between. A process that dies before its step is one that dies after it and whose last words are lost, as they can be:

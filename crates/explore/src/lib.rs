@@ -14,17 +14,13 @@ use std::time::{Duration, Instant};
 use stateright::{Checker, Expectation, Model};
 use tanist_protocol::invariants::Violation;
 
-/// How much of a world is explored.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub longest: Duration,
-    /// Steps taken. What they lead to is kept until it has been looked at: it is memory that this bounds.
-    pub steps: usize,
-}
-
-impl Limits {
-    /// No world that has to be seen whole takes as long.
-    const WHOLE: Self = Self { longest: Duration::from_secs(3600), steps: usize::MAX };
+/// In which order states are looked at. Every one is, either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Search {
+    /// The nearest first: a violation comes with the fewest steps there are, and all states of one distance are kept at once.
+    Breadth,
+    /// The latest first: kept are those beside one path alone, whatever the size of the world.
+    Depth,
 }
 
 /// What an exploration found.
@@ -32,7 +28,7 @@ impl Limits {
 pub struct Explored {
     pub states: usize,
     pub took: Duration,
-    /// Every state was looked at, or the search ended with what it found.
+    /// Every state was looked at before the time was over, or the search ended with what it found.
     pub closed: bool,
     /// What went wrong, as the steps that lead there, one a line.
     pub violation: Option<String>,
@@ -69,7 +65,11 @@ impl Explorable for takeover::Bounds {
     }
 
     fn missed(&self) -> Vec<String> {
-        self.unseen().into_iter().map(|sight| format!("{sight:?}")).collect()
+        let unseen = self.unseen().into_iter().map(|sight| format!("{sight:?}"));
+        let rests_on_it = self.reduced && self.sights.saw(takeover::Sight::EndedOnTheLiving);
+        let wrong =
+            rests_on_it.then(|| "a world in which no server ends the connection of a living process".to_owned());
+        unseen.chain(wrong).collect()
     }
 }
 
@@ -80,20 +80,32 @@ where
     M: Explorable<Action: std::fmt::Debug + Clone + PartialEq + Send + Sync> + Send + Sync + 'static,
     M::State: 'static,
 {
-    explore_within(bounds, Limits::WHOLE)
+    explore_within(bounds, Search::Breadth, Duration::MAX)
 }
 
-/// The same within limits: what is left then is not explored, and the result says so.
+/// The same in this order, and no longer than this: what is left then is not explored, and the result says so.
 #[must_use]
-pub fn explore_within<M>(bounds: M, limits: Limits) -> Explored
+pub fn explore_within<M>(bounds: M, search: Search, longest: Duration) -> Explored
 where
     M: Explorable<Action: std::fmt::Debug + Clone + PartialEq + Send + Sync> + Send + Sync + 'static,
     M::State: 'static,
 {
     let begun = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let builder = bounds.checker().threads(threads).timeout(limits.longest).target_state_count(limits.steps);
-    let checker = builder.spawn_bfs().join();
+    let builder = bounds.checker().threads(threads);
+    let builder = if longest == Duration::MAX { builder } else { builder.timeout(longest) };
+    let in_time = || begun.elapsed() < longest;
+    match search {
+        Search::Breadth => found(&builder.spawn_bfs().join(), begun, in_time),
+        Search::Depth => found(&builder.spawn_dfs().join(), begun, in_time),
+    }
+}
+
+fn found<M>(checker: &impl Checker<M>, begun: Instant, in_time: impl Fn() -> bool) -> Explored
+where
+    M: Explorable<Action: std::fmt::Debug + Clone + PartialEq>,
+{
+    let (took, closed) = (begun.elapsed(), in_time());
     let violation = checker.discovery(M::SAFE).map(|path| {
         let what = M::violation(path.last_state()).map(ToString::to_string).unwrap_or_default();
         let steps: Vec<String> = path.into_actions().into_iter().map(|action| format!("{action:?}")).collect();
@@ -103,12 +115,5 @@ where
     let mut unseen: Vec<String> =
         wanted.map(|p| p.name).filter(|name| checker.discovery(name).is_none()).map(str::to_owned).collect();
     unseen.extend(checker.model().missed());
-    let took = begun.elapsed();
-    Explored {
-        states: checker.unique_state_count(),
-        took,
-        closed: took < limits.longest && checker.state_count() < limits.steps,
-        violation,
-        unseen,
-    }
+    Explored { states: checker.unique_state_count(), took, closed, violation, unseen }
 }

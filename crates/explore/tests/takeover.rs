@@ -1,8 +1,10 @@
 //! Every order of a whole takeover, by the machines of the product; and that each rule is missed when it is broken.
 
-use tanist_explore::explore;
+use std::time::Duration;
+
 use tanist_explore::takeover::worlds::{bounded, broken, smallest};
 use tanist_explore::takeover::{Bounds, Sights};
+use tanist_explore::{Search, explore, explore_within};
 use tanist_protocol::mutation::Mutations;
 
 #[test]
@@ -35,5 +37,17 @@ fn a_step_is_as_large_as_it_can_be_and_no_larger() {
         let found =
             |explored: tanist_explore::Explored| explored.violation.map(|v| v.lines().next().map(str::to_owned));
         assert_eq!(found(explore(bounds)), found(explore(each)), "{rule:?}");
+    }
+}
+
+/// In whatever order they are looked at, the states are the same; and what was not looked at is not called seen.
+#[test]
+fn the_order_of_a_search_makes_no_difference() {
+    for world in bounded().into_iter().take(1) {
+        let broad = explore(world.bounds.clone());
+        let deep = explore_within(world.bounds.clone(), Search::Depth, Duration::from_secs(3600));
+        assert!(broad.closed && deep.closed);
+        assert_eq!(broad.states, deep.states);
+        assert!(!explore_within(world.bounds, Search::Depth, Duration::ZERO).closed);
     }
 }

@@ -5,20 +5,72 @@
 //! process that dies between two of its effects is one that dies after them all.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use tanist_model::id::{AgentName, HostIdentity, Incarnation, Term, VolumeAddress};
+use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, Term, VolumeAddress};
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
 use tanist_protocol::agent::{AgentIdentity, AgentMachine, Effect, Input};
-use tanist_protocol::driver::{Interpreter, Step};
+use tanist_protocol::driver::{Interpreter, Output, Step};
 use tanist_protocol::invariants as properties;
 use tanist_protocol::message::{AgentMessage, CanaryReport, PeerAddress, PeerReport, ServerMessage};
 use tanist_protocol::mutation::Mutation;
 use tanist_protocol::timers::Timers;
 
 use super::Bounds;
+use super::memory::print_of_all;
+use super::print::print_of;
 use super::shared::Shared;
 use super::world::{BLOCK_BYTES, Connection, Process, World, name_of, volume};
+
+/// What an agent hears: a word of a server, whose print is known, or anything else.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    Word(Shared<ServerMessage>),
+    Other(Input),
+}
+
+impl Heard {
+    fn print(&self) -> u64 {
+        match self {
+            Self::Word(message) => print_of_all((0, message.print())),
+            Self::Other(input) => print_of_all((1, print_of(input).whole)),
+        }
+    }
+
+    fn input(&self) -> Input {
+        match self {
+            Self::Word(message) => Input::Message((**message).clone()),
+            Self::Other(input) => input.clone(),
+        }
+    }
+}
+
+/// What an agent decided on one input.
+#[derive(Debug)]
+pub struct Decided {
+    machine: Shared<AgentMachine>,
+    /// An engine is told something.
+    moves: bool,
+    wanted: Vec<Wanted>,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Say { message: Shared<AgentMessage>, drained: Option<Epochs> },
+    Do(Box<Effect>),
+}
+
+impl Wanted {
+    fn of(effect: Effect) -> Self {
+        let Effect::Send(message) = effect else { return Self::Do(Box::new(effect)) };
+        let drained = match &message {
+            AgentMessage::Drained { epochs, .. } => Some(*epochs),
+            _ => None,
+        };
+        Self::Say { message: Shared::new(message), drained }
+    }
+}
 
 fn storage_report(volume: &VolumeAddress, snapshots: bool) -> StorageReport {
     StorageReport {
@@ -122,38 +174,62 @@ impl Bounds {
             applications: Vec::new(),
             through: None,
         };
-        self.agent_hears(world, agent, input)
+        self.agent_hears(world, agent, Heard::Other(input))
     }
 
     /// An agent decides on one input, and what it wants is done.
-    pub fn agent_hears(&self, world: &mut World, agent: usize, input: Input) -> Option<()> {
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
-            let now = world.now();
+    pub fn agent_hears(&self, world: &mut World, agent: usize, heard: Heard) -> Option<()> {
+        let mut inputs = VecDeque::from([heard]);
+        while let Some(heard) = inputs.pop_front() {
             let Some(process) = world.process(agent) else { break };
-            let told = note_told(process, &input);
+            let told = note_told(process, &heard);
             let seen = process.machine.highest_term();
-            let output = process.machine.change(|machine| machine.handle(now, input));
+            let decided = self.agent_decides(world, agent, &heard)?;
             if let Some(term) = told {
-                let effects = || output.decisions().iter().flat_map(|d| &d.after);
-                let moved = effects().any(|effect| matches!(effect, Effect::Engine { .. }));
-                world.check(properties::superseded_term_moves_nothing(term, seen, moved));
+                world.check(properties::superseded_term_moves_nothing(term, seen, decided.moves));
             }
-            let mut interpreter = Interpreter::new(self.broken);
-            interpreter.load(Term(0), output);
-            while let Some(step) = interpreter.next_step() {
-                match step {
-                    Step::Perform(effect) => inputs.extend(self.perform_agent(world, agent, effect)?),
-                    Step::Commit(_) => interpreter.commit_failed(),
+            world.process(agent)?.machine = decided.machine.clone();
+            for wanted in &decided.wanted {
+                match wanted {
+                    Wanted::Say { message, drained } => say(world, agent, message, *drained),
+                    Wanted::Do(effect) => {
+                        inputs.extend(self.perform_agent(world, agent, (**effect).clone())?.map(Heard::Other));
+                    }
                 }
             }
         }
         Some(())
     }
 
+    fn agent_decides(&self, world: &mut World, agent: usize, heard: &Heard) -> Option<Arc<Decided>> {
+        let now = world.now();
+        let machine = &world.process(agent)?.machine;
+        let key = (machine.print(), print_of_all((now.monotonic.0, heard.print(), self.broken)));
+        self.memory.agents().recall(key, || {
+            let mut machine = machine.clone();
+            let output = machine.change(|machine| machine.handle(now, heard.input()));
+            let mut effects = output.decisions().iter().flat_map(|d| &d.after);
+            let moves = effects.any(|effect| matches!(effect, Effect::Engine { .. }));
+            Some(Decided { machine, moves, wanted: self.wanted(output) })
+        })
+    }
+
+    fn wanted(&self, output: Output<Effect>) -> Vec<Wanted> {
+        let mut interpreter = Interpreter::new(self.broken);
+        interpreter.load(Term(0), output);
+        let mut wanted = Vec::new();
+        while let Some(step) = interpreter.next_step() {
+            match step {
+                Step::Perform(effect) => wanted.push(Wanted::of(effect)),
+                Step::Commit(_) => interpreter.commit_failed(),
+            }
+        }
+        wanted
+    }
+
     fn perform_agent(&self, world: &mut World, agent: usize, effect: Effect) -> Option<Option<Input>> {
         match effect {
-            Effect::Send(message) => send(world, agent, message),
+            Effect::Send(_) => {}
             Effect::Engine { epochs, command, .. } => self.command_engine(world, agent, epochs, command),
             Effect::Watch { peers, volumes } => {
                 world.process(agent)?.watch = Shared::new((peers, volumes));
@@ -197,7 +273,7 @@ impl Bounds {
         let canaries = volumes.iter().map(|v| self.canary(v)).collect();
         let reached = world.reached;
         let peers = peers.iter().map(|peer| ping(world, &peer.agent, reached)).collect();
-        send(world, agent, AgentMessage::Surveyed { survey, canaries, peers });
+        say(world, agent, &Shared::new(AgentMessage::Surveyed { survey, canaries, peers }), None);
         Some(())
     }
 
@@ -215,7 +291,7 @@ impl Bounds {
             world.echoes.push((agent, process, message.clone()));
             world.echoes.sort_by_key(|(to, process, _)| (*to, *process));
         }
-        self.agent_hears(world, agent, Input::Message((*message).clone()))
+        self.agent_hears(world, agent, Heard::Word(message))
     }
 
     /// An agent notices that its connection is over.
@@ -226,14 +302,14 @@ impl Bounds {
         world.sweep_connections();
         let process = world.process(agent)?;
         process.connection = None;
-        self.agent_hears(world, agent, Input::Disconnected)
+        self.agent_hears(world, agent, Heard::Other(Input::Disconnected))
     }
 }
 
 /// Notes a grant that reaches the process it is for, and says under which term the message was.
-fn note_told(process: &mut Process, input: &Input) -> Option<Term> {
-    let Input::Message(message) = input else { return None };
-    if let ServerMessage::Grant { stamp, .. } = message
+fn note_told(process: &mut Process, heard: &Heard) -> Option<Term> {
+    let Heard::Word(message) = heard else { return None };
+    if let ServerMessage::Grant { stamp, .. } = &**message
         && stamp.incarnation == process.machine.identity().incarnation
     {
         process.granted.push(stamp.epochs);
@@ -241,14 +317,12 @@ fn note_told(process: &mut Process, input: &Input) -> Option<Term> {
     message.stamp().map(|stamp| stamp.term)
 }
 
-fn send(world: &mut World, agent: usize, message: AgentMessage) {
+fn say(world: &mut World, agent: usize, message: &Shared<AgentMessage>, drained: Option<Epochs>) {
     let Some(process) = world.process(agent) else { return };
-    if let AgentMessage::Drained { epochs, .. } = &message {
-        process.drained.push(*epochs);
-    }
+    process.drained.extend(drained);
     let Some(number) = process.connection else { return };
     if let Some(connection) = world.connection(agent, number).filter(|c| c.carries && c.server_end) {
-        connection.up.push_back(Shared::new(message));
+        connection.up.push_back(message.clone());
     }
 }
 

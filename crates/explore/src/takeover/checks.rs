@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tanist_model::change::{Change, Group, GroupOutcome, Transaction};
-use tanist_model::id::{Epoch, Epochs, RunId};
+use tanist_model::change::{Change, GroupOutcome, Transaction};
+use tanist_model::id::{Epoch, Epochs, RunId, Term};
 use tanist_model::recovery_point::RecoveryPoint;
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::{BoundSnapshot, RunRecord, RunState};
@@ -29,6 +29,56 @@ pub struct Ledger {
     promised: Vec<Version>,
     published: BTreeSet<RunId>,
     last_point: Option<Epochs>,
+}
+
+/// What one change of a commit is about, and what was so before.
+#[derive(Debug)]
+pub enum Fact {
+    Replication { before: Option<Box<ReplicationRecord>>, record: Box<ReplicationRecord> },
+    Run { before: Option<Box<RunRecord>>, run: Box<RunRecord>, record: Box<ReplicationRecord> },
+    Point { point: Box<RecoveryPoint>, current: Epochs },
+    Takeover { takeover: Box<TakeoverRecord>, known: bool },
+}
+
+/// Each change of an applied group is looked at over the state before it.
+#[must_use]
+pub fn facts_of(before: &State, transaction: &Transaction, outcomes: &[GroupOutcome]) -> Vec<Fact> {
+    let (mut state, mut facts) = (before.clone(), Vec::new());
+    for (group, _) in transaction.groups.iter().zip(outcomes).filter(|(_, outcome)| **outcome == GroupOutcome::Applied)
+    {
+        let next = group.changes.iter().find_map(|change| match change {
+            Change::PutReplication(record) => Some(&**record),
+            _ => None,
+        });
+        for change in &group.changes {
+            facts.extend(fact_of(&state, next, change));
+            state.apply(change);
+        }
+    }
+    facts
+}
+
+fn fact_of(state: &State, next: Option<&ReplicationRecord>, change: &Change) -> Option<Fact> {
+    match change {
+        Change::PutReplication(record) => {
+            let before = state.replications.get(&record.id).cloned().map(Box::new);
+            Some(Fact::Replication { before, record: record.clone() })
+        }
+        Change::PutRun(run) => {
+            let before = state.runs.get(&(run.replication, run.id)).cloned().map(Box::new);
+            let record = next.or_else(|| state.replications.get(&run.replication)).cloned()?;
+            Some(Fact::Run { before, run: run.clone(), record: Box::new(record) })
+        }
+        Change::PutRecoveryPoint(point) if !state.recovery_points.contains_key(&(point.replication, point.run)) => {
+            let current = state.replications.get(&point.replication).map_or(point.epochs, |r| r.epochs);
+            Some(Fact::Point { point: point.clone(), current })
+        }
+        Change::PutTakeover(takeover) => {
+            let known = state.takeovers.contains_key(&(takeover.replication, takeover.epochs.target.0));
+            Some(Fact::Takeover { takeover: takeover.clone(), known })
+        }
+        _ => None,
+    }
 }
 
 /// The version that a snapshot's identity names.
@@ -86,55 +136,16 @@ impl World {
         self.check(properties::opened_under_grant(epochs, granted, drained));
     }
 
-    /// A transaction has been committed: each change of an applied group is looked at over the state before it.
-    pub fn check_commit(
-        &mut self,
-        before: &State,
-        transaction: &Transaction,
-        outcomes: &[GroupOutcome],
-        sights: &Sights,
-    ) {
-        self.check(properties::superseded_term_commits_nothing(transaction.term, before.term));
-        let mut state = before.clone();
-        for (group, outcome) in transaction.groups.iter().zip(outcomes) {
-            if *outcome == GroupOutcome::Applied {
-                self.check_group(&mut state, group, sights);
+    /// A transaction has been committed.
+    pub fn check_commit(&mut self, term: Term, stored: Term, facts: &[Fact], sights: &Sights) {
+        self.check(properties::superseded_term_commits_nothing(term, stored));
+        for fact in facts {
+            match fact {
+                Fact::Replication { before, record } => self.check_replication(before.as_deref(), record, sights),
+                Fact::Run { before, run, record } => self.check_run(before.as_deref(), run, record, sights),
+                Fact::Point { point, current } => self.check_point(point, *current),
+                Fact::Takeover { takeover, known } => self.check_takeover(takeover, *known, sights),
             }
-        }
-    }
-
-    fn check_group(&mut self, state: &mut State, group: &Group, sights: &Sights) {
-        let next = group.changes.iter().find_map(|change| match change {
-            Change::PutReplication(record) => Some((**record).clone()),
-            _ => None,
-        });
-        for change in &group.changes {
-            match change {
-                Change::PutReplication(record) => {
-                    let before = state.replications.get(&record.id).cloned();
-                    self.check_replication(before.as_ref(), record, sights);
-                }
-                Change::PutRun(run) => {
-                    let before = state.runs.get(&(run.replication, run.id)).cloned();
-                    let record = next.as_ref().or_else(|| state.replications.get(&run.replication)).cloned();
-                    if let Some(record) = record {
-                        self.check_run(before.as_ref(), run, &record, sights);
-                    }
-                }
-                Change::PutRecoveryPoint(point) => {
-                    let known = state.recovery_points.contains_key(&(point.replication, point.run));
-                    let current = state.replications.get(&point.replication).map_or(point.epochs, |r| r.epochs);
-                    if !known {
-                        self.check_point(point, current);
-                    }
-                }
-                Change::PutTakeover(takeover) => {
-                    let known = state.takeovers.contains_key(&(takeover.replication, takeover.epochs.target.0));
-                    self.check_takeover(takeover, known, sights);
-                }
-                _ => {}
-            }
-            state.apply(change);
         }
     }
 

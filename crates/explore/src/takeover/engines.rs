@@ -14,6 +14,7 @@ use tanist_protocol::message::{FenceReport, RunFailureKind};
 use tanist_protocol::mutation::Mutation;
 
 use super::Bounds;
+use super::agents::Heard;
 use super::checks::uid_of;
 use super::storage::{Version, Write};
 use super::world::{BLOCK_BYTES, Engine, Job, World, volume};
@@ -140,7 +141,7 @@ impl Bounds {
         match event {
             Some(event) => {
                 let replication = world.replication()?.id;
-                self.agent_hears(world, agent, Input::Engine { replication, epochs, event })
+                self.agent_hears(world, agent, Heard::Other(Input::Engine { replication, epochs, event }))
             }
             None => Some(()),
         }

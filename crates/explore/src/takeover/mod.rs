@@ -14,8 +14,11 @@
 //! connections, target snapshots, sealed and live sources, verifications, schedules, handovers, removals, and a restored store.
 
 mod agents;
+mod alone;
 mod checks;
 mod engines;
+mod memory;
+mod print;
 mod servers;
 mod shared;
 mod sights;
@@ -28,6 +31,7 @@ pub mod worlds;
 use stateright::{Model, Property};
 use tanist_protocol::mutation::Mutations;
 
+pub use memory::Memory;
 pub use sights::{Sight, Sights};
 pub use steps::Action;
 pub use world::{Left, World};
@@ -45,6 +49,8 @@ pub struct Bounds {
     pub epochs: u32,
     /// What may happen beside the first run.
     pub left: Left,
+    /// What becomes of a server that is succeeded.
+    pub succeeded: Succeeded,
     /// The world begins when the replication has been created, and not when its first epoch acts.
     pub from_the_start: bool,
     /// The kernel's lock lies on a file beside the target.
@@ -53,10 +59,24 @@ pub struct Bounds {
     pub cloned_hosts: bool,
     /// Every commit and every word of a server is a step of its own.
     pub stepwise: bool,
+    /// Steps that commute with all others are taken before them: see [`alone`].
+    pub reduced: bool,
     pub broken: Mutations,
     /// What has to be seen.
     pub wanted: &'static [Sight],
     pub sights: Sights,
+    pub memory: Memory,
+}
+
+/// What becomes of a server that is succeeded: each alone is a world that the other has no part in after that step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Succeeded {
+    /// It is dead.
+    Dead,
+    /// It lives, and does not know yet that it is deposed.
+    Deposed,
+    /// One or the other.
+    Either,
 }
 
 impl Bounds {
@@ -77,7 +97,7 @@ impl Model for Bounds {
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         if world.violation().is_none() {
-            self.possible(world, actions);
+            self.tried(world, actions);
         }
     }
 

@@ -22,6 +22,24 @@ pub enum Sight {
     Deposed,
     /// A process hands a superseded role back.
     SteppedDown,
+    /// The server that leads ends the connection of a process that lives and has no newer one. It has no reason to, and where steps are put
+    /// first it must not.
+    EndedOnTheLiving,
+}
+
+impl Sight {
+    pub const ALL: &[Self] = &[
+        Self::Published,
+        Self::Takeover,
+        Self::Proof,
+        Self::PublishedWithoutProof,
+        Self::BoundAfterProof,
+        Self::LateWrite,
+        Self::ServerInTakeover,
+        Self::Deposed,
+        Self::SteppedDown,
+        Self::EndedOnTheLiving,
+    ];
 }
 
 /// Those that were seen in any order of any steps.

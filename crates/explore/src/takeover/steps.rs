@@ -11,9 +11,11 @@ use tanist_protocol::agent;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::server::{Command, Input};
 
-use super::Bounds;
+use super::agents::Heard;
 use super::engines;
+use super::servers::Told;
 use super::world::{Connection, World, replication_name};
+use super::{Bounds, Succeeded};
 
 /// One thing that can happen.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -81,6 +83,14 @@ pub enum Action {
 }
 
 impl Bounds {
+    /// What is tried in a state: everything that can happen, or what comes first without loss.
+    pub fn tried(&self, world: &World, actions: &mut Vec<Action>) {
+        match self.alone(world) {
+            Some(alone) => actions.extend(alone),
+            None => self.possible(world, actions),
+        }
+    }
+
     /// Everything that can happen in a state.
     pub fn possible(&self, world: &World, actions: &mut Vec<Action>) {
         self.possible_on_connections(world, actions);
@@ -101,7 +111,13 @@ impl Bounds {
             actions.extend(std::iter::once(None).chain(asleep.map(Some)).map(|asleep| Action::TimePasses { asleep }));
         }
         if world.left.servers > 0 && world.servers.len() == 1 {
-            actions.extend([Action::ServerChanges { old_lives: false }, Action::ServerChanges { old_lives: true }]);
+            let may = |old_lives: &bool| match self.succeeded {
+                Succeeded::Dead => !old_lives,
+                Succeeded::Deposed => *old_lives,
+                Succeeded::Either => true,
+            };
+            let fates = [false, true].into_iter().filter(may);
+            actions.extend(fates.map(|old_lives| Action::ServerChanges { old_lives }));
         }
         if world.left.echoes > 0 {
             actions.extend((0..world.echoes.len()).map(|index| Action::Echo { index }));
@@ -189,15 +205,15 @@ impl Bounds {
         for agent in (0..world.agents.len()).filter(|agent| Some(*agent) != asleep) {
             if world.agents[agent].process.is_some() {
                 let seen = self.look(world, agent)?;
-                self.agent_hears(world, agent, seen)?;
-                self.agent_hears(world, agent, agent::Input::Tick)?;
+                self.agent_hears(world, agent, Heard::Other(seen))?;
+                self.agent_hears(world, agent, Heard::Other(agent::Input::Tick))?;
             }
         }
         self.read_what_orders_nothing(world)?;
         let terms: Vec<Term> = world.servers.iter().map(|server| server.term).collect();
         for term in terms {
             if let Some(at) = world.servers.iter().position(|server| server.term == term) {
-                self.server_hears(world, at, Input::Tick)?;
+                self.server_hears(world, at, &Told::Other(Input::Tick))?;
             }
         }
         Some(())
@@ -235,7 +251,7 @@ impl Bounds {
                 let (agent, process, message) = world.echoes.remove(index);
                 world.echoes.clear();
                 if world.process(agent)?.number == process {
-                    self.agent_hears(world, agent, agent::Input::Message((*message).clone()))?;
+                    self.agent_hears(world, agent, Heard::Word(message))?;
                 }
             }
             _ => {}
@@ -274,7 +290,8 @@ impl Bounds {
         world.commands += 1;
         let id = CommandId(u128::from(world.commands));
         let at = world.servers.len().checked_sub(1)?;
-        self.server_hears(world, at, Input::Command { id, actor: "operator".to_owned(), command: Box::new(command) })
+        let input = Input::Command { id, actor: "operator".to_owned(), command: Box::new(command) };
+        self.server_hears(world, at, &Told::Other(input))
     }
 }
 

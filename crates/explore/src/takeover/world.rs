@@ -1,6 +1,7 @@
 //! One state of the world: the store, the servers and agents over it, what they are saying to each other, and the storage.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use tanist_model::id::{AgentName, Epochs, ReplicationId, ReplicationName, RunId, SnapshotId, Term, VolumeAddress};
 use tanist_model::state::State;
@@ -9,9 +10,10 @@ use tanist_protocol::agent::AgentMachine;
 use tanist_protocol::driver::{Interpreter, Step};
 use tanist_protocol::invariants::{Verdict, Violation};
 use tanist_protocol::message::{AgentMessage, PeerAddress, ServerMessage};
-use tanist_protocol::server::{self, ServerMachine};
+use tanist_protocol::server::ServerMachine;
 
 use super::checks::Ledger;
+use super::servers::Word;
 use super::shared::Shared;
 use super::storage::{Boot, Storage, Version, Writer};
 
@@ -44,16 +46,24 @@ pub struct Left {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Server {
     pub term: Term,
-    pub core: Shared<Core>,
+    pub machine: Shared<ServerMachine>,
     /// The step at which it can die: see [`super::steps`].
-    pub held: Option<Shared<Step<server::Effect>>>,
+    pub held: Option<Shared<Turn>>,
 }
 
-/// A machine behind its interpreter.
-#[derive(Clone, Debug)]
-pub struct Core {
-    pub machine: ServerMachine,
-    pub interpreter: Interpreter<server::Effect>,
+/// What a server has still to carry out of what it decided.
+#[derive(Clone)]
+pub struct Turn {
+    pub interpreter: Interpreter<Word>,
+    pub next: Option<Step<Word>>,
+    /// The print of the machine that decided, and of what it heard. Where it came from makes no other state of what is left.
+    pub decision: u64,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.interpreter, self.next)
+    }
 }
 
 /// An agent as an installation: it outlives its processes.

@@ -42,6 +42,7 @@ mod verification;
 mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tanist_model::agent::ShownCertificate;
@@ -64,6 +65,10 @@ use crate::timers::Timers;
 pub use command::{Answer, Command};
 pub use session::{ConnectionId, Session};
 pub use supervise::{Phase, Supervision};
+
+/// Ticks come several times a second. A server that took no step for so long was held up itself, by its store or by its host: how fast
+/// agents are cannot be told of that time.
+const HELD_UP: Duration = Duration::from_secs(2);
 
 /// What can happen to the server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -184,7 +189,11 @@ impl ServerMachine {
 
     /// Decides on one input.
     pub fn handle(&mut self, now: Now, input: Input) -> Output<Effect> {
+        let held_up = now.monotonic.since(self.now.monotonic) >= HELD_UP;
         self.now = now;
+        if held_up {
+            self.supervisions.values_mut().for_each(|supervision| supervision.pace.rest());
+        }
         match input {
             Input::Connected { agent, connection, certificate, hello } => {
                 self.handle_hello(&agent, connection, &certificate, *hello);

@@ -140,6 +140,19 @@ fn an_agent_that_is_too_slow_hands_over_once() {
     assert!(machine.state().agents[&name("h1")].penalty.value_at(second(50).wall) > 0.5);
 }
 
+/// While its store or its host holds the server up, nothing is committed, whoever the agents are.
+#[test]
+fn a_server_that_was_held_up_blames_no_agent() {
+    let mut machine = started(with_run(db()));
+    live(&mut machine, 1..25, Some(RUN));
+    let held_up = live(&mut machine, 28..50, Some(RUN));
+    assert!(!events(&held_up).contains(&EventCode::GrayFailure));
+    assert!(
+        events(&live(&mut machine, 50..70, Some(RUN))).contains(&EventCode::GrayFailure),
+        "it is slow all the same"
+    );
+}
+
 /// The successor is no faster. Two agents that hand a role to and fro would do less than either.
 #[test]
 fn a_slow_successor_keeps_the_role_for_ten_minutes() {

@@ -198,6 +198,12 @@ impl Network {
         at
     }
 
+    /// What `from` sends to `to` arrives again, directly.
+    pub fn heal_one_way(&self, from: &str, to: &str) -> Timestamp {
+        self.set(from, to, Way::Direct);
+        now()
+    }
+
     /// The two reach each other again, directly.
     pub fn heal(&self, one: &str, other: &str) -> Timestamp {
         self.set(one, other, Way::Direct);

@@ -132,6 +132,7 @@ impl Injector {
         self.struck.extend(struck);
         self.inflict(stage, planned, &mut line);
         self.log.push(line);
+        self.settle_ways(stage, self.log.len() - 1);
         Some(self.log.len() - 1)
     }
 
@@ -180,14 +181,9 @@ impl Injector {
                 let twin = twin::start(&stage.cluster, &agent);
                 self.twins.push((agent, twin));
             }
-            Fault::Cut { from, way, .. } => cut(stage, &agent, from, way),
-            Fault::Isolate { .. } => line.at = stage.cluster.network().isolate(&agent),
-            Fault::Flap { times, .. } => flap(stage, &agent, times, duration(planned.lasts).unwrap_or_default()),
-            Fault::Degrade { delay_ms, jitter_ms, loss_per_mille, .. } => {
-                let (delay, jitter) = (Duration::from_millis(delay_ms), Duration::from_millis(jitter_ms));
-                let quality = Quality { delay, jitter, loss_per_mille };
-                line.at = stage.cluster.network().degrade_both(&agent, "server", quality);
-            }
+            // Where several faults meet, what a way is like follows from all of them.
+            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Degrade { .. } => {}
+            Fault::Flap { times, .. } => self.flap(stage, &agent, times, duration(planned.lasts).unwrap_or_default()),
             Fault::Disk { fails, delay_ms } => self.set_disk(stage, disk_fault(fails, delay_ms)),
             Fault::KillServer => {
                 line.at = stage.cluster.kill_server();
@@ -210,9 +206,7 @@ impl Injector {
         match self.log[line].fault {
             Fault::Kill { .. } => stage.cluster.start_agent(&agent),
             Fault::Stop { .. } | Fault::Supplant { .. } => drop(stage.cluster.agent(&agent).wake()),
-            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Flap { .. } | Fault::Degrade { .. } => {
-                stage.cluster.network().rejoin(&agent);
-            }
+            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Flap { .. } | Fault::Degrade { .. } => {}
             Fault::Disk { fails, .. } => {
                 // Of a slow store no command has an answer in time, and nothing is demanded of slowness.
                 let can_be_asked = self.server == Server::Runs && fails != Failure::Slow;
@@ -230,7 +224,74 @@ impl Injector {
             }
         }
         self.log[line].healed_at = Some(signal::now());
+        self.settle_ways(stage, line);
     }
+
+    /// Makes the ways from and to the agent of a line what the faults that last make of them.
+    fn settle_ways(&self, stage: &Stage, line: usize) {
+        let line = &self.log[line];
+        if let Some(agent) = line.agent.as_deref().filter(|_| line.fault.is_of_network()) {
+            others(stage, agent).for_each(|other| self.settle_way(stage, agent, other));
+        }
+    }
+
+    /// Both directions between two hosts. A fault that is over opens nothing that another one keeps closed.
+    fn settle_way(&self, stage: &Stage, one: &str, other: &str) {
+        let network = stage.cluster.network();
+        for (from, to) in [(one, other), (other, one)] {
+            let lasting = self.log.iter().filter(|line| line.healed_at.is_none());
+            let harms = lasting.filter_map(|line| harm(line.fault, line.agent.as_deref()?, from, to));
+            match harms.max_by_key(|harm| *harm == Harm::Closed) {
+                Some(Harm::Closed) => network.cut_one_way(from, to),
+                Some(Harm::Rough(quality)) => network.degrade(from, to, quality),
+                None => network.heal_one_way(from, to),
+            };
+        }
+    }
+
+    fn flap(&self, stage: &Stage, agent: &str, times: u8, each: Duration) {
+        for _ in 0..times {
+            stage.cluster.network().cut(agent, "server");
+            wait::pass(each);
+            self.settle_way(stage, agent, "server");
+            wait::pass(each);
+        }
+    }
+}
+
+/// What a fault makes of the way from one host to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Harm {
+    Closed,
+    Rough(Quality),
+}
+
+fn harm(fault: Fault, agent: &str, from: &str, to: &str) -> Option<Harm> {
+    let other = if from == agent { to } else { from };
+    if from != agent && to != agent {
+        return None;
+    }
+    match fault {
+        Fault::Isolate { .. } => Some(Harm::Closed),
+        Fault::Cut { from: side, way, .. } => {
+            let goes = match way {
+                Way::Both => true,
+                Way::Out => from == agent,
+                Way::In => to == agent,
+            };
+            ((other == "server") == (side == From::Server) && goes).then_some(Harm::Closed)
+        }
+        Fault::Degrade { delay_ms, jitter_ms, loss_per_mille, .. } if other == "server" => {
+            let (delay, jitter) = (Duration::from_millis(delay_ms), Duration::from_millis(jitter_ms));
+            Some(Harm::Rough(Quality { delay, jitter, loss_per_mille }))
+        }
+        _ => None,
+    }
+}
+
+/// The other hosts.
+fn others<'a>(stage: &'a Stage, agent: &'a str) -> impl Iterator<Item = &'a str> {
+    stage.agents.iter().map(String::as_str).filter(move |peer| *peer != agent).chain(["server"])
 }
 
 /// Whether the first replication has a run that is not over.
@@ -271,28 +332,23 @@ fn duration(lasts: Lasts) -> Option<Duration> {
     }
 }
 
-fn cut(stage: &Stage, agent: &str, from: From, way: Way) {
-    let network = stage.cluster.network();
-    let peers = stage.agents.iter().map(String::as_str).filter(|peer| *peer != agent);
-    let others: Vec<&str> = match from {
-        From::Server => vec!["server"],
-        From::Peers => peers.collect(),
-    };
-    for other in others {
-        match way {
-            Way::Both => drop(network.cut(agent, other)),
-            Way::Out => drop(network.cut_one_way(agent, other)),
-            Way::In => drop(network.cut_one_way(other, agent)),
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn flap(stage: &Stage, agent: &str, times: u8, each: Duration) {
-    let network = stage.cluster.network();
-    for _ in 0..times {
-        network.cut(agent, "server");
-        wait::pass(each);
-        network.heal(agent, "server");
-        wait::pass(each);
+    fn cut(from: From, way: Way) -> Fault {
+        Fault::Cut { aim: Aim::Acting, from, way }
+    }
+
+    #[test]
+    fn a_fault_harms_the_ways_that_it_names_and_no_other() {
+        let closed = Some(Harm::Closed);
+        let isolated = Fault::Isolate { aim: Aim::Acting };
+        assert_eq!(harm(isolated, "h1", "h2", "h1"), closed);
+        assert_eq!(harm(isolated, "h1", "h2", "server"), None);
+        assert_eq!(harm(cut(From::Server, Way::Out), "h1", "h1", "server"), closed);
+        assert_eq!(harm(cut(From::Server, Way::Out), "h1", "server", "h1"), None);
+        assert_eq!(harm(cut(From::Peers, Way::In), "h1", "h2", "h1"), closed);
+        assert_eq!(harm(cut(From::Peers, Way::Both), "h1", "h1", "server"), None);
     }
 }

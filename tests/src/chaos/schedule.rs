@@ -207,6 +207,12 @@ pub enum Failure {
 }
 
 impl Fault {
+    /// It changes what the ways of an agent are like.
+    #[must_use]
+    pub fn is_of_network(self) -> bool {
+        matches!(self, Self::Cut { .. } | Self::Isolate { .. } | Self::Flap { .. } | Self::Degrade { .. })
+    }
+
     /// The name of the kind, as in the file.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -43,7 +43,13 @@ impl Failure {
             Self::Context(error) => error.refusal(),
             Self::Refused(refusal) | Self::StillGoingOn(refusal) => refusal.clone(),
             Self::Io { doing, source } => {
-                Refusal::new(RefusalCode::Internal, format!("cannot {doing}")).cause(source.to_string())
+                let refusal = Refusal::new(RefusalCode::Internal, format!("cannot {doing}")).cause(source.to_string());
+                match source.kind() {
+                    io::ErrorKind::AlreadyExists => {
+                        refusal.hint("name a file that is not there yet: none is overwritten")
+                    }
+                    _ => refusal,
+                }
             }
         }
     }
@@ -66,6 +72,12 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_there_already_is_not_overwritten_and_another_name_helps() {
+        let failure = Failure::io("make a bundle", io::ErrorKind::AlreadyExists.into());
+        assert!(failure.refusal().hint.is_some_and(|hint| hint.contains("not there yet")));
+    }
 
     #[test]
     fn waiting_long_enough_is_told_from_failing() {

@@ -203,6 +203,9 @@ impl Injector {
 
     fn heal(&mut self, stage: &mut Stage, line: usize) {
         let agent = self.log[line].agent.clone().unwrap_or_default();
+        if !self.log[line].reads_for.is_empty() && self.server == Server::Runs && !self.store_fails {
+            self.log[line].hinders = is_running(stage);
+        }
         match self.log[line].fault {
             Fault::Kill { .. } => stage.cluster.start_agent(&agent),
             Fault::Stop { .. } | Fault::Supplant { .. } => drop(stage.cluster.agent(&agent).wake()),

@@ -83,7 +83,8 @@ pub fn wanted_events(injected: &Injected, alone: bool, faulty: Option<Faulty>) -
         // What else is told depends on what else happened.
         _ if !alone => &[],
         Fault::Cut { from: From::Server, .. } if seen && injected.direct => &[EventCode::AgentRelayed],
-        Fault::Stop { .. } | Fault::Isolate { .. } if seen && !injected.reads_for.is_empty() => {
+        // What was sent when it was struck may be all that was needed.
+        Fault::Stop { .. } | Fault::Isolate { .. } if seen && !injected.reads_for.is_empty() && injected.hinders => {
             &[EventCode::ReaderSuspected, EventCode::ReaderGranted, EventCode::SourceExhausted]
         }
         Fault::Disk { fails: Failure::Slow, .. } => &[],

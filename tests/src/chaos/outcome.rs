@@ -24,7 +24,7 @@ pub struct Injected {
     pub reads_for: Vec<String>,
     /// It reached the server itself.
     pub direct: bool,
-    /// Of a disk: a run that it was in the way of was not over when it was sound again.
+    /// Of a disk, and of who reads: a run that it was in the way of was not over when it was sound again.
     pub hinders: bool,
     pub at: Timestamp,
     pub healed_at: Option<Timestamp>,

@@ -130,6 +130,17 @@ fn who_is_cut_off_from_the_server_only_is_relayed_and_not_replaced() {
 }
 
 #[test]
+fn a_reader_that_was_needed_is_missed() {
+    let fault = Fault::Stop { aim: Aim::Reader };
+    let reader = Injected { acts_for: Vec::new(), reads_for: vec!["db1".to_owned()], ..injected(fault, 4) };
+    let mut told = records(Vec::new());
+    assert_true(&[Injected { hinders: false, ..reader.clone() }], &told);
+    assert_found(std::slice::from_ref(&reader), &told, "no event of its own");
+    told.events.push(event(100, EventCode::ReaderSuspected, "h1", 12));
+    assert_true(&[reader], &told);
+}
+
+#[test]
 fn a_disk_that_was_in_the_way_of_a_run_is_told_of() {
     let fails = Fault::Disk { fails: Failure::WriteErrors, delay_ms: 0 };
     let disk = Injected { agent: None, acts_for: Vec::new(), ..injected(fails, 4) };

@@ -16,7 +16,13 @@ impl Random {
     #[must_use]
     pub fn seeded(what: &str) -> Self {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::from(since.subsec_nanos()));
-        let seed = crate::setting("TANIST_SEED", clock);
+        Self::seeded_or(what, clock)
+    }
+
+    /// From `TANIST_SEED`, else from this number; printed all the same.
+    #[must_use]
+    pub fn seeded_or(what: &str, number: u64) -> Self {
+        let seed = crate::setting("TANIST_SEED", number);
         println!("{what}: TANIST_SEED={seed}");
         Self(seed)
     }

@@ -7,9 +7,12 @@ use std::fmt;
 
 use tanist_model::id::{AgentName, Epoch, Epochs, Incarnation, Term};
 use tanist_model::recovery_point::RecoveryPoint;
-use tanist_model::replication::UnprovenEpoch;
+use tanist_model::replication::{ArrayCopies, UnprovenEpoch};
 use tanist_model::run::{Checkpoint, RunRecord};
+use tanist_model::state::State;
 use tanist_model::takeover::{Candidate, Evidence};
+
+use crate::message::{RunOrder, ServerMessage};
 
 /// The properties, by their names in the protocol's description.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -205,12 +208,38 @@ pub fn checkpoint_is_durable<B: PartialEq>(durable: &[B], snapshot: &[B], blocks
     })
 }
 
-/// What the server says it has committed, it has.
+/// What the server says is in the store by then: a checkpoint, a bound snapshot, an epoch, and what an epoch may order.
 ///
 /// # Errors
 /// S5.
-pub fn said_is_committed(is_committed: bool, what: &str) -> Verdict {
-    hold(Property::S5, is_committed, || format!("{what} was said and is not committed"))
+pub fn said_is_committed(stored: &State, message: &ServerMessage) -> Verdict {
+    let committed =
+        |is_committed, what| hold(Property::S5, is_committed, || format!("{what} was said and is not committed"));
+    match message {
+        ServerMessage::CheckpointAck { stamp, run, seq } => {
+            let run = stored.runs.get(&(stamp.replication, *run));
+            committed(run.is_none_or(|r| r.checkpoint.seq >= *seq), "a checkpoint")
+        }
+        ServerMessage::OpenRun { stamp, order, .. } => match &**order {
+            RunOrder::Copy { copy, .. } => {
+                let run = stored.runs.get(&(stamp.replication, copy.run));
+                let bound = run.is_none_or(|r| r.snapshot.as_ref().is_some_and(|s| *s == copy.snapshot));
+                committed(bound, "a bound snapshot")
+            }
+            _ => Ok(()),
+        },
+        ServerMessage::Activate { stamp, .. } => {
+            let record = stored.replications.get(&stamp.replication);
+            committed(record.is_none_or(|r| r.epochs >= stamp.epochs), "an epoch")
+        }
+        ServerMessage::Grant { stamp, assignment, .. } if assignment.array_copies => {
+            let record = stored.replications.get(&stamp.replication);
+            let own = record.and_then(|r| r.unproven.iter().find(|u| u.epoch == stamp.epochs.target));
+            let known = own.is_none_or(|own| own.array_copies == ArrayCopies::Possible);
+            committed(known, "that the storage may be ordered to copy")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// No advance and no release while an earlier epoch is not proven quiet.

@@ -14,7 +14,7 @@ use tanist_model::takeover::{Evidence, TakeoverRecord};
 use tanist_protocol::agent::Effect as AgentEffect;
 use tanist_protocol::driver::Output;
 use tanist_protocol::invariants::{self as properties, Process, Verdict};
-use tanist_protocol::message::{RunOrder, ServerMessage};
+use tanist_protocol::message::ServerMessage;
 use tanist_protocol::server::Answer;
 
 use crate::disk::{Disks, Write};
@@ -496,26 +496,7 @@ impl World {
 
     /// What the server says must be in the store by now.
     pub fn check_server_says(&mut self, message: &ServerMessage) {
-        let state = &self.checker.state;
-        let verdict = match message {
-            ServerMessage::CheckpointAck { stamp, run, seq } => {
-                let run = state.runs.get(&(stamp.replication, *run));
-                properties::said_is_committed(run.is_none_or(|r| r.checkpoint.seq >= *seq), "a checkpoint")
-            }
-            ServerMessage::OpenRun { stamp, order, .. } => match &**order {
-                RunOrder::Copy { copy, .. } => {
-                    let run = state.runs.get(&(stamp.replication, copy.run));
-                    let bound = run.is_none_or(|r| r.snapshot.as_ref().is_some_and(|s| *s == copy.snapshot));
-                    properties::said_is_committed(bound, "a bound snapshot")
-                }
-                _ => Ok(()),
-            },
-            ServerMessage::Activate { stamp, .. } => {
-                let record = state.replications.get(&stamp.replication);
-                properties::said_is_committed(record.is_none_or(|r| r.epochs >= stamp.epochs), "an epoch")
-            }
-            _ => Ok(()),
-        };
+        let verdict = properties::said_is_committed(&self.checker.state, message);
         self.checker.check(verdict);
     }
 }

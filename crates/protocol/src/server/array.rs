@@ -79,11 +79,7 @@ impl ServerMachine {
         let mut next = record.clone();
         let told = |u: &&mut UnprovenEpoch| asked.about.contains(&u.epoch) && u.awaits_array();
         next.unproven.iter_mut().filter(told).for_each(|u| u.array_copies = ArrayCopies::Over);
-        let over = |u: &UnprovenEpoch| u.array_copies == ArrayCopies::Over;
-        let mut proven = Vec::new();
-        for kind in next.unproven.clone().iter().filter(|u| over(u)).filter_map(|u| u.quiet) {
-            proven.extend(self.take_proven(&mut next, kind, |u| over(u) && u.quiet == Some(kind)));
-        }
+        let proven = self.drop_quiet(&mut next, |u| u.quiet.filter(|_| u.array_copies == ArrayCopies::Over));
         if next != record {
             self.commit_proven(&record, next, proven, Vec::new());
         }

@@ -91,7 +91,7 @@ impl ServerMachine {
 
     /// Removes the epochs that `quiet` names and says how they were proven. Of one that may have ordered the storage to copy, only its own
     /// word says everything; any other proof is noted until the storage has said the rest.
-    pub(super) fn take_proven(
+    fn take_proven(
         &self,
         next: &mut ReplicationRecord,
         proof: ProofKind,
@@ -104,14 +104,21 @@ impl ServerMachine {
         for epoch in next.unproven.iter_mut().filter(|u| named(u) && !whole(u)) {
             epoch.quiet.get_or_insert(proof);
         }
-        let gone = |u: &UnprovenEpoch| named(u) && whole(u);
+        self.drop_quiet(next, |u| (named(u) && whole(u)).then_some(proof))
+    }
+
+    /// Removes the epochs of which it is said how they were proven.
+    pub(super) fn drop_quiet(
+        &self,
+        next: &mut ReplicationRecord,
+        how: impl Fn(&UnprovenEpoch) -> Option<ProofKind>,
+    ) -> Vec<ProvenEpoch> {
         let at = self.now.wall;
-        let proven = next.unproven.iter().filter(|u| gone(u));
-        let kind = |u: &UnprovenEpoch| u.quiet.filter(|_| proof != ProofKind::Drained).unwrap_or(proof);
-        let proven: Vec<ProvenEpoch> =
-            proven.map(|u| ProvenEpoch { epoch: u.epoch, agent: u.agent.clone(), proof: kind(u), at }).collect();
-        next.unproven.retain(|u| !gone(u));
-        proven
+        let proven =
+            |u: &UnprovenEpoch| Some(ProvenEpoch { epoch: u.epoch, agent: u.agent.clone(), proof: how(u)?, at });
+        let told = next.unproven.iter().filter_map(proven).collect();
+        next.unproven.retain(|u| how(u).is_none());
+        told
     }
 
     pub(super) fn proof_events(&self, record: &ReplicationRecord, proven: &[ProvenEpoch]) -> Vec<Change> {

@@ -395,12 +395,11 @@ impl ServerMachine {
 
     /// The holder is well: see to its activation, a handover, a removal, a run.
     fn drive_holder(&mut self, record: &ReplicationRecord, holder: &Holder) {
-        if holder.activated_at.is_some() {
-            self.ask_array(record, holder);
-        }
         if holder.activated_at.is_none() {
-            self.resend_activate(record, holder);
-        } else if let Some(handover) = &record.handover {
+            return self.resend_activate(record, holder);
+        }
+        self.ask_array(record, holder);
+        if let Some(handover) = &record.handover {
             self.drive_handover(record, holder, handover);
         } else if self.wants_away(record, holder) {
             self.begin_moving_away(record, holder);

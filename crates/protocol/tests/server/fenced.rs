@@ -1,13 +1,22 @@
 //! A successor that took the target's reservation: what its predecessor holds up from then on, and what it does not.
 
+use std::collections::BTreeMap;
+
+use tanist_model::api::CreateReplication;
 use tanist_model::event::EventCode;
 use tanist_model::id::{CommandId, Epoch, HostIdentity};
+use tanist_model::policy::Policy;
 use tanist_model::replication::{FencingTier, Holder, ReplicationRecord, Side, Standing, UnprovenEpoch};
+use tanist_model::state::State;
+use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
 use tanist_protocol::fence::Taken;
 use tanist_protocol::message::{AgentMessage, FenceReport, Hello, ServerMessage};
 use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
 
-use crate::world::{DB, FIRST, at, connect_with, db, held_by, hello, host, name, process, say, seen, server, state};
+use crate::world::{
+    DB, FIRST, SIZE, Seen, VOLUMES, at, connect_with, db, held_by, hello, host, name, process, say, say_at, seen,
+    server, state, well,
+};
 
 fn elsewhere() -> HostIdentity {
     HostIdentity { machine_id: "another machine".into(), ..host("boot") }
@@ -84,4 +93,67 @@ fn who_cannot_reserve_is_passed_over_once_a_target_is_reserved() {
     assert!(why(&reserved).contains("cannot take reservations"), "{}", why(&reserved));
     assert!(why(&reserved).contains("epoch 2"), "{}", why(&reserved));
     assert!(!why(&activated(None)).contains("reservations"));
+}
+
+/// The one agent that there is sees both volumes; `reservations`: of the target's storage.
+fn before_anything(reservations: bool) -> ServerMachine {
+    let mut machine = server(State { removed_epoch: Epoch(10), replications: BTreeMap::new(), ..state(db()) });
+    let capabilities = StorageCapabilities { snapshots: true, kernel_lock: true, reservations };
+    let storage = |name: &str| StorageReport {
+        name: name.parse().unwrap(),
+        kind: StorageKind::Memory,
+        location: String::new(),
+        identity: name.to_owned(),
+        capabilities,
+        copy_manager: None,
+        error: None,
+        pool: None,
+    };
+    let volume = |address: &str| VolumeReport {
+        address: address.parse().unwrap(),
+        identity: address.to_owned(),
+        size_bytes: SIZE,
+        read_only: false,
+        in_use_by: None,
+        content: VolumeContent::Blank,
+        error: None,
+        device: None,
+    };
+    let (storage, volumes) = (["san-a", "san-b"].map(storage).to_vec(), VOLUMES.map(volume).to_vec());
+    connect_with(&mut machine, at(10), "h1", 1, Hello { storage, volumes, ..hello("h1", process("h1")) });
+    machine
+}
+
+/// The one agent's answer: it reads both volumes, and there is nobody else.
+fn surveyed(asked: &Seen) -> AgentMessage {
+    let survey = asked.effects().into_iter().find_map(|effect| match effect {
+        Effect::Send { message: ServerMessage::Survey { survey, .. }, .. } => Some(*survey),
+        _ => None,
+    });
+    let AgentMessage::Heartbeat(beat) = well(&[]) else { unreachable!("it is a heartbeat") };
+    AgentMessage::Surveyed { survey: survey.expect("a survey"), canaries: beat.canaries, peers: Vec::new() }
+}
+
+/// What a removed replication left on the unit would be obeyed by the next one, if that began at the beginning.
+#[test]
+fn a_new_replication_on_a_unit_begins_above_the_keys_that_may_lie_there() {
+    for (reservations, first) in [(true, Epoch(10)), (false, Epoch(0))] {
+        let mut machine = before_anything(reservations);
+        let create = CreateReplication {
+            name: "new".parse().unwrap(),
+            source: VOLUMES[0].parse().unwrap(),
+            target: VOLUMES[1].parse().unwrap(),
+            agents: vec![name("h1")],
+            policy: Policy::default(),
+            overwrite_target: false,
+            once: false,
+            restore: None,
+        };
+        let command = Box::new(Command::Create(create));
+        let asked = seen(machine.handle(at(30), Input::Command { id: CommandId(9), actor: "admin".into(), command }));
+        say_at(&mut machine, at(40), "h1", 1, surveyed(&asked));
+        let created = machine.state().replications.values().next().expect("it was created");
+        let granted = created.holder.iter().count();
+        assert_eq!(created.epochs.target.0, first.0 + u32::try_from(granted).unwrap());
+    }
 }

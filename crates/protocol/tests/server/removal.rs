@@ -55,6 +55,7 @@ fn a_removal_that_nobody_can_clean_up_ends_by_an_operators_word_and_names_what_s
 
     let ended = delete(&mut machine, 20_000, true);
     assert!(is_gone(&machine), "{:?}", ended.events());
+    assert_eq!(machine.state().removed_epoch, FIRST.target, "a key of it may still lie on the target");
     assert!(ended.events().contains(&EventCode::RemovalCommanded));
     let left = message_of(&ended, EventCode::SnapshotsLeftBehind).expect("T309");
     assert!(left.contains("0000000000000004 of san-b/vol9 (uid uid-4)"), "{left}");

@@ -228,6 +228,7 @@ impl Core {
             Effect::Watch { peers, volumes } => {
                 self.outlets.targets.send_replace(Targets { peers, volumes });
             }
+            Effect::Look => self.outlets.watcher.look_at_once(),
             Effect::Survey { survey, peers, volumes, inventory } => {
                 let (watcher, seen) = (self.outlets.watcher.clone(), self.outlets.seen.clone());
                 tokio::spawn(async move {

@@ -8,7 +8,7 @@ use tanist_model::application::ApplicationReport;
 use tanist_model::id::VolumeAddress;
 use tanist_model::volume::{StorageReport, VolumeReport};
 use tanist_protocol::message::{CanaryReport, PeerAddress, PeerReport};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::application::Applications;
 use crate::peers::Pinger;
@@ -40,6 +40,8 @@ pub(crate) struct Watcher {
     /// A listing of all storage is out.
     listing: Arc<AtomicBool>,
     ping_limit: Duration,
+    /// What is watched shall be looked at before it is time.
+    at_once: Arc<Notify>,
 }
 
 impl Watcher {
@@ -51,10 +53,16 @@ impl Watcher {
             pinger,
             listing: Arc::default(),
             ping_limit,
+            at_once: Arc::default(),
         }
     }
 
-    /// Looks at what is assigned, again and again, and at once when the assignment changes.
+    /// Makes the routine look at once; or once more, if it looks already.
+    pub(crate) fn look_at_once(&self) {
+        self.at_once.notify_one();
+    }
+
+    /// Looks at what is assigned, again and again, and at once when the assignment changes or it is asked to.
     pub(crate) async fn routine(
         self,
         every: Duration,
@@ -66,6 +74,7 @@ impl Watcher {
         loop {
             tokio::select! {
                 _ = pace.tick() => {}
+                () = self.at_once.notified() => {}
                 changed = targets.changed() => {
                     if changed.is_err() {
                         return;

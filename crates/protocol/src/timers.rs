@@ -35,6 +35,8 @@ pub struct Timers {
     pub decline: Duration,
     /// How often a failover agent reads its volumes and pings its peers.
     pub canary: Duration,
+    /// A read that fails when an earlier one failed so long ago, and none between them did well, is of a lost path.
+    pub lost_path: Duration,
     /// A canary read or a ping older than this shows nothing any more.
     pub canary_age: Duration,
     /// How long agents have to answer a survey that an operator's command waits for.
@@ -90,6 +92,7 @@ impl Timers {
         leadership: Duration::from_secs(1),
         decline: Duration::from_secs(5),
         canary: Duration::from_secs(1),
+        lost_path: Duration::from_millis(500),
         canary_age: Duration::from_secs(5),
         survey: Duration::from_secs(2),
         run_retry: Duration::from_secs(1),

@@ -177,6 +177,7 @@ impl World {
             Effect::Reader { replication, epochs, command } => {
                 self.command_reader(agent, (replication, epochs), command);
             }
+            Effect::Look => self.look(agent, None),
             Effect::Watch { peers, volumes } => {
                 self.agents[agent].acquaintances.clone_from(&peers);
                 if let Some(process) = self.agents[agent].process.as_mut() {

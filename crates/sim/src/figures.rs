@@ -134,6 +134,7 @@ fn quiet(scenario: Scenario) -> Scenario {
         kernel_lock: true,
         lock_beside: false,
         reserving: None,
+        array: false,
         slow_writes: false,
         one_clock: true,
         stuck_closes_per_mille: 0,

@@ -231,6 +231,7 @@ impl Bounds {
         match effect {
             Effect::Send(_) => {}
             Effect::Engine { epochs, command, .. } => self.command_engine(world, agent, epochs, command),
+            Effect::Look => return Some(Some(self.look(world, agent)?)),
             Effect::Watch { peers, volumes } => {
                 world.process(agent)?.watch = Shared::new((peers, volumes));
                 return Some(Some(self.look(world, agent)?));

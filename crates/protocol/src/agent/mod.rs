@@ -19,7 +19,7 @@ use tanist_model::application::{ApplicationReport, ThawReport};
 use tanist_model::id::{
     AgentName, ApplicationName, Epochs, HostIdentity, Incarnation, ReplicationId, SnapshotId, Term, VolumeAddress,
 };
-use tanist_model::time::Now;
+use tanist_model::time::{Monotonic, Now};
 use tanist_model::volume::{StorageReport, VolumeReport};
 
 use crate::driver::Output;
@@ -91,6 +91,8 @@ pub enum Effect {
         peers: Vec<PeerAddress>,
         volumes: Vec<VolumeAddress>,
     },
+    /// Look at what is watched at once, not only when it is time.
+    Look,
     /// Look now, and answer the survey.
     Survey {
         survey: u64,
@@ -178,19 +180,17 @@ pub struct AgentMachine {
     open: BTreeMap<ReplicationId, Vec<Epochs>>,
     /// Ended epochs under a later role whose end the server has not on record: when that was last said.
     #[serde(with = "tanist_model::pairs")]
-    owed: BTreeMap<(ReplicationId, Epochs), tanist_model::time::Monotonic>,
+    owed: BTreeMap<(ReplicationId, Epochs), Monotonic>,
     /// The last assignment of each replication; used only by the mutation that needs no grant.
     assignments: BTreeMap<ReplicationId, Assignment>,
     beat: beat::Beat,
-    /// Canary reads that failed in a row, by volume.
-    failed_reads: BTreeMap<VolumeAddress, u32>,
-    leaving: Option<tanist_model::time::Monotonic>,
+    /// What the canary reads find fault with, by volume: since when, without one between that was well.
+    failing: BTreeMap<VolumeAddress, Monotonic>,
+    look_again: Option<Monotonic>,
+    leaving: Option<Monotonic>,
     /// What the server has not on record yet, and when it was last said.
-    thaws: BTreeMap<SnapshotId, (ThawReport, tanist_model::time::Monotonic)>,
+    thaws: BTreeMap<SnapshotId, (ThawReport, Monotonic)>,
 }
-
-/// One failed read may be a busy disk; so many in a row are a lost path.
-const FAILED_READS_OF_A_LOST_PATH: u32 = 2;
 
 impl AgentMachine {
     #[must_use]
@@ -211,7 +211,8 @@ impl AgentMachine {
             owed: BTreeMap::new(),
             assignments: BTreeMap::new(),
             beat: beat::Beat::default(),
-            failed_reads: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            look_again: None,
             leaving: None,
             thaws: BTreeMap::new(),
         }
@@ -299,6 +300,7 @@ impl AgentMachine {
             ServerMessage::Refused { reason } => self.out.perform(Effect::Refused { reason }),
             ServerMessage::Watch { number, peers, volumes, failover } => {
                 if self.beat.watch(number, failover) {
+                    self.forget_unwatched(&volumes);
                     self.out.perform(Effect::Watch { peers, volumes });
                 }
             }
@@ -342,6 +344,7 @@ impl AgentMachine {
         self.resend();
         self.resend_readings();
         self.resend_thaws();
+        self.look_again_if_due();
         self.expire_local_drain();
         self.retry_locks();
         self.beat_if_due();

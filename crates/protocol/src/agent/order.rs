@@ -217,6 +217,7 @@ impl AgentMachine {
                 let Some(work) = working_on(role, run) else { return };
                 *work = Work::Idle;
                 self.send(AgentMessage::RunFailed { replication: id, epochs, run, kind, reason });
+                self.look_after(kind);
                 self.beat.hurry();
             }
             EngineEvent::Halted { run } => {

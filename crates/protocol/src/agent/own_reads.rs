@@ -5,8 +5,8 @@
 use tanist_model::id::{Epochs, ReplicationId, VolumeAddress};
 use tanist_model::replication::Side;
 
-use super::{AgentMachine, FAILED_READS_OF_A_LOST_PATH, Phase};
-use crate::message::{AgentMessage, CanaryReport};
+use super::{AgentMachine, Effect, Phase};
+use crate::message::{AgentMessage, CanaryReport, RunFailureKind};
 
 /// A role with what is wrong with one of its volumes.
 type Complaint = (ReplicationId, Epochs, String);
@@ -17,9 +17,15 @@ impl AgentMachine {
             let complaints = self.complaints(canary);
             let readings = self.readings_without(canary);
             let is_well = canary.result.is_ok() && complaints.is_empty() && readings.is_empty();
-            let failed = self.failed_reads.entry(canary.address.clone()).or_default();
-            *failed = if is_well { 0 } else { failed.saturating_add(1) };
-            if *failed < FAILED_READS_OF_A_LOST_PATH {
+            if is_well {
+                self.failing.remove(&canary.address);
+                continue;
+            }
+            let works = !complaints.is_empty() || !readings.is_empty();
+            let now = self.now.monotonic;
+            let since = *self.failing.entry(canary.address.clone()).or_insert(now);
+            if now.since(since) < self.timers.lost_path {
+                self.look_again = self.look_again.or(works.then(|| since.plus(self.timers.lost_path)));
                 continue;
             }
             readings.into_iter().for_each(|(replication, why)| self.fail_reading(replication, why));
@@ -28,6 +34,25 @@ impl AgentMachine {
                 self.end_role(replication, epochs, None, false);
             }
         }
+    }
+
+    /// A run that failed at the storage may have lost its path: that is not left to the next look, which may be a second away.
+    pub(super) fn look_after(&mut self, kind: RunFailureKind) {
+        if matches!(kind, RunFailureKind::Io | RunFailureKind::Flush) {
+            self.out.perform(Effect::Look);
+        }
+    }
+
+    /// What was seen once is looked at again as soon as that decides.
+    pub(super) fn look_again_if_due(&mut self) {
+        if self.look_again.take_if(|at| *at <= self.now.monotonic).is_some() {
+            self.out.perform(Effect::Look);
+        }
+    }
+
+    /// What is not looked at any more is not held against a role of later.
+    pub(super) fn forget_unwatched(&mut self, watched: &[VolumeAddress]) {
+        self.failing.retain(|volume, _| watched.contains(volume));
     }
 
     /// Of the roles at work.

@@ -165,6 +165,7 @@ impl AgentMachine {
             }
             ReaderEvent::Failed { run, kind, reason } if concerns(&run, reading) => {
                 self.say_read_failed(id, run, kind, reason);
+                self.look_after(kind);
             }
             ReaderEvent::Progress { run, progress } => reading.progress = Some((run, progress)),
             ReaderEvent::Closed => {

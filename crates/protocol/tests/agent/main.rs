@@ -1,15 +1,20 @@
 //! The agent's machine without its shell: what it answers the server while its engines are at work.
 
+use std::time::Duration;
+
 use tanist_model::byte_range::ByteRanges;
 use tanist_model::id::{
     ClusterId, CommandId, Epoch, Epochs, HostIdentity, Incarnation, Nonce, ReplicationId, RunId, SnapshotId, Term,
+    VolumeAddress,
 };
 use tanist_model::policy::{SourceMode, VerifyMode};
 use tanist_model::run::{BoundSnapshot, Checkpoint, RunMethod};
 use tanist_model::time::{Monotonic, Now, Timestamp};
+use tanist_model::volume::{VolumeContent, VolumeReport};
 use tanist_protocol::agent::{AgentIdentity, AgentMachine, Effect, EngineCommand, EngineEvent, Input};
 use tanist_protocol::message::{
-    AgentMessage, Assignment, CopyOrder, FenceReport, OrderNumber, RunOrder, ServerMessage, SourceAccess, Stamp,
+    AgentMessage, Assignment, CanaryReport, CopyOrder, FenceReport, OrderNumber, RunFailureKind, RunOrder,
+    ServerMessage, SourceAccess, Stamp,
 };
 use tanist_protocol::mutation::Mutations;
 use tanist_protocol::timers::Timers;
@@ -45,7 +50,12 @@ fn connected() -> AgentMachine {
 }
 
 fn effects(machine: &mut AgentMachine, input: Input) -> Vec<Effect> {
-    let output = machine.handle(NOW, input);
+    effects_at(machine, 0, input)
+}
+
+fn effects_at(machine: &mut AgentMachine, after_ms: u64, input: Input) -> Vec<Effect> {
+    let monotonic = NOW.monotonic.plus(Duration::from_millis(after_ms));
+    let output = machine.handle(Now { monotonic, ..NOW }, input);
     output.decisions().iter().flat_map(|decision| decision.after.clone()).collect()
 }
 
@@ -154,4 +164,60 @@ fn an_engine_that_is_still_open_is_not_told_as_ended_under_another_source_epoch(
     assert_eq!(drained(&closed), [epochs(5, 4)]);
     let again = hear(&mut machine, ServerMessage::StepDown { stamp: stamp(epochs(4, 4)) });
     assert_eq!(drained(&again), [epochs(4, 4)], "nothing is open any more");
+}
+
+/// What a look at the target shows, so long after the beginning.
+fn see(machine: &mut AgentMachine, after_ms: u64, well: bool) -> Vec<Effect> {
+    let address: VolumeAddress = "san-b/vol9".parse().unwrap();
+    let report = VolumeReport {
+        address: address.clone(),
+        identity: "t".into(),
+        size_bytes: 1 << 20,
+        read_only: false,
+        in_use_by: None,
+        content: VolumeContent::Blank,
+        error: None,
+        device: None,
+    };
+    let result = if well { Ok(report) } else { Err("input/output error".to_owned()) };
+    let canaries = vec![CanaryReport { address, result, took_us: 1, age_ms: 0 }];
+    effects_at(machine, after_ms, Input::Seen { canaries, peers: Vec::new() })
+}
+
+fn is_unfit(effects: &[Effect]) -> bool {
+    effects.iter().any(|e| matches!(e, Effect::Send(AgentMessage::Unfit { .. })))
+}
+
+/// One that failed is looked at again as soon as that decides, and not only when it is time.
+#[test]
+fn a_read_that_fails_again_half_a_second_later_is_of_a_lost_path() {
+    let mut machine = connected();
+    activate(&mut machine, epochs(1, 1));
+    assert!(!is_unfit(&see(&mut machine, 1000, false)));
+    assert!(!is_unfit(&see(&mut machine, 1100, false)), "two looks in a moment are one");
+    assert!(!effects_at(&mut machine, 1400, Input::Tick).contains(&Effect::Look));
+    assert!(effects_at(&mut machine, 1500, Input::Tick).contains(&Effect::Look));
+    assert!(!effects_at(&mut machine, 1510, Input::Tick).contains(&Effect::Look), "once");
+    assert!(is_unfit(&see(&mut machine, 1520, false)));
+}
+
+#[test]
+fn a_read_that_did_well_between_two_that_failed_is_of_no_lost_path() {
+    let mut machine = connected();
+    activate(&mut machine, epochs(1, 1));
+    for (at, well) in [(1000, false), (1300, true), (1600, false), (2000, false)] {
+        assert!(!is_unfit(&see(&mut machine, at, well)), "at {at}");
+    }
+}
+
+#[test]
+fn a_run_that_failed_at_the_storage_is_followed_by_a_look() {
+    for (kind, looked) in [(RunFailureKind::Io, true), (RunFailureKind::Flush, true), (RunFailureKind::Mismatch, false)]
+    {
+        let mut machine = connected();
+        activate(&mut machine, epochs(1, 1));
+        order(&mut machine, 1, copy_from_stream());
+        let failed = EngineEvent::RunFailed { run: RUN, kind, reason: "input/output error".into() };
+        assert_eq!(engine(&mut machine, epochs(1, 1), failed).contains(&Effect::Look), looked, "{kind:?}");
+    }
 }

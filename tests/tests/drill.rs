@@ -1,6 +1,6 @@
 //! A takeover on purpose in the middle of a run: the target is equal, the figure is told, the work goes back, and the record is evidence.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tanist_model::api::RefusalCode;
 use tanist_model::drill::{DrillResult, Milestone};
@@ -89,7 +89,7 @@ fn drills_are_judged_kept_and_made_by_themselves() {
     assert!(!told("the drill of"), "a good one ends the alarm");
 
     ready();
-    set(&["--drill-schedule", "cron * * * * *", "--drill-hand-back"]);
+    set(&["--drill-schedule", &soon(), "--drill-hand-back"]);
     let acting = scene.acting(&cluster);
     let by_schedule = wait::until("a drill of the schedule", NEXT_MINUTE, || {
         let last = cluster.show(name).drills.results.into_iter().next()?;
@@ -99,4 +99,11 @@ fn drills_are_judged_kept_and_made_by_themselves() {
     assert_eq!((by_schedule.by.as_str(), by_schedule.is_good()), ("schedule", true), "{by_schedule:?}");
     wait::until("the work is back", RUN_LIMIT, || (scene.acting(&cluster) == acting).then_some(()));
     scene.run(&cluster);
+}
+
+/// A schedule with one due time a day, the next of which is a few seconds to a minute and a quarter away.
+fn soon() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let minute = (now + 15) / 60 + 1;
+    format!("cron {} {} * * * UTC", minute % 60, minute / 60 % 24)
 }

@@ -156,9 +156,9 @@ pub enum PolicyError {
     #[error("a limit of {0} ms for a drill is not possible: 1 to {HIGHEST_LIMIT_MS} ms are")]
     DrillLimit(u32),
     #[error(
-        "drills on a schedule of {0} are too dense: each moves the work to another agent, and one an hour is the most that is possible"
+        "drills on a schedule of '{0}' are too dense: each moves the work to another agent, and one an hour is the most that is possible"
     )]
-    DrillsTooOften(Interval),
+    DrillsTooOften(Schedule),
 }
 
 impl PolicyError {
@@ -218,10 +218,9 @@ impl Policy {
     }
 
     fn check_drills(&self) -> Result<(), PolicyError> {
-        if let Some(Schedule::Interval(interval)) = self.drill.schedule
-            && interval.seconds() < SHORTEST_DRILL_INTERVAL_SECONDS
-        {
-            return Err(PolicyError::DrillsTooOften(interval));
+        let dense = |schedule: &&Schedule| schedule.is_denser_than(SHORTEST_DRILL_INTERVAL_SECONDS);
+        if let Some(schedule) = self.drill.schedule.as_ref().filter(dense) {
+            return Err(PolicyError::DrillsTooOften(schedule.clone()));
         }
         let impossible = |limit: &u32| *limit == 0 || *limit > HIGHEST_LIMIT_MS;
         self.drill.limit_ms.filter(impossible).map_or(Ok(()), |limit| Err(PolicyError::DrillLimit(limit)))
@@ -275,7 +274,10 @@ mod tests {
         assert!(matches!(drill("every 59m", None), Err(PolicyError::DrillsTooOften(_))));
         assert_eq!(drill("every 1h", Some(0)), Err(PolicyError::DrillLimit(0)));
         assert_eq!(drill("every 1h", Some(60_001)), Err(PolicyError::DrillLimit(60_001)));
-        assert_eq!(drill("cron * * * * *", Some(1)), Ok(()));
+        assert!(matches!(drill("cron * * * * *", Some(1)), Err(PolicyError::DrillsTooOften(_))));
+        assert!(matches!(drill("cron 0,30 3 * * *", Some(1)), Err(PolicyError::DrillsTooOften(_))));
+        assert_eq!(drill("cron 0 * * * *", Some(1)), Ok(()));
+        assert_eq!(drill("cron 30 2 * * TUE Europe/Berlin", Some(1)), Ok(()));
         let words = PolicyError::TooOften("1s".parse().unwrap()).to_string();
         assert!(words.starts_with("a schedule of 1s is too dense"), "{words}");
     }

@@ -47,6 +47,9 @@ pub struct RecoveryPoint {
     /// When it was read and turned out to be other bytes than were published.
     #[serde(default)]
     pub damaged_at: Option<Timestamp>,
+    /// When the target that this snapshot was taken of was found to be other bytes, maybe already then. Until it is read whole.
+    #[serde(default)]
+    pub doubtful_since: Option<Timestamp>,
     /// Kept by an operator's word, whatever the retention says.
     #[serde(default)]
     pub pinned: bool,

@@ -99,6 +99,9 @@ pub struct Missed {
     pub passed: u32,
 }
 
+/// So many of a year's due times show how dense a schedule is: hourly ones are 8,760.
+const DUE_TIMES_LOOKED_AT: usize = 9_000;
+
 impl Missed {
     /// A bound on the work of counting. Whoever is this far behind need not know how far exactly.
     pub const COUNT_LIMIT: u32 = 1000;
@@ -126,6 +129,22 @@ impl Schedule {
                 let later = last.max(Timestamp(anchor.0.saturating_sub(1)));
                 let due = cron.first_from(cron::second_after(zone::instant(later))?)?;
                 Some(Timestamp(due.as_microsecond()))
+            }
+        }
+    }
+
+    /// Whether two due times of a year lie closer to each other than this.
+    #[must_use]
+    pub fn is_denser_than(&self, seconds: u64) -> bool {
+        match self {
+            Self::Interval(interval) => interval.seconds() < seconds,
+            Self::Cron(_) => {
+                // A year of 2026, of every day and every change of the clocks; nothing is due more often than each minute of it.
+                let (start, end) = (Timestamp(1_767_225_600_000_000), Timestamp(1_798_761_600_000_000));
+                let next = |last: &Timestamp| self.next_after(*last, start).filter(|due| *due < end);
+                let times: Vec<Timestamp> =
+                    std::iter::successors(next(&start), next).take(DUE_TIMES_LOOKED_AT).collect();
+                times.windows(2).any(|two| two[1].since(two[0]).as_secs() < seconds)
             }
         }
     }

@@ -70,6 +70,9 @@ pub struct Vacancy {
     pub evidence: Evidence,
     pub since: Timestamp,
     pub left_by: Option<AgentName>,
+    /// The process of that agent which left it: one that was started since has handed nothing over.
+    #[serde(default)]
+    pub left_process: Option<Incarnation>,
     /// Who is to act next, if the handover named one.
     pub successor: Option<AgentName>,
 }

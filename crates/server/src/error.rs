@@ -75,7 +75,7 @@ impl ServerError {
             }
             Self::NotInitialised { dir } => format!("make one first: tanist server init --dir {}", dir.display()),
             Self::Config { .. } => {
-                "correct what is named there; the settings are cluster, listen, advertise, [limits] and [[alarm]]; a commented sample is config/valid/server.toml (of the \
+                "correct what is named there; the settings are cluster, listen, advertise, recording_limit_bytes, [limits] and [[alarm]]; a commented sample is config/valid/server.toml (of the \
                  package: /etc/tanist/samples)".to_owned()
             }
             Self::Advertise(_) => "give --advertise HOST:PORT".to_owned(),

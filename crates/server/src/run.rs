@@ -68,7 +68,7 @@ impl Server {
         let layout = Layout::new(dir);
         let config = ServerConfig::load(&layout)?;
         ownership::refuse_root_in_anothers(dir)?;
-        let store = Arc::new(SqliteStore::open(&layout.store()).await?);
+        let store = Arc::new(SqliteStore::open_existing(&layout.store()).await?);
         let server = Self::bind_with(&layout, config, Arc::clone(&store) as Arc<dyn Store>)?;
         Ok(Self { durable: Some(store), ..server })
     }

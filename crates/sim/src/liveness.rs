@@ -35,8 +35,8 @@ impl Passing {
             Self::Granted => 6_000_000,
             // Five seconds to drain; then it is taken over.
             Self::HandingOver => 5_500_000,
-            // A beat of an agent that has had nothing to do.
-            Self::ExhaustedInVain => 5_000_000,
+            // A beat of an agent that has had nothing to do; or so long another than the one that handed over is waited for.
+            Self::ExhaustedInVain => 5_500_000,
         }
     }
 

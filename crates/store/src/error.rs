@@ -12,7 +12,7 @@ pub enum StoreError {
     #[error("this server is superseded: the store has begun term {stored}")]
     Deposed { stored: Term },
     /// The file system of the store has no room. Nothing was applied; it works again by itself once there is room.
-    #[error("cannot {doing}: no space is left at {}; free some, and the server goes on by itself", path.display())]
+    #[error("cannot {doing}: no space is left at {}; free some: a server that runs goes on by itself", path.display())]
     Full { doing: &'static str, path: PathBuf },
     /// Another tanist process holds the store's lock.
     #[error(
@@ -40,6 +40,12 @@ pub enum StoreError {
     /// A sound database of something else.
     #[error("{} is not a tanist store; nothing in it was touched", path.display())]
     NotAStore { path: PathBuf },
+    /// There is no store where one has to be.
+    #[error(
+        "the store {} is missing or empty, and a server that began without it would know neither its replications nor its \
+         agents; put the file back, or bring a backup back with `tanist server restore`", path.display()
+    )]
+    Missing { path: PathBuf },
     /// The file to be written exists.
     #[error("{} exists and is not overwritten; choose another name", path.display())]
     Exists { path: PathBuf },

@@ -12,6 +12,7 @@ pub(crate) mod schema;
 mod tests;
 pub(crate) mod write;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -47,6 +48,18 @@ impl SqliteStore {
     /// [`StoreError::Damaged`] if the file is not for this program, which is then left as it is.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, EventRetention::default()).await
+    }
+
+    /// [`open`](Self::open) of a store that has to be there: one made anew in its place would know nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none, or an empty file; else as for `open`.
+    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        match path.metadata() {
+            Ok(found) if found.len() > 0 => Self::open(path).await,
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("open the store", path)(error)),
+            _ => Err(StoreError::Missing { path: path.to_owned() }),
+        }
     }
 
     /// [`open`](Self::open) with another bound on the event log.

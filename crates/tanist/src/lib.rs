@@ -25,7 +25,10 @@ pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|argument| argument == tanist_agent::GUARD_COMMAND) {
         return tanist_agent::guard();
     }
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error),
+    };
     let screen = output::Screen::new(cli.global.output);
     match commands::run(cli, &screen) {
         Ok(exit) => exit,
@@ -34,5 +37,17 @@ pub fn main() -> ExitCode {
             screen.failure(&failure);
             failure.exit_code()
         }
+    }
+}
+
+/// Help and version are no errors. Of `status` a 2 says that something is stopped, to whoever watches: a wrong command line is a 3 there.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // Where standard error is closed there is nobody to tell.
+    let _ = error.print();
+    let asks_status = std::env::args_os().skip(1).any(|argument| argument == "status");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if asks_status => ExitCode::from(3),
+        _ => ExitCode::from(2),
     }
 }

@@ -23,7 +23,8 @@ impl FileError {
         match self {
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 format!(
-                    "this host has no identity in {} yet: join, or initialise the server, first",
+                    "if this host has never had an identity in {}: join, or initialise the server, first; if it had one, put the file \
+                     back from your copy",
                     folder(path).display()
                 )
             }
@@ -77,7 +78,11 @@ pub fn read(path: &Path) -> Result<String, FileError> {
 /// # Errors
 /// [`FileError`].
 pub fn read_private(path: &Path) -> Result<String, FileError> {
-    let mode = std::fs::metadata(path).map_err(at("read", path))?.permissions().mode() & 0o777;
+    let found = std::fs::metadata(path).map_err(at("read", path))?;
+    if !found.is_file() {
+        return Err(at("read", path)(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    let mode = found.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(FileError::Exposed { path: path.to_owned(), mode });
     }
@@ -143,6 +148,15 @@ mod tests {
         replace(&path, b"two", Readers::Owner).unwrap();
         assert_eq!((read_private(&path).unwrap().as_str(), mode_of(&path)), ("two", 0o600));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// What is said to be done about it must harm nobody: `chmod 600` of a directory would.
+    #[test]
+    fn a_directory_is_no_secret_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = read_private(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("it is not a file"), "{error}");
+        assert!(!error.hint().contains("chmod"), "{}", error.hint());
     }
 
     #[test]

@@ -160,6 +160,7 @@ mod tests {
             verified: true,
             assumed_bytes: 0,
             damaged_at: None,
+            doubtful_since: None,
             verified_at: None,
             pinned: false,
             expired: false,

@@ -19,4 +19,6 @@ pub use replication::{
     AwaitedProof, DrillsView, Health, RecoveryPointView, RemovalView, ReplicationView, RunView, RunWaiting, SideView,
     WhyView,
 };
-pub use request::{CreateReplication, Done, DrillHow, HandoverTo, RestoreFrom, SetHierarchy, SetPolicy, VerifyTarget};
+pub use request::{
+    CreateReplication, Done, DrillHow, HandoverTo, PointReading, RestoreFrom, SetHierarchy, SetPolicy, VerifyTarget,
+};

@@ -92,6 +92,9 @@ pub struct RecoveryPointView {
     /// When it was read and turned out to be other bytes than were published: do not rely on it.
     #[serde(default)]
     pub damaged_at: Option<Timestamp>,
+    /// When the target that this snapshot was taken of was found to be other bytes, maybe already then: read it before you rely on it.
+    #[serde(default)]
+    pub doubtful_since: Option<Timestamp>,
     /// Kept by an operator's word.
     #[serde(default)]
     pub pinned: bool,

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentName, CommandId, Epoch, ReplicationName, RunId, VolumeAddress};
 use crate::policy::Policy;
+use crate::recovery_point::RecoveryPointPlace;
 use crate::replication::Side;
+use crate::run::ChainDigest;
 
 /// `POST /replications` and `POST /replications/check`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -93,4 +95,14 @@ pub struct Done {
     pub epoch: Option<Epoch>,
     /// What to type next.
     pub next: Option<String>,
+}
+
+/// A recovery point was read whole: where, and what its bytes are.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PointReading {
+    pub place: RecoveryPointPlace,
+    /// The chained digest of the whole volume.
+    pub digest: ChainDigest,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tanist_model::agent::AgentRecord;
-use tanist_model::api::{CreateReplication, Done, Plan, Refusal, RefusalCode, SetHierarchy, SetPolicy};
+use tanist_model::api::{CreateReplication, Done, Plan, PointReading, Refusal, RefusalCode, SetHierarchy, SetPolicy};
 use tanist_model::change::{Change, CommandResult, Condition};
 use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
 use tanist_model::event::EventCode;
@@ -59,6 +59,11 @@ pub enum Command {
         name: ReplicationName,
         run: RunId,
         pinned: bool,
+    },
+    NoteReading {
+        name: ReplicationName,
+        run: RunId,
+        reading: PointReading,
     },
     SetPolicy {
         name: ReplicationName,
@@ -169,6 +174,7 @@ impl ServerMachine {
             Command::Delete { name, leave_behind } => self.delete(id, &actor, &name, leave_behind),
             Command::SetHierarchy { name, change } => self.set_hierarchy(id, &actor, &name, change),
             Command::Pin { name, run, pinned } => self.pin(id, &actor, &name, run, pinned),
+            Command::NoteReading { name, run, reading } => self.note_reading(id, &actor, &name, run, &reading),
             Command::SetPolicy { name, change } => self.set_policy(id, &actor, &name, *change),
             Command::Handover { name, to } => self.handover(id, actor, &name, to),
             Command::Drill { name, hand_back } => self.drill(id, actor, &name, hand_back),

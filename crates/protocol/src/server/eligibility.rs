@@ -145,7 +145,12 @@ impl ServerMachine {
             let Some(seen) = session.peers.get(other) else {
                 return Some(format!("it has not reached its peer {other} yet"));
             };
-            if !matches!(seen.value.verdict, PeerVerdict::Reached { .. }) {
+            let reached = matches!(seen.value.verdict, PeerVerdict::Reached { .. });
+            if !reached && self.sessions.get(other).is_some_and(|peer| seen.at < peer.heard_since) {
+                // It was not to be reached, and is back: the next ping tells.
+                return None;
+            }
+            if !reached {
                 return Some(format!("it does not reach its peer {other}"));
             }
             let age = self.now.monotonic.since(seen.at);

@@ -78,7 +78,7 @@ impl ServerMachine {
         }
         let eligible = |c: &&Candidate| c.passed_over.is_none();
         let candidates = self.candidates(record);
-        let nobody_else = candidates.iter().filter(eligible).all(|c| Some(&c.agent) == left.left_by.as_ref());
+        let nobody_else = candidates.iter().filter(eligible).all(|c| self.handed_over(record, &c.agent));
         let (now, limit) = (self.now.monotonic, self.timers.handover);
         let since = *self.supervision_mut(record.id).handover_since.get_or_insert(now);
         nobody_else && candidates.iter().any(|c| eligible(&c)) && now.since(since) < limit

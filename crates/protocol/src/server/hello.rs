@@ -237,14 +237,14 @@ impl ServerMachine {
     }
 
     pub(super) fn handle_message(&mut self, agent: &AgentName, connection: ConnectionId, message: AgentMessage) {
-        let (at, wall) = (self.now.monotonic, self.now.wall);
+        let (at, wall, pause) = (self.now.monotonic, self.now.wall, self.timers.fresh_beat(false));
         let Some(session) = self.sessions.get_mut(agent).filter(|s| s.connection == connection && s.is_connected())
         else {
             // Its end was ordered before, and lost with a commit that failed: an agent that is never answered would never dial again.
             let reason = "another connection of the agent has taken its place".to_owned();
             return self.out.perform(Effect::Close { agent: agent.clone(), connection, reason });
         };
-        session.note_alive(at, wall);
+        session.note_alive(at, wall, pause);
         match message {
             AgentMessage::Heartbeat(beat) => self.handle_heartbeat(agent, &beat),
             AgentMessage::Inventory { storage, volumes, applications } => {

@@ -3,16 +3,17 @@
 //! A restore is a replication for one run that knows where its bytes come from. What it publishes has to have the digest that the recovery
 //! point had when it was published: otherwise what lies there is not what was promised.
 
-use tanist_model::api::{CreateReplication, Refusal, RefusalCode};
+use tanist_model::api::{CreateReplication, PointReading, Refusal, RefusalCode};
 use tanist_model::change::Change;
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, RunId, SnapshotId, VolumeAddress};
+use tanist_model::id::{AgentName, CommandId, ReplicationName, RunId, SnapshotId, VolumeAddress};
 use tanist_model::policy::{Policy, SourceMode};
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
 use tanist_model::replication::{Intent, Origin, ReplicationRecord};
-use tanist_model::run::{BoundSnapshot, Checkpoint, RunRecord};
+use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord};
 
 use super::ServerMachine;
+use super::command::Answer;
 use super::run::target_snapshot_id;
 
 impl ServerMachine {
@@ -142,22 +143,62 @@ impl ServerMachine {
         let Some(origin) = &restore.origin else { return };
         let Some(record) = self.state.replications.get(&origin.replication).cloned() else { return };
         let Some(point) = self.state.recovery_points.get(&(record.id, origin.run)).cloned() else { return };
-        let message = format!(
-            "the recovery point of run {} was read by {} and is other bytes than were published: digest {} instead of {}",
-            point.run, restore.name, found.chain, point.chain
-        );
+        let message = damaged_in_words(&point, restore.name.as_str(), found.chain);
         let event = self.event_of(&record, Some(agent), EventCode::RecoveryPointDamaged, message);
         let damaged = RecoveryPoint { damaged_at: Some(self.now.wall), ..point };
         self.commit_current(&record, vec![event, Change::PutRecoveryPoint(Box::new(damaged))], Vec::new());
+    }
+
+    /// An operator has read a recovery point whole, by an export: what the storage holds of it is known now. Of the target itself only a
+    /// snapshot is believed: a run may have begun to write it meanwhile.
+    pub(super) fn note_reading(
+        &mut self,
+        id: CommandId,
+        actor: &str,
+        name: &ReplicationName,
+        run: RunId,
+        reading: &PointReading,
+    ) {
+        let Some(record) = self.known_replication(id, name) else { return };
+        let point = match self.restorable_point(&record, run) {
+            Ok(point) => point.clone(),
+            Err(refusal) => return self.refuse_command(id, refusal),
+        };
+        if point.place != reading.place || !matches!(point.place, RecoveryPointPlace::Snapshot(_)) {
+            let message =
+                format!("what was read is not the snapshot that holds the recovery point of run {run}: not noted");
+            return self.finish_current(id, &record, Vec::new(), Answer::done(id, message));
+        }
+        let is_sound = reading.digest == point.chain;
+        let (message, damaged_at, verified_at) = if is_sound {
+            let message = format!("the recovery point of run {run} was read whole, and is what was published");
+            (message, None, Some(self.now.wall))
+        } else {
+            (damaged_in_words(&point, "an export", reading.digest), Some(self.now.wall), point.verified_at)
+        };
+        let event = self.operator_event(&record, actor, EventCode::RecoveryPointDamaged, message.clone());
+        let doubtful_since = point.doubtful_since.filter(|_| !is_sound);
+        let known = RecoveryPoint { damaged_at, verified_at, doubtful_since, ..point };
+        let mut changes = vec![Change::PutRecoveryPoint(Box::new(known))];
+        changes.extend((!is_sound).then_some(event));
+        self.finish_current(id, &record, changes, Answer::done(id, message));
     }
 
     /// What was read of a recovery point is what was published: an earlier reading that found it damaged was at fault itself.
     pub(super) fn believe_again(&self, restore: &ReplicationRecord) -> Option<Change> {
         let origin = restore.origin.as_ref()?;
         let point = self.state.recovery_points.get(&(origin.replication, origin.run))?;
-        point.damaged_at?;
-        Some(Change::PutRecoveryPoint(Box::new(RecoveryPoint { damaged_at: None, ..point.clone() })))
+        point.damaged_at.or(point.doubtful_since)?;
+        let sound = RecoveryPoint { damaged_at: None, doubtful_since: None, ..point.clone() };
+        Some(Change::PutRecoveryPoint(Box::new(sound)))
     }
+}
+
+fn damaged_in_words(point: &RecoveryPoint, by: &str, found: ChainDigest) -> String {
+    format!(
+        "the recovery point of run {} was read by {by} and is other bytes than were published: digest {found} instead of {}",
+        point.run, point.chain
+    )
 }
 
 /// Why what was restored is not what was promised.

@@ -432,6 +432,12 @@ fn first_gap(cells: &[CheckCell], side: Side) -> Option<String> {
 /// What must hold of the two volumes themselves.
 fn guard_volumes(create: &CreateReplication, source: &VolumeReport, target: &VolumeReport) -> Result<(), Refusal> {
     guard_pair(create, source, target)?;
+    if source.size_bytes == 0 {
+        let error = format!("{} is empty: it has 0 bytes, and there is nothing to replicate", create.source);
+        return Err(
+            Refusal::new(RefusalCode::Conflict, error).hint("is what it lies on mounted, and was it restored whole?")
+        );
+    }
     if target.size_bytes < source.size_bytes {
         let missing = source.size_bytes - target.size_bytes;
         return Err(guarded(create, format!("it is {} smaller than the source", count(missing, "byte")))

@@ -246,7 +246,8 @@ impl ServerMachine {
             (None, None) => (Evidence::ReportedUnfit { reason: "it drained by itself".to_owned() }, wall),
         };
         let successor = record.handover.as_ref().and_then(|handover| handover.to.clone());
-        Vacancy { evidence, since, left_by: Some(agent.clone()), successor }
+        let left_process = record.holder.as_ref().map(|holder| holder.incarnation);
+        Vacancy { evidence, since, left_by: Some(agent.clone()), left_process, successor }
     }
 
     fn out_perform(&mut self, effect: Option<Effect>) {

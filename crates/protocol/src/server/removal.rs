@@ -130,7 +130,8 @@ impl ServerMachine {
         self.drop_never_activated(&mut next);
         next.holder = None;
         next.handover = None;
-        next.vacancy = Some(Vacancy { evidence, since, left_by: Some(holder.agent.clone()), successor: None });
+        let (left_by, left_process) = (Some(holder.agent.clone()), Some(holder.incarnation));
+        next.vacancy = Some(Vacancy { evidence, since, left_by, left_process, successor: None });
         let after = self.step_down_predecessor(record).into_iter().collect();
         let supervision = self.supervision_mut(record.id);
         (supervision.release_ordered, supervision.source_left) = (false, false);

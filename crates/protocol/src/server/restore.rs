@@ -92,7 +92,7 @@ impl ServerMachine {
 
     fn vacancy_of_lost_epoch(&self) -> Vacancy {
         let evidence = Evidence::ReportedUnfit { reason: "its epoch was lost with the restored store".to_owned() };
-        Vacancy { evidence, since: self.now.wall, left_by: None, successor: None }
+        Vacancy { evidence, since: self.now.wall, left_by: None, left_process: None, successor: None }
     }
 
     /// The store knows of this grant: what it says of it, proven or not, is true.

@@ -24,6 +24,9 @@ impl ServerMachine {
         }
         let allowed = record.policy.rpo_seconds.unwrap_or_default();
         let event = match age {
+            None if record.policy.rpo_seconds.is_none() => {
+                self.event_of(record, None, EventCode::RpoMet, "no age of the last recovery point is demanded any more")
+            }
             Some(age) => {
                 let message = format!("the last recovery point is {age} s old, {allowed} s are allowed");
                 self.event_of(record, None, EventCode::RpoMissed, message)

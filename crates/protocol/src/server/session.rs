@@ -1,6 +1,7 @@
 //! What the server knows of an agent process from its own words: volatile, gone with the server.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tanist_model::application::ApplicationReport;
@@ -55,6 +56,8 @@ pub struct Session {
     pub listen_address: Option<String>,
     /// Any message counts as a sign of life.
     pub last_beat: Monotonic,
+    /// Since when it is heard without a long pause: what peers found of it before says nothing of it now.
+    pub heard_since: Monotonic,
     /// Wall time of the last sign of life, for records.
     pub last_beat_wall: Timestamp,
     /// Why and when the connection ended, if it did.
@@ -90,6 +93,7 @@ impl Session {
             version: hello.version.clone(),
             listen_address: hello.listen_address.clone(),
             last_beat: at,
+            heard_since: at,
             last_beat_wall: wall,
             ended: None,
             leaving: false,
@@ -122,7 +126,11 @@ impl Session {
         self.ended.is_none()
     }
 
-    pub(super) fn note_alive(&mut self, at: Monotonic, wall: Timestamp) {
+    /// `pause`: so long without a word is a silence.
+    pub(super) fn note_alive(&mut self, at: Monotonic, wall: Timestamp, pause: Duration) {
+        if at.since(self.last_beat) >= pause {
+            self.heard_since = at;
+        }
         self.last_beat = at;
         self.last_beat_wall = wall;
     }

@@ -199,9 +199,11 @@ impl ServerMachine {
         self.holder_session(record).is_some_and(|(holder, _)| holder == agent)
     }
 
-    fn handed_over(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
+    /// The agent's present process is the one that handed over.
+    pub(super) fn handed_over(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
         let left = record.vacancy.as_ref().filter(|left| matches!(left.evidence, Evidence::Handover { .. }));
-        left.is_some_and(|left| left.left_by.as_ref() == Some(agent))
+        let is_same = |process| self.sessions.get(agent).is_some_and(|session| session.incarnation == process);
+        left.is_some_and(|left| left.left_by.as_ref() == Some(agent) && left.left_process.is_none_or(is_same))
     }
 
     /// A failure damps the agent that failed; what an operator wanted does not.

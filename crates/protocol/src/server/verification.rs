@@ -124,7 +124,7 @@ impl ServerMachine {
         if let Some(point) = self.state.recovery_points.get(&(record.id, of)).filter(|_| believed) {
             let verified_at = Some(self.now.wall);
             let (place, verified) = (RecoveryPointPlace::Target, true);
-            let sound = RecoveryPoint { assumed_bytes: 0, damaged_at: None, ..point.clone() };
+            let sound = RecoveryPoint { assumed_bytes: 0, damaged_at: None, doubtful_since: None, ..point.clone() };
             let point = RecoveryPoint { place, verified, verified_at, ..sound };
             changes.push(Change::PutRecoveryPoint(Box::new(point)));
             next.target_dirty.take_if(|dirty| *dirty == of);
@@ -134,6 +134,17 @@ impl ServerMachine {
         self.commit_current(record, changes, Vec::new());
         self.supervision_mut(record.id).order_sent = None;
         self.close_run(&next, holder, id, RunEnd::Published);
+    }
+
+    /// The recovery points whose snapshots were taken of the target after it was last read whole and found right: what differs now may have
+    /// differed then. One that was published later than another was taken later.
+    fn taken_since_it_was_read(&self, record: &ReplicationRecord) -> Vec<RecoveryPoint> {
+        let points: Vec<&RecoveryPoint> =
+            self.state.recovery_points.values().filter(|point| point.replication == record.id).collect();
+        let read = points.iter().filter(|point| point.verified_at.is_some()).map(|point| point.published_at).max();
+        let is_later = |point: &&&RecoveryPoint| read.is_none_or(|read| point.published_at >= read);
+        let is_kept = |point: &&&RecoveryPoint| matches!(point.place, RecoveryPointPlace::Snapshot(_));
+        points.iter().filter(is_kept).filter(is_later).map(|point| (*point).clone()).collect()
     }
 
     /// The target differs from what was published there: that recovery point is none any more, whatever becomes of the repair. The record
@@ -151,9 +162,23 @@ impl ServerMachine {
         let immutable = run.snapshot.as_ref().is_some_and(|snapshot| snapshot.mode.is_immutable());
         let repair = verification.repair && immutable;
         let then = if repair { "it is repaired from the snapshot of that run" } else { "it is not repaired" };
-        let message =
-            format!("the target is not the recovery point of run {} any more: {reason}; {then}", verification.of);
+        let doubtful = self.taken_since_it_was_read(record);
+        let besides = match doubtful.len() {
+            0 => String::new(),
+            count => format!(
+                "; {count} of its snapshots were taken since it was last read whole, and may hold that too: export or restore \
+                 tells"
+            ),
+        };
+        let message = format!(
+            "the target is not the recovery point of run {} any more: {reason}; {then}{besides}",
+            verification.of
+        );
         let mut changes = vec![self.event_of(record, Some(agent), EventCode::VerificationFailed, message)];
+        let since = Some(self.now.wall);
+        let doubted =
+            doubtful.into_iter().map(|point| RecoveryPoint { doubtful_since: point.doubtful_since.or(since), ..point });
+        changes.extend(doubted.map(|point| Change::PutRecoveryPoint(Box::new(point))));
         if let Some(point) = self.state.recovery_points.get(&(record.id, verification.of)) {
             let place = RecoveryPointPlace::Gone;
             changes.push(Change::PutRecoveryPoint(Box::new(RecoveryPoint { place, ..point.clone() })));

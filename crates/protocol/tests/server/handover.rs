@@ -64,6 +64,17 @@ fn a_role_goes_back_when_nobody_else_comes() {
     assert_eq!(machine.state().replications[&DB].epochs, SECOND, "what has drained is final");
 }
 
+/// It was stopped to be updated, and is back: what it left is not held against the process that comes after it.
+#[test]
+fn a_role_goes_back_at_once_to_an_agent_that_was_started_anew() {
+    let mut machine = drained_while_the_successor_is_away();
+    assert_eq!(holder(&machine), None);
+    let anew = process("h1 anew");
+    connect_at(&mut machine, at(500), ("h1", anew), 4, 0);
+    say_at(&mut machine, at(510), "h1", 4, well(&["h2"]));
+    assert_eq!(holder(&machine), Some(name("h1")));
+}
+
 #[test]
 fn a_third_agent_goes_before_the_one_that_hands_over() {
     let mut leaving = db();

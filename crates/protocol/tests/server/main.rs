@@ -12,6 +12,7 @@ mod moments;
 mod networked;
 mod overlap;
 mod pools;
+mod readings;
 mod removal;
 mod shown;
 mod silence;

@@ -2,10 +2,11 @@
 
 use tanist_model::event::EventCode;
 use tanist_model::id::Incarnation;
+use tanist_model::takeover::PeerVerdict;
 use tanist_protocol::message::AgentMessage;
 use tanist_protocol::server::ServerMachine;
 
-use crate::world::{DB, FIRST, Seen, connect_on, db, name, process, say, server, state, well};
+use crate::world::{DB, FIRST, Seen, at, connect_on, db, name, process, say, say_at, server, state, well};
 
 fn carried(machine: &mut ServerMachine, connection: u64, count: u64, by: Option<&str>) -> Seen {
     connect_on(machine, ("h1", process("h1")), connection, count, by)
@@ -63,4 +64,24 @@ fn a_process_that_changes_its_way_stays_what_it_was() {
     connect_on(&mut machine, ("h1", Incarnation(99)), 3, 1, None);
     let session = machine.session(&name("h1")).unwrap();
     assert!(session.canaries.is_empty() && session.declined.is_empty());
+}
+
+/// Pings of an agent that was stopped fail. When it is heard again, that says nothing of those who sent them: a fault in that moment still
+/// finds a successor.
+#[test]
+fn pings_that_failed_before_a_peer_was_heard_again_hold_up_nobody() {
+    let unreached = || {
+        let AgentMessage::Heartbeat(mut beat) = well(&["h1"]) else { unreachable!("a beat") };
+        beat.peers[0].verdict = PeerVerdict::Unreachable;
+        AgentMessage::Heartbeat(beat)
+    };
+    let mut machine = server(state(db()));
+    carried(&mut machine, 1, 1, None);
+    connect_on(&mut machine, ("h2", process("h2")), 2, 1, None);
+    say_at(&mut machine, at(60_000), "h2", 2, unreached());
+    say_at(&mut machine, at(60_100), "h1", 1, well(&["h2"]));
+    let of_h2 = |machine: &ServerMachine| machine.candidates(&db())[1].passed_over.clone();
+    assert_eq!(of_h2(&machine), None);
+    say_at(&mut machine, at(60_200), "h2", 2, unreached());
+    assert!(of_h2(&machine).is_some_and(|why| why.contains("does not reach its peer h1")), "a ping of now counts");
 }

@@ -146,6 +146,7 @@ pub fn state(record: ReplicationRecord) -> State {
         pinned: false,
         assumed_bytes: 0,
         damaged_at: None,
+        doubtful_since: None,
         verified_at: None,
         expired: false,
     };

@@ -178,6 +178,7 @@ fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(replications::policy))
         .routes(routes!(recovery_points::pin))
         .routes(routes!(recovery_points::unpin))
+        .routes(routes!(recovery_points::reading))
         .routes(routes!(replications::why))
         .routes(routes!(records::record))
         .routes(routes!(recovery_points::recovery_points));
@@ -251,7 +252,7 @@ mod tests {
         for what in ["", "/check", "/why", "/record", "/recovery-points"] {
             documented("get", &format!("/api/v1/replications/{{name}}{what}"));
         }
-        for verb in ["pin", "unpin"] {
+        for verb in ["pin", "unpin", "reading"] {
             documented("post", &format!("/api/v1/replications/{{name}}/recovery-points/{{run}}/{verb}"));
         }
         documented("put", "/api/v1/replications/{name}/policy");
@@ -264,7 +265,7 @@ mod tests {
         documented("get", "/metrics");
         let operations = document["paths"].as_object().unwrap().values();
         let count: usize = operations.map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, 42, "a route was added or removed without this test");
+        assert_eq!(count, 43, "a route was added or removed without this test");
         assert!(document["components"]["schemas"]["ReplicationView"].is_object());
         let joins = ["JoinRequest", "JoinResponse"].map(|name| &document["components"]["schemas"][name]["required"]);
         assert_eq!(*joins[0], serde_json::json!(["token", "csr_pem", "wall"]));

@@ -1,13 +1,13 @@
 //! `/replications/{name}/recovery-points`: what could be restored.
 
 use axum::extract::State;
-use tanist_model::api::{Done, RecoveryPointView, Refusal};
+use tanist_model::api::{Done, PointReading, RecoveryPointView, Refusal};
 use tanist_model::id::{ReplicationName, RunId};
 use tanist_protocol::server::Command;
 
 use super::Api;
 use super::commands::command;
-use super::extract::{Key, Name, Point};
+use super::extract::{Body, Key, Name, Point};
 use super::operator::Operator;
 use super::refusal::Reply;
 use super::replications::look;
@@ -39,4 +39,18 @@ pub async fn pin(State(api): State<Api>, operator: Operator, key: Key, Point { n
     responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
 pub async fn unpin(State(api): State<Api>, operator: Operator, key: Key, Point { name, run }: Point) -> Reply<Done> {
     command(&api, &operator, key, Command::Pin { name, run, pinned: false }).await
+}
+
+/// Notes what a recovery point was found to be by somebody who has read all of it.
+#[utoipa::path(post, path = "/replications/{name}/recovery-points/{run}/reading", tag = "replications",
+    params(("name" = ReplicationName, Path), ("run" = RunId, Path)), request_body = PointReading,
+    responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
+pub async fn reading(
+    State(api): State<Api>,
+    operator: Operator,
+    key: Key,
+    Point { name, run }: Point,
+    Body(reading): Body<PointReading>,
+) -> Reply<Done> {
+    command(&api, &operator, key, Command::NoteReading { name, run, reading }).await
 }

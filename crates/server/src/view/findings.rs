@@ -314,7 +314,7 @@ fn unable(machine: &ServerMachine, record: &ReplicationRecord, side: Side) -> Ve
 pub fn restorable_point<'a>(machine: &'a ServerMachine, record: &ReplicationRecord) -> Option<&'a RecoveryPoint> {
     let target_stands = record.target_dirty.is_none() && machine.replaced_target(record).is_none();
     let stands = |point: &&RecoveryPoint| match point.place {
-        _ if point.damaged_at.is_some() => false,
+        _ if point.damaged_at.is_some() || point.doubtful_since.is_some() => false,
         // One on the target itself ends with the first write of the next run.
         RecoveryPointPlace::Target => target_stands,
         RecoveryPointPlace::Snapshot(_) => !point.expired,

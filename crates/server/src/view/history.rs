@@ -34,6 +34,7 @@ pub fn recovery_point(point: &RecoveryPoint) -> RecoveryPointView {
         assumed_bytes: point.assumed_bytes,
         verified_at: point.verified_at,
         damaged_at: point.damaged_at,
+        doubtful_since: point.doubtful_since,
         pinned: point.pinned,
         expired: point.expired,
         application: point.application.clone(),

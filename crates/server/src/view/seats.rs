@@ -46,12 +46,14 @@ fn epoch(record: &ReplicationRecord, side: Side) -> Epoch {
 
 fn ranked(record: &ReplicationRecord, side: Side, candidate: Candidate) -> RankedAgent {
     let eligible = candidate.passed_over.is_none();
-    let role = part(record, side, &candidate.agent).map_or_else(|| prospect(&candidate), str::to_owned);
+    let role = part(record, side, &candidate.agent, eligible).map_or_else(|| prospect(&candidate), str::to_owned);
     RankedAgent { rank: candidate.rank, agent: candidate.agent, role, eligible }
 }
 
 /// What an agent does for a side now, if it does anything.
-fn part(record: &ReplicationRecord, side: Side, agent: &AgentName) -> Option<&'static str> {
+///
+/// `can_come`: nothing keeps it from acting; one that has declined is not on its way.
+fn part(record: &ReplicationRecord, side: Side, agent: &AgentName, can_come: bool) -> Option<&'static str> {
     let holds = |holder: &Holder| holder.agent == *agent;
     if acting(record, side) == Some(agent) {
         return Some(match (side, form(record)) {
@@ -61,7 +63,7 @@ fn part(record: &ReplicationRecord, side: Side, agent: &AgentName) -> Option<&'s
         });
     }
     let comes = record.holder.as_ref().is_some_and(holds) && (side == Side::Target || record.reader.is_none());
-    comes.then_some("being activated")
+    (comes && can_come).then_some("being activated")
 }
 
 /// What would become of an agent if a side had to go to another.

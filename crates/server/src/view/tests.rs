@@ -143,6 +143,7 @@ fn point() -> RecoveryPoint {
         pinned: false,
         assumed_bytes: 0,
         damaged_at: None,
+        doubtful_since: None,
         verified_at: None,
         expired: false,
         application: None,

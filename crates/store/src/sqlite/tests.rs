@@ -100,3 +100,18 @@ async fn an_abandoned_transaction_is_rolled_back_before_the_next_use() {
     store.commit(&results(term, 0..1)).await.unwrap();
     assert_eq!(store.load().await.unwrap().term, term);
 }
+
+/// A store made anew in the place of one that is gone would grant epochs that were granted already.
+#[tokio::test]
+async fn a_store_that_has_to_be_there_is_never_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let missing = SqliteStore::open_existing(&path).await.unwrap_err();
+    assert!(matches!(&missing, StoreError::Missing { path: gone } if *gone == path), "{missing:?}");
+    assert!(!path.exists() && missing.to_string().contains("tanist server restore"), "{missing}");
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(SqliteStore::open_existing(&path).await.unwrap_err(), StoreError::Missing { .. }));
+    std::fs::remove_file(&path).unwrap();
+    SqliteStore::open(&path).await.unwrap().close().await;
+    SqliteStore::open_existing(&path).await.unwrap();
+}

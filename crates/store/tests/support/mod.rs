@@ -134,6 +134,7 @@ pub fn recovery_point(replication: u64, run: u64, gone: bool, at: i64) -> Recove
         pinned: false,
         assumed_bytes: 0,
         damaged_at: None,
+        doubtful_since: None,
         verified_at: None,
         expired: false,
         application: None,

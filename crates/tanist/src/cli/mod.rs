@@ -27,7 +27,7 @@ Exit status:
   2  the command line is wrong
 
 `tanist status` answers like a monitoring plugin instead:
-  0 all is well, 1 something is degraded, 2 something is stopped, 3 the server cannot be asked";
+  0 all is well, 1 something is degraded, 2 something is stopped, 3 the server cannot be asked or the command line is wrong";
 
 /// Replicates data between storage systems, and goes on when the agent that moves it fails.
 #[derive(Parser, Debug)]
@@ -48,7 +48,8 @@ pub struct Global {
     #[arg(help_heading = "Options of every command")]
     pub output: Format,
     /// The context that `tanist login` wrote, if not ~/.config/tanist/context.toml: which server to ask, and as whom.
-    #[arg(long, global = true, value_name = "FILE", env = "TANIST_CONTEXT", hide_env_values = true)]
+    /// The variable TANIST_CONTEXT says the same.
+    #[arg(long, global = true, value_name = "FILE")]
     #[arg(help_heading = "Options of every command")]
     pub context: Option<PathBuf>,
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::Method;
 use tanist_model::api::{
     AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, DrillHow, EventPage, HandoverTo, Plan,
-    RecordedSegment, RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView, StorageView,
-    TokenCreated, VerifyTarget, VolumeView, WhoAmI, WhyView,
+    PointReading, RecordedSegment, RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView,
+    StorageView, TokenCreated, VerifyTarget, VolumeView, WhoAmI, WhyView,
 };
 use tanist_model::id::{AgentName, AlarmName, Epoch, EventSeq, ReplicationName, RunId};
 use tanist_model::takeover::SignedRecord;
@@ -141,6 +141,11 @@ impl Client {
     pub async fn pin(&self, name: &ReplicationName, run: RunId, pinned: bool) -> Answer<Done> {
         let verb = if pinned { "pin" } else { "unpin" };
         self.change(Method::POST, format!("/replications/{name}/recovery-points/{run}/{verb}"), None).await
+    }
+
+    pub async fn note_reading(&self, name: &ReplicationName, run: RunId, body: &PointReading) -> Answer<Done> {
+        self.change(Method::POST, format!("/replications/{name}/recovery-points/{run}/reading"), Some(to_value(body)))
+            .await
     }
 
     pub async fn verify(&self, name: &ReplicationName, body: VerifyTarget) -> Answer<Done> {

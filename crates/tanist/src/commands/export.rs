@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use tanist_agent::{ExportError, ExportOrder};
-use tanist_model::api::{RecoveryPointView, Refusal, RefusalCode, ReplicationView};
+use tanist_model::api::{PointReading, RecoveryPointView, Refusal, RefusalCode, ReplicationView};
 use tanist_model::id::RunId;
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::Side;
@@ -39,8 +39,7 @@ pub async fn run(args: ExportArgs, session: &Session<'_>) -> Outcome {
     let client = session.client()?;
     let view = client.replication(&args.name).await?;
     let mut point = point_of(&args, &client).await?;
-    let stored_bytes = match attempt(&args, &view, &point, session).await {
-        Ok(stored) => stored,
+    let done = match attempt(&args, &view, &point, session).await {
         Err(error @ ExportError::Digest { .. }) => {
             // A run may have begun meanwhile; where the storage makes snapshots, it kept this point by one before it wrote.
             let moved = point_again(&args, &point, &client).await?;
@@ -51,12 +50,36 @@ pub async fn run(args: ExportArgs, session: &Session<'_>) -> Outcome {
                 .screen
                 .note("a run has begun to write the target; begun anew from the snapshot that keeps this point");
             point = now;
-            attempt(&args, &view, &point, session).await.map_err(|error| refusal(&error, &args, &view, &point))?
+            attempt(&args, &view, &point, session).await
         }
-        Err(error) => return Err(refusal(&error, &args, &view, &point).into()),
+        done => done,
     };
+    note_reading(&args, &point, &done, &client, session).await;
+    let stored_bytes = done.map_err(|error| refusal(&error, &args, &view, &point))?;
     session.screen.answer(&report(&args, &point, stored_bytes), render)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the server what a snapshot was found to hold: whoever looks for one to restore has to know.
+async fn note_reading(
+    args: &ExportArgs,
+    point: &RecoveryPointView,
+    done: &Result<u64, ExportError>,
+    client: &Client,
+    session: &Session<'_>,
+) {
+    let digest = match done {
+        Ok(_) => point.digest,
+        Err(ExportError::Digest { found, .. }) => *found,
+        Err(_) => return,
+    };
+    if !matches!(point.place, RecoveryPointPlace::Snapshot(_)) {
+        return;
+    }
+    let reading = PointReading { place: point.place.clone(), digest };
+    if let Err(error) = client.note_reading(&args.name, point.run, &reading).await {
+        session.screen.note(&format!("the server could not be told what was read: {error}"));
+    }
 }
 
 async fn point_of(args: &ExportArgs, client: &Client) -> Result<RecoveryPointView, Failure> {
@@ -124,6 +147,10 @@ fn refusal(error: &ExportError, args: &ExportArgs, view: &ReplicationView, point
         ExportError::Config(cause) => what(RefusalCode::Invalid, format!("{}; {}", elsewhere(view), cause.hint())),
         ExportError::NotHere(_) => what(RefusalCode::Conflict, elsewhere(view)),
         ExportError::Gone => what(RefusalCode::NotFound, format!("tanist recovery-point list {name}")),
+        ExportError::Digest { .. } if matches!(point.place, RecoveryPointPlace::Snapshot(_)) => what(
+            RefusalCode::Conflict,
+            format!("it is marked as damaged; another one: tanist recovery-point list {name}"),
+        ),
         ExportError::Digest { .. } => what(
             RefusalCode::Conflict,
             format!(

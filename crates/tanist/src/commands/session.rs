@@ -29,7 +29,7 @@ impl<'a> Session<'a> {
     /// The file named on the command line or in the environment, or the usual one.
     pub fn context_file(&self) -> Result<PathBuf, ContextError> {
         let usual = || Environment::of_process().context_file();
-        self.context_file.clone().or_else(usual).ok_or(ContextError::NoHome)
+        self.context_file.clone().or_else(named_by_variable).or_else(usual).ok_or(ContextError::NoHome)
     }
 
     /// A client of the server in the context.
@@ -49,4 +49,9 @@ fn render_done(done: &Done, style: Style) -> String {
         Some(next) => format!("{}\n\n{} {next}\n", done.message, style.paint(Tone::Strong, "next:")),
         None => format!("{}\n", done.message),
     }
+}
+
+/// An empty variable is one that is not set.
+fn named_by_variable() -> Option<PathBuf> {
+    std::env::var_os("TANIST_CONTEXT").filter(|name| !name.is_empty()).map(PathBuf::from)
 }

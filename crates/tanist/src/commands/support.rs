@@ -15,7 +15,7 @@ use tanist_recording::{Folder, Role};
 use super::Outcome;
 use super::session::Session;
 use crate::cli::support::{BundleArgs, SupportCommand};
-use crate::client::{Client, ClientError, EventQuery};
+use crate::client::{ClientError, EventQuery};
 use crate::failure::Failure;
 use crate::output::screen::now;
 use crate::output::{Style, units};
@@ -37,12 +37,15 @@ pub async fn run(command: SupportCommand, session: &Session<'_>) -> Outcome {
     let role = if args.agent { Role::Agent } else { Role::Server };
     let file = args.file.clone().unwrap_or_else(|| usual_name(role, made_at));
     let mut draft = Draft::new(&file, role, made_at)?;
-    if args.agent {
-        of_agent(&args, &mut draft)?;
-    } else {
-        of_server(&session.client()?, &mut draft).await?;
-    }
-    session.screen.answer(&draft.finish()?, render)?;
+    let filled = if args.agent { of_agent(&args, &mut draft) } else { of_server(session, &mut draft).await };
+    let report = match filled {
+        Ok(()) => draft.finish()?,
+        Err(failure) => {
+            draft.discard();
+            return Err(failure);
+        }
+    };
+    session.screen.answer(&report, render)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -83,6 +86,13 @@ impl Draft {
         self.writer.add_segment(number, bytes).map_err(|source| unwritten(&self.file, source))
     }
 
+    /// What was begun is no bundle, and its name is free again.
+    fn discard(self) {
+        if let Err(error) = std::fs::remove_file(&self.file) {
+            tracing::warn!(%error, file = %self.file.display(), "what was begun of a bundle stays");
+        }
+    }
+
     fn finish(self) -> Result<BundleReport, Failure> {
         let failed = |source| unwritten(&self.file, source);
         let (mut file, manifest) = self.writer.finish().map_err(failed)?;
@@ -96,7 +106,8 @@ fn unwritten(file: &Path, source: std::io::Error) -> Failure {
     Failure::io(format!("write {}", file.display()), source)
 }
 
-async fn of_server(client: &Client, draft: &mut Draft) -> Result<(), Failure> {
+async fn of_server(session: &Session<'_>, draft: &mut Draft) -> Result<(), Failure> {
+    let client = &session.client()?;
     for segment in client.recording().await? {
         match client.recorded(segment.number).await {
             Ok(bytes) => draft.add_segment(segment.number, &bytes)?,

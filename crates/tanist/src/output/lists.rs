@@ -247,6 +247,7 @@ fn verified(point: &RecoveryPointView, style: Style) -> String {
     }
     match point.verified_at {
         _ if point.damaged_at.is_some() => style.paint(Tone::Bad, "DAMAGED"),
+        _ if point.doubtful_since.is_some() => style.paint(Tone::Warning, "doubtful"),
         Some(at) => format!("yes, {}", units::ago(at, style.now)),
         None if point.verified && point.assumed_bytes > 0 => "as written".to_owned(),
         None => yes(point.verified),

@@ -149,6 +149,7 @@ pub fn recovery_point() -> RecoveryPointView {
         verified: true,
         assumed_bytes: 0,
         damaged_at: None,
+        doubtful_since: None,
         verified_at: None,
         pinned: false,
         expired: false,

@@ -51,6 +51,7 @@ fn point(of: u64) -> RecoveryPoint {
         application: None,
         assumed_bytes: 0,
         damaged_at: None,
+        doubtful_since: None,
         verified_at: None,
     }
 }

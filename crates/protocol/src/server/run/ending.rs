@@ -38,6 +38,7 @@ impl ServerMachine {
         let point = RecoveryPoint {
             verified_at: None,
             damaged_at: None,
+            doubtful_since: None,
             pinned: false,
             expired: false,
             run: run.id,

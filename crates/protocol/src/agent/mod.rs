@@ -185,6 +185,7 @@ pub struct AgentMachine {
     assignments: BTreeMap<ReplicationId, Assignment>,
     beat: beat::Beat,
     /// What the canary reads find fault with, by volume: since when, without one between that was well.
+    #[serde(default)]
     failing: BTreeMap<VolumeAddress, Monotonic>,
     look_again: Option<Monotonic>,
     leaving: Option<Monotonic>,

@@ -57,6 +57,7 @@ pub struct Session {
     /// Any message counts as a sign of life.
     pub last_beat: Monotonic,
     /// Since when it is heard without a long pause: what peers found of it before says nothing of it now.
+    #[serde(default)]
     pub heard_since: Monotonic,
     /// Wall time of the last sign of life, for records.
     pub last_beat_wall: Timestamp,

@@ -69,7 +69,7 @@ fn a_role_goes_back_when_nobody_else_comes() {
 fn a_role_goes_back_at_once_to_an_agent_that_was_started_anew() {
     let mut machine = drained_while_the_successor_is_away();
     assert_eq!(holder(&machine), None);
-    let anew = process("h1 anew");
+    let anew = process("h4");
     connect_at(&mut machine, at(500), ("h1", anew), 4, 0);
     say_at(&mut machine, at(510), "h1", 4, well(&["h2"]));
     assert_eq!(holder(&machine), Some(name("h1")));

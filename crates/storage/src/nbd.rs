@@ -5,6 +5,7 @@
 //! process, and what a client has sent may be carried out when the client is long gone: nothing here proves an earlier epoch quiet
 //! (docs/decisions/0033).
 
+mod changes;
 mod channel;
 mod client;
 mod connection;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tanist_datapath::BlockDevice;
+use tanist_model::byte_range::ByteRange;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
 use tanist_model::volume::{DeviceReport, StorageCapabilities, StorageKind, StorageReport, VolumeReport};
 
@@ -243,6 +245,15 @@ impl StorageSystem for NbdExports {
             return Err(StorageError::Refused { volume: volume.clone(), reason });
         }
         Ok(TargetHandle::new(Arc::new(device), identity, Box::new(NoLock)))
+    }
+
+    /// The bitmap `tanist-ID` of the export, if it has one: by its name it says since when it counts.
+    fn changed_since(&self, volume: &VolumeAddress, base: SnapshotId) -> Result<Option<Vec<ByteRange>>, StorageError> {
+        let context = changes::context(&format!("tanist-{base}"));
+        let of = Use { export: self.export(volume)?, contexts: &[&context], connections: 1 };
+        let client = Client::open(&self.server, of);
+        let dirty = client.and_then(|client| changes::dirty(&client, &context));
+        dirty.map_err(|error| refusal(error, volume))
     }
 
     fn create_snapshot(&self, _volume: &VolumeAddress, _id: SnapshotId) -> Result<SnapshotIdentity, StorageError> {

@@ -231,3 +231,41 @@ fn a_sealed_export_of_another_size_is_noticed() {
     });
     assert!(resized.to_string().contains("bytes when it was opened"), "{resized}");
 }
+
+fn run(program: &str, arguments: &[&str]) {
+    let said = std::process::Command::new(program).args(arguments).output().unwrap();
+    assert!(said.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// A bitmap with the name of the snapshot counts from that snapshot on; another name proves nothing.
+#[test]
+fn a_dirty_bitmap_tells_what_changed_since_the_snapshot_of_its_name() {
+    if !nbd_server::is_there("qemu-nbd") || !nbd_server::is_there("qemu-img") {
+        return;
+    }
+    let folder = directory();
+    let (socket, disk) = (folder.path().join("s"), folder.path().join("disk"));
+    let path = disk.display().to_string();
+    let base = tanist_model::id::SnapshotId(7);
+    let bitmap = format!("tanist-{base}");
+    run("qemu-img", &["create", "-q", "-f", "qcow2", &path, "8M"]);
+    run("qemu-img", &["bitmap", "--add", "-f", "qcow2", &path, &bitmap]);
+    let mut server = NbdServer::qemu_nbd(&socket, &disk, &["--format=qcow2"]);
+    let device = system(described(&socket)).open_target(&address("disk")).unwrap().device();
+    for (offset, length) in [(0, 4096), (5 * MIB, 65536)] {
+        device.write_at(offset, &bytes(offset, length)).unwrap();
+    }
+    device.flush().unwrap();
+    drop(device);
+    server.terminate();
+    let _second = NbdServer::qemu_nbd(&socket, &disk, &["--format=qcow2", "--read-only", "--bitmap", &bitmap]);
+    let system = system(described(&socket));
+    let contexts = system.metadata_contexts(&address("disk"), "qemu:dirty-bitmap:").unwrap();
+    assert_eq!(contexts, [format!("qemu:dirty-bitmap:{bitmap}")]);
+    let changed = system.changed_since(&address("disk"), base).unwrap().expect("it has the bitmap");
+    let is_in = |at: u64| changed.iter().any(|range| (range.start..range.end).contains(&at));
+    assert!(is_in(0) && is_in(4095) && is_in(5 * MIB) && is_in(5 * MIB + 65535), "{changed:?}");
+    assert!(!is_in(2 * MIB) && !is_in(7 * MIB), "{changed:?}");
+    let other = tanist_model::id::SnapshotId(8);
+    assert_eq!(system.changed_since(&address("disk"), other).unwrap(), None, "another bitmap proves nothing");
+}

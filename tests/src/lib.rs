@@ -15,6 +15,7 @@ pub mod figures;
 pub mod forwarder;
 pub mod loop_device;
 pub mod mounted;
+pub mod nbd_server;
 pub mod network;
 pub mod process;
 pub mod random;

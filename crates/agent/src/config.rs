@@ -1,5 +1,6 @@
 //! The agent's folder: `agent.toml`, its identity, and a ledger of the epochs it was granted.
 
+mod nbd;
 mod storage;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use tanist_recording::Settings;
 use tanist_storage::{LvmNameError, SelectorError};
 use tanist_wire::file::{self, Readers};
 
+pub use self::nbd::NbdConfigError;
 pub use self::storage::StorageConfig;
 use crate::application::{ApplicationConfig, ApplicationError};
 
@@ -53,6 +55,12 @@ pub enum ConfigError {
         #[source]
         cause: LvmNameError,
     },
+    #[error("storage system {system}: {cause}")]
+    Nbd {
+        system: StorageName,
+        #[source]
+        cause: NbdConfigError,
+    },
     #[error(transparent)]
     Application(#[from] ApplicationError),
     #[error("recording_limit_bytes: {0}")]
@@ -73,6 +81,7 @@ impl ConfigError {
             | Self::Application(_)
             | Self::Recording(_)
             | Self::Device { .. }
+            | Self::Nbd { .. }
             | Self::ThinPool { .. } => {
                 "correct the file; config/valid/agent.toml is a commented sample (of the package: /etc/tanist/samples)"
             }
@@ -223,7 +232,7 @@ mod tests {
     #[test]
     fn the_commented_sample_is_valid() {
         let config: AgentConfig = toml::from_str(include_str!("../../../config/valid/agent.toml")).unwrap();
-        assert_eq!((config.storage.len(), config.application.len()), (4, 1));
+        assert_eq!((config.storage.len(), config.application.len()), (5, 1));
         assert!(config.check().is_ok());
     }
 

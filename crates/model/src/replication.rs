@@ -108,6 +108,9 @@ pub struct UnprovenEpoch {
     pub reservation: Standing,
     #[serde(default)]
     pub array_copies: ArrayCopies,
+    /// Its writes are in the hands of a server (NBD) and may land when its host is gone: a new boot of the host does not prove it quiet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outlives_host: bool,
     /// Its process, and its host, are proven quiet so; what it has ordered the storage to copy may not be over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet: Option<ProofKind>,

@@ -15,6 +15,8 @@ pub enum StorageKind {
     Block,
     /// Thin volumes of one LVM thin pool of a host.
     LvmThin,
+    /// Exports of a server of NBD.
+    Nbd,
     /// Volumes in the memory of one process; for tests and the simulator.
     Memory,
 }
@@ -31,6 +33,9 @@ pub struct StorageCapabilities {
     /// Its volumes can be reserved for one writer, and keep that through a loss of power.
     #[serde(default)]
     pub reservations: bool,
+    /// What a host has asked of it may be carried out when the host is gone: a new boot of that host proves nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outlives_host: bool,
 }
 
 /// A storage system as one agent sees it.

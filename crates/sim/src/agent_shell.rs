@@ -213,8 +213,12 @@ impl World {
     }
 
     fn storage_reports(&self, agent: usize) -> Vec<StorageReport> {
-        let capabilities =
-            |snapshots| StorageCapabilities { snapshots, kernel_lock: self.scenario.kernel_lock, reservations: false };
+        let capabilities = |snapshots| StorageCapabilities {
+            snapshots,
+            kernel_lock: self.scenario.kernel_lock,
+            reservations: false,
+            outlives_host: false,
+        };
         let report = |name: &str, snapshots: bool| {
             Some(StorageReport {
                 name: StorageName::new(name).ok()?,

@@ -136,6 +136,7 @@ impl StorageSystem for BlockDevices {
                 snapshots: false,
                 kernel_lock: self.sysfs.has_sequence_numbers(),
                 reservations: false,
+                outlives_host: false,
             },
             error,
             copy_manager: None,

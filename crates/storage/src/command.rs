@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::Access;
+use tanist_model::byte_range::ByteRange;
 use tanist_model::id::{SnapshotId, VolumeAddress};
 use tanist_model::volume::{StorageReport, VolumeReport};
 use tanist_script::{Exit, Keep, Keeps, RunError, Said};
@@ -193,6 +194,10 @@ impl<S: OnHost> StorageSystem for CommandSnapshots<S> {
 
     fn open_target(&self, volume: &VolumeAddress) -> Result<TargetHandle, StorageError> {
         self.storage.open_target(volume)
+    }
+
+    fn changed_since(&self, volume: &VolumeAddress, base: SnapshotId) -> Result<Option<Vec<ByteRange>>, StorageError> {
+        self.storage.changed_since(volume, base)
     }
 
     fn create_snapshot(&self, volume: &VolumeAddress, id: SnapshotId) -> Result<SnapshotIdentity, StorageError> {

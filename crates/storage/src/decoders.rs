@@ -12,7 +12,7 @@ use tanist_model::volume::VolumeContent;
 use crate::block::{DeviceSelector, decoders as block};
 use crate::command::answer;
 use crate::sealed::Seal;
-use crate::{content, image, lvm};
+use crate::{content, image, lvm, nbd};
 
 pub use block::unit_identities;
 
@@ -47,6 +47,17 @@ pub fn lvm_reports(bytes: &[u8]) -> Verdict {
         assert!(!full, "more than all of a pool is used");
     }
     Ok(())
+}
+
+/// What a server of NBD sends is an answer to an option or replies to a request, and nothing past them is read. The first byte says which.
+///
+/// # Errors
+/// Why it is neither.
+pub fn nbd_replies(bytes: &[u8]) -> Verdict {
+    match bytes.split_first().ok_or("nothing was said")? {
+        (0, answer) => nbd::decoders::option_reply(answer),
+        _ => nbd::decoders::replies(bytes),
+    }
 }
 
 /// What a snapshot command answers is about what was asked, at a path that leads nowhere else. The first byte is the question.

@@ -43,6 +43,12 @@ pub enum StorageError {
     PoolFull { pool: String, reason: String },
     #[error("snapshot {id} of {volume} exists already; an attempt's id is never used again")]
     SnapshotExists { volume: VolumeAddress, id: SnapshotId },
+    #[error("storage system {system}: {cause}")]
+    Nbd {
+        system: StorageName,
+        #[source]
+        cause: io::Error,
+    },
     #[error("there is no snapshot {id} of {volume}")]
     SnapshotNotFound { volume: VolumeAddress, id: SnapshotId },
     #[error("snapshot {id} of {volume} is not the one that was bound: expected {expected}, found {found}")]
@@ -71,7 +77,7 @@ impl StorageError {
             Self::Io { cause, .. } => {
                 !matches!(cause.kind(), Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::Unsupported)
             }
-            Self::Absent { .. } | Self::PoolFull { .. } => true,
+            Self::Absent { .. } | Self::PoolFull { .. } | Self::Nbd { .. } => true,
             _ => false,
         }
     }

@@ -91,7 +91,12 @@ impl ImageDirectory {
                 works
             }
         };
-        StorageCapabilities { snapshots, kernel_lock: mounted.file_system.is_local, reservations: false }
+        StorageCapabilities {
+            snapshots,
+            kernel_lock: mounted.file_system.is_local,
+            reservations: false,
+            outlives_host: false,
+        }
     }
 
     fn look(&self) -> Result<(String, StorageCapabilities), StorageError> {
@@ -118,7 +123,7 @@ impl StorageSystem for ImageDirectory {
             Ok((identity, capabilities)) => (identity, capabilities, None),
             Err(error) => (
                 String::new(),
-                StorageCapabilities { snapshots: false, kernel_lock: false, reservations: false },
+                StorageCapabilities { snapshots: false, kernel_lock: false, reservations: false, outlives_host: false },
                 Some(error.to_string()),
             ),
         };

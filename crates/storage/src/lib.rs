@@ -14,6 +14,7 @@ pub mod error;
 pub mod image;
 pub mod lvm;
 pub mod memory;
+pub mod nbd;
 pub mod signature;
 pub mod system;
 
@@ -26,6 +27,7 @@ pub use error::StorageError;
 pub use image::ImageDirectory;
 pub use lvm::{LvmNameError, LvmThin, ThinPool};
 pub use memory::MemoryStorage;
+pub use nbd::{NbdExports, NbdPlace, NbdServer, NbdTls, PlaceError};
 pub use system::{
     CanaryReading, LockAttempt, OnHost, SealedIdentity, SnapshotIdentity, SourceHandle, SourceView, StorageSystem,
     TargetHandle,

@@ -249,6 +249,7 @@ impl StorageSystem for LvmThin {
                 snapshots: true,
                 kernel_lock: self.sysfs.has_sequence_numbers(),
                 reservations: false,
+                outlives_host: false,
             },
             error,
             pool: used,

@@ -55,7 +55,10 @@ impl MemoryStorage {
     /// An empty system that can make snapshots and whose locks prove what they should.
     #[must_use]
     pub fn new(name: StorageName) -> Self {
-        Self::with_capabilities(name, StorageCapabilities { snapshots: true, kernel_lock: true, reservations: false })
+        Self::with_capabilities(
+            name,
+            StorageCapabilities { snapshots: true, kernel_lock: true, reservations: false, outlives_host: false },
+        )
     }
 
     #[must_use]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tanist_datapath::BlockDevice;
+use tanist_model::byte_range::ByteRange;
 use tanist_model::id::{SnapshotId, VolumeAddress};
 use tanist_model::volume::{StorageReport, VolumeReport};
 
@@ -51,6 +52,19 @@ pub trait StorageSystem: Send + Sync {
     /// # Errors
     /// [`StorageError::SnapshotsUnsupported`], [`StorageError::SnapshotExists`], or that it cannot be made.
     fn create_snapshot(&self, volume: &VolumeAddress, id: SnapshotId) -> Result<SnapshotIdentity, StorageError>;
+
+    /// Where a volume may differ from what it was when this snapshot was made, in order and apart from each other: what lies outside is the
+    /// same, byte for byte. `None` if the storage system cannot tell, as most cannot.
+    ///
+    /// It is the storage system's word alone. Who leaves something out because of it takes a sample, and has digests of what he left out
+    /// (docs/decisions/0034).
+    ///
+    /// # Errors
+    /// That it cannot be asked.
+    fn changed_since(&self, volume: &VolumeAddress, base: SnapshotId) -> Result<Option<Vec<ByteRange>>, StorageError> {
+        let _ = (volume, base);
+        Ok(None)
+    }
 
     /// Removes a snapshot; one that is not there is removed already.
     ///

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tanist_model::id::StorageName;
 use tanist_storage::{
-    BlockDevices, CommandSnapshots, DeviceSelector, ImageDirectory, LvmThin, OnHost, SelectorError, SnapshotCommand,
-    StorageSystem, ThinPool,
+    BlockDevices, CommandSnapshots, DeviceSelector, ImageDirectory, LvmThin, NbdExports, OnHost, SelectorError,
+    SnapshotCommand, StorageSystem, ThinPool,
 };
 
 use super::ConfigError;
+use super::nbd::NbdConfig;
 
 /// One storage system. Its name is the same on every agent that reaches it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -45,6 +46,8 @@ pub enum StorageConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout: Option<CallLimit>,
     },
+    /// The exports of one server of NBD (docs/operations/nbd.md).
+    Nbd(NbdConfig),
 }
 
 /// How long each command of LVM may take. Killing one is worse than waiting: it may leave a device suspended.
@@ -90,6 +93,12 @@ impl TryFrom<String> for CallLimit {
     }
 }
 
+impl From<CallLimit> for Duration {
+    fn from(limit: CallLimit) -> Self {
+        limit.0
+    }
+}
+
 impl From<CallLimit> for String {
     fn from(limit: CallLimit) -> Self {
         format!("{}s", limit.0.as_secs())
@@ -126,6 +135,7 @@ impl StorageConfig {
     pub fn name(&self) -> &StorageName {
         match self {
             Self::Image { name, .. } | Self::Block { name, .. } | Self::LvmThin { name, .. } => name,
+            Self::Nbd(config) => &config.name,
         }
     }
 
@@ -146,6 +156,11 @@ impl StorageConfig {
                 let pool = ThinPool::new(group, pool)
                     .map_err(|cause| ConfigError::ThinPool { system: name.clone(), cause })?;
                 Ok(Arc::new(LvmThin::new(name.clone(), pool, timeout.map_or(LVM_LIMIT, |limit| limit.0))))
+            }
+            Self::Nbd(config) => {
+                let server =
+                    config.server().map_err(|cause| ConfigError::Nbd { system: config.name.clone(), cause })?;
+                Ok(Arc::new(NbdExports::new(config.name.clone(), server)))
             }
         }
     }

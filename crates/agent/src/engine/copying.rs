@@ -242,6 +242,15 @@ impl Engine {
         tracing::warn!(%error, %run, "the copy failed");
         let (kind, reason) = self.why_changed().unwrap_or_else(|| (kind_of_failure(error), error.to_string()));
         self.give_up(run, kind, reason);
+        self.leave_unresolved_target();
+    }
+
+    /// A target that takes no more writes is of no use to this role; another one, under an epoch of its own, opens it anew.
+    fn leave_unresolved_target(&self) {
+        let unresolved = self.open.as_ref().and_then(|open| open.target.device().unresolved());
+        if let Some(reason) = unresolved {
+            self.report(EngineEvent::Unfit { reason });
+        }
     }
 
     fn on_finished(&mut self, run: RunId, checkpoint: Checkpoint) {

@@ -168,6 +168,14 @@ enum Next {
     End,
 }
 
+/// Whether the I/O of a target that is to be closed has ended.
+#[derive(PartialEq, Eq)]
+enum Settled {
+    Quiet,
+    /// Nobody will ever know.
+    Never,
+}
+
 impl Engine {
     fn run(mut self, queue: &Receiver<Message>) {
         loop {
@@ -196,16 +204,22 @@ impl Engine {
 
     /// "Closed" promises that nothing of ours reaches the target later, also of what went through the page cache. While that
     /// cannot be said it is not said: the epoch stays unproven, which is the truth.
-    fn settle_target(&self) {
-        let Some(device) = self.open.as_ref().map(|open| open.target.device()) else { return };
+    fn settle_target(&self) -> Settled {
+        let Some(device) = self.open.as_ref().map(|open| open.target.device()) else { return Settled::Quiet };
         while let Err(error) = device.flush() {
-            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof && device.unresolved().is_none() {
                 // Its size is another one by now; what was written is on it all the same.
-                return tracing::warn!(%error, "the target is closed");
+                tracing::warn!(%error, "the target is closed");
+                return Settled::Quiet;
+            }
+            if let Some(why) = device.unresolved() {
+                tracing::error!(why, "the target is given up, and never said to be closed");
+                return Settled::Never;
             }
             tracing::error!(%error, "the target cannot be flushed, so it is not closed; trying again");
             thread::sleep(SETTLE_PAUSE);
         }
+        Settled::Quiet
     }
 
     fn report(&self, event: EngineEvent) {
@@ -250,10 +264,12 @@ impl Engine {
                     self.release_source(&release.source_snapshots);
                     self.release_target(&release.target_snapshots);
                 }
-                self.settle_target();
+                let settled = self.settle_target();
                 // Dropping the target ends the last reference to its description: the lock goes with it.
                 self.open = None;
-                self.report(EngineEvent::Closed);
+                if settled == Settled::Quiet {
+                    self.report(EngineEvent::Closed);
+                }
                 return Next::End;
             }
         }

@@ -51,6 +51,12 @@ pub trait BlockDevice: Send + Sync {
     /// The operating system's.
     fn flush(&self) -> io::Result<()>;
 
+    /// Why nobody will ever be able to say that what was written has ended, if so: such a device takes no more writes and is not flushed.
+    /// `None` where the end of a call is the end of its I/O, as the kernel sees to it for files and devices.
+    fn unresolved(&self) -> Option<String> {
+        None
+    }
+
     /// The allocated or unallocated stretch that `offset` lies in. Where a device cannot tell, all is data.
     ///
     /// # Errors

@@ -78,7 +78,7 @@ fn storage_report(volume: &VolumeAddress, snapshots: bool) -> StorageReport {
         kind: StorageKind::Memory,
         location: String::new(),
         identity: volume.system.to_string(),
-        capabilities: StorageCapabilities { snapshots, kernel_lock: true, reservations: false },
+        capabilities: StorageCapabilities { snapshots, kernel_lock: true, reservations: false, outlives_host: false },
         error: None,
         copy_manager: None,
         pool: None,

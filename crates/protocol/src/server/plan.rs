@@ -8,7 +8,7 @@ use tanist_model::policy::SourceMode;
 use tanist_model::quantity::count;
 use tanist_model::replication::{FencingTier, Intent, Origin, ReplicationRecord, Side};
 use tanist_model::takeover::PeerVerdict;
-use tanist_model::volume::{StorageReport, VolumeContent, VolumeReport};
+use tanist_model::volume::{StorageKind, StorageReport, VolumeContent, VolumeReport};
 
 use super::ServerMachine;
 use super::application::why_not_quiescing;
@@ -122,6 +122,22 @@ impl ServerMachine {
 
     pub(super) fn storage_report(&self, agent: &AgentName, volume: &VolumeAddress) -> Option<&StorageReport> {
         self.sessions.get(agent)?.storage.iter().find(|s| s.name == volume.system)
+    }
+
+    /// What of a write to a sealed source would show.
+    fn sealed_remark(&self, create: &CreateReplication) -> &'static str {
+        let is_nbd = |a: &AgentName| {
+            self.storage_report(a, &create.source).is_some_and(|storage| storage.kind == StorageKind::Nbd)
+        };
+        match () {
+            () if create.agents.iter().any(is_nbd) => {
+                "sealed source: nobody may write to it during a run; over NBD no write shows, only another size"
+            }
+            () if create.agents.iter().any(|a| self.is_device(a, &create.source)) => {
+                "sealed source: nobody may write to it during a run; on a block device only writes of the host that reads show"
+            }
+            () => "sealed source: nobody may write to it during a run; a change that shows stops the run",
+        }
     }
 
     fn is_device(&self, agent: &AgentName, volume: &VolumeAddress) -> bool {
@@ -293,14 +309,7 @@ impl ServerMachine {
             );
         }
         match create.policy.source_mode {
-            SourceMode::Sealed if create.agents.iter().any(|a| self.is_device(a, &create.source)) => remarks
-                .push(
-                    "sealed source: nobody may write to it during a run; on a block device only writes of the host that reads show"
-                        .to_owned(),
-                ),
-            SourceMode::Sealed => remarks.push(
-                "sealed source: nobody may write to it during a run; a change that shows stops the run".to_owned(),
-            ),
+            SourceMode::Sealed => remarks.push(self.sealed_remark(create).to_owned()),
             SourceMode::Live => remarks.push(
                 "live source: the replica is fuzzy, its recovery points are marked so, and a takeover waits for proof of quiet"
                     .to_owned(),

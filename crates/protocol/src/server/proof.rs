@@ -177,10 +177,16 @@ impl ServerMachine {
         self.touched.insert(record.id);
     }
 
-    /// An agent seen under a new boot id: nothing of its old boot writes any more.
+    /// Whether what this agent writes to the target may land when its host is gone.
+    pub(super) fn outlives_host(&self, record: &ReplicationRecord, agent: &AgentName) -> bool {
+        self.storage_report(agent, &record.target.volume).is_some_and(|storage| storage.capabilities.outlives_host)
+    }
+
+    /// An agent seen under a new boot id: nothing of its old boot writes any more, but for what it left with a server.
     pub(super) fn prove_by_new_boot(&mut self, agent: &AgentName, host: &HostIdentity) {
         let rebooted = |_: ReplicationId, u: &UnprovenEpoch| {
-            u.agent == *agent && u.host.machine_id == host.machine_id && u.host.boot_id != host.boot_id
+            let booted = u.host.machine_id == host.machine_id && u.host.boot_id != host.boot_id;
+            u.agent == *agent && booted && !u.outlives_host
         };
         self.prove_everywhere(ProofKind::NewBoot, rebooted);
     }

@@ -58,6 +58,7 @@ impl ServerMachine {
         }
         if !known {
             let array_copies = self.array_copies_of(&record, agent);
+            let outlives_host = self.outlives_host(&record, agent);
             let (epoch, agent, granted_at) = (shown.target, agent.clone(), self.now.wall);
             next.unproven.push(UnprovenEpoch {
                 epoch,
@@ -68,6 +69,7 @@ impl ServerMachine {
                 lock_place: None,
                 reservation: Standing::NotNeeded,
                 array_copies,
+                outlives_host,
                 quiet: None,
                 granted_at,
             });

@@ -100,6 +100,7 @@ impl ServerMachine {
             lock_place: None,
             reservation: if self.can_reserve(record, &takeover.to) { Standing::Needed } else { Standing::NotNeeded },
             array_copies: self.array_copies_of(record, &takeover.to),
+            outlives_host: self.outlives_host(record, &takeover.to),
             quiet: None,
             granted_at: self.now.wall,
         });

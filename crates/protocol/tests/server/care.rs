@@ -8,14 +8,16 @@ use tanist_model::replication::{Origin, ReplicationRecord, Side, UnprovenEpoch};
 use tanist_model::run::{BoundSnapshot, ChainDigest, Checkpoint, RunRecord, RunState, RunTrigger, Verification};
 use tanist_model::state::State;
 use tanist_model::time::{Now, Timestamp};
+use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport};
 use tanist_model::work::RunWork;
 use tanist_protocol::message::{
-    AgentMessage, FenceReport, Heartbeat, LateFrames, RoleReport, RoleState, RunProgress, ServerMessage,
+    AgentMessage, FenceReport, Heartbeat, Hello, LateFrames, RoleReport, RoleState, RunProgress, ServerMessage,
 };
 use tanist_protocol::server::{Command, ConnectionId, Effect, Input, ServerMachine};
 
 use crate::world::{
-    DB, FIRST, OTHERS, SIZE, Seen, at, connect_at, db, name, process, reading, say_at, seen, server_at, state, well,
+    DB, FIRST, OTHERS, SIZE, Seen, at, connect_at, connect_with, db, hello, host, name, process, reading, say_at, seen,
+    server_at, state, well,
 };
 
 pub const RUN: RunId = RunId(9);
@@ -413,6 +415,51 @@ fn waiting_for_h2(held_kernel_lock: bool) -> State {
     let record = waiting.replications.get_mut(&DB).unwrap();
     record.unproven.insert(0, UnprovenEpoch { epoch, incarnation, held_kernel_lock, ..current });
     waiting
+}
+
+/// What was left with a server of NBD is not ended by a new boot of who left it there.
+#[test]
+fn a_new_boot_proves_an_epoch_quiet_unless_it_outlives_its_host() {
+    for outlives_host in [false, true] {
+        let mut waiting = waiting_for_h2(false);
+        waiting.replications.get_mut(&DB).unwrap().unproven[0].outlives_host = outlives_host;
+        let mut machine = started(waiting);
+        let hello = Hello { host: host("the next boot"), ..hello("h2", Incarnation(78)) };
+        connect_with(&mut machine, at(600), "h2", 5, hello);
+        let still = machine.state().replications[&DB].unproven.iter().any(|u| u.epoch == Epoch(0));
+        assert_eq!(still, outlives_host);
+    }
+}
+
+/// The grant writes down what the storage of the target says of itself.
+#[test]
+fn a_takeover_notes_that_its_epoch_outlives_its_host() {
+    for outlives_host in [false, true] {
+        let mut machine = started(with_run(db()));
+        let capabilities =
+            StorageCapabilities { snapshots: false, kernel_lock: false, reservations: false, outlives_host };
+        let target = machine.state().replications[&DB].target.volume.system.clone();
+        let storage = vec![StorageReport {
+            name: target,
+            kind: StorageKind::Nbd,
+            location: String::new(),
+            identity: String::new(),
+            capabilities,
+            copy_manager: None,
+            error: None,
+            pool: None,
+        }];
+        connect_with(&mut machine, second(1), "h2", 6, Hello { storage, ..hello("h2", process("h2")) });
+        let (agent, connection, reason) = (name("h1"), ConnectionId(1), "reset".to_owned());
+        machine.handle(second(1), Input::Disconnected { agent, connection, reason });
+        for half in 2..10 {
+            say_at(&mut machine, at(half * 500), "h2", 6, reading(&["h3"], 1));
+            machine.handle(at(half * 500), Input::Tick);
+        }
+        let record = &machine.state().replications[&DB];
+        let own = record.unproven.iter().find(|u| u.epoch == record.epochs.target).unwrap();
+        assert_eq!((own.agent.clone(), own.outlives_host), (name("h2"), outlives_host));
+    }
 }
 
 #[test]

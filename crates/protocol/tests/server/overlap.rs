@@ -103,6 +103,7 @@ fn record(source: &str, target: &str) -> ReplicationRecord {
         lock_place: lock_place.map(ToOwned::to_owned),
         reservation: Standing::NotNeeded,
         array_copies: ArrayCopies::None,
+        outlives_host: false,
         quiet: None,
         granted_at: NOW.wall,
     };

@@ -14,7 +14,12 @@ fn filled(data_percent: u8, metadata_percent: u8) -> AgentMessage {
         kind: StorageKind::LvmThin,
         location: String::new(),
         identity: String::new(),
-        capabilities: StorageCapabilities { snapshots: true, kernel_lock: true, reservations: false },
+        capabilities: StorageCapabilities {
+            snapshots: true,
+            kernel_lock: true,
+            reservations: false,
+            outlives_host: false,
+        },
         copy_manager: None,
         error: None,
         pool: Some(pool),

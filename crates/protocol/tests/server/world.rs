@@ -87,6 +87,7 @@ pub fn held_by(agent: &str) -> (Holder, UnprovenEpoch) {
             lock_place: None,
             reservation: Standing::NotNeeded,
             array_copies: ArrayCopies::None,
+            outlives_host: false,
             quiet: None,
             granted_at,
         },

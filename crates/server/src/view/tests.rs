@@ -123,6 +123,7 @@ fn unproven(epoch: u32, agent: &str) -> UnprovenEpoch {
         lock_place: None,
         reservation: Standing::NotNeeded,
         array_copies: ArrayCopies::None,
+        outlives_host: false,
         quiet: None,
         granted_at: NOON,
     }

@@ -299,7 +299,12 @@ fn storage(name: &str) -> StorageReport {
         kind: StorageKind::Image,
         location: "/srv".into(),
         identity: name.into(),
-        capabilities: StorageCapabilities { snapshots: false, kernel_lock: true, reservations: false },
+        capabilities: StorageCapabilities {
+            snapshots: false,
+            kernel_lock: true,
+            reservations: false,
+            outlives_host: false,
+        },
         error: None,
         copy_manager: None,
         pool: None,

@@ -423,7 +423,12 @@ pub fn storage() -> Vec<StorageView> {
         kind: StorageKind::Image,
         location: "/srv/san-a".into(),
         identity: "fs-1".into(),
-        capabilities: StorageCapabilities { snapshots: false, kernel_lock: true, reservations: false },
+        capabilities: StorageCapabilities {
+            snapshots: false,
+            kernel_lock: true,
+            reservations: false,
+            outlives_host: false,
+        },
         error: None,
         copy_manager: None,
         pool: None,

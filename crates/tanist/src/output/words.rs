@@ -132,6 +132,7 @@ pub fn storage_kind(kind: StorageKind) -> &'static str {
         StorageKind::Image => "image files",
         StorageKind::Block => "block devices",
         StorageKind::LvmThin => "LVM thin pool",
+        StorageKind::Nbd => "NBD exports",
         StorageKind::Memory => "memory",
     }
 }

@@ -53,7 +53,16 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(crate) fn new(target: &'a dyn BlockDevice, control: &'a Control, config: &'a TransferConfig) -> Self {
         let window = Window::starting_at(config.from.seq);
-        Self { target, writes: target.queue(), control, config, window, pending_zeros: 0, cut_at: Instant::now(), first: true }
+        Self {
+            target,
+            writes: target.queue(),
+            control,
+            config,
+            window,
+            pending_zeros: 0,
+            cut_at: Instant::now(),
+            first: true,
+        }
     }
 
     pub(crate) fn run(mut self, inlet: Receiver<TargetItem>) {

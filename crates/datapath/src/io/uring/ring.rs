@@ -85,7 +85,14 @@ impl Ring {
 /// A signal, or a kernel that is out of memory for the moment, is no answer.
 fn passing(entered: io::Result<usize>) -> io::Result<()> {
     match entered {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy) => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy
+            ) =>
+        {
+            Ok(())
+        }
         result => result.map(|_| ()),
     }
 }

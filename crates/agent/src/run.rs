@@ -129,6 +129,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
         incarnation,
         host: host::identity().map_err(AgentError::Host)?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        io: Some(tanist_datapath::io::uring::engine().to_string()),
         listen_address: Some(advertised(&config, listening)),
         granted: ledger.granted(),
         granted_here: Vec::new(),

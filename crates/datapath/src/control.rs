@@ -148,6 +148,11 @@ impl Control {
         self.update(|state| state.limit = limit.map(|rate| TokenBucket::new(rate, Instant::now())));
     }
 
+    /// Whether what is read has a limit now: then nothing is gained by reading ahead.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.lock().limit.is_some()
+    }
+
     /// Waits until the limit allows another read, and books its `bytes`; false if the transfer is to end. Every change of
     /// the limit is seen at once.
     pub(crate) fn pass_limit(&self, bytes: u64) -> bool {
@@ -165,6 +170,11 @@ impl Control {
             });
         }
         false
+    }
+
+    /// Whether the checkpoint stage has taken the window before, so that the next one can be offered.
+    pub(crate) fn takes_windows(&self) -> bool {
+        self.lock().window.is_none()
     }
 
     /// Hands a window to the checkpoint stage; gives it back if that has not taken the one before.

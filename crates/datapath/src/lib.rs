@@ -20,7 +20,7 @@
 //! told in `lanes`. A target accepts streams one by one ([`Arrival`]), because the grant that a stream brings is to be checked
 //! by the caller before there is a receiver for it.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod arrival;
 #[cfg(feature = "decoders")]

@@ -87,6 +87,21 @@ impl Pool {
         }
     }
 
+    /// A buffer, if one is free now.
+    #[must_use]
+    pub fn try_take(self: &Arc<Self>) -> Option<PooledBuffer> {
+        let mut state = self.lock();
+        let buffer = if state.closed { None } else { state.free.pop() };
+        match buffer {
+            Some(buffer) => Some(self.lend(buffer)),
+            None if state.closed || state.made >= self.limit => None,
+            None => {
+                state.made += 1;
+                Some(self.lend(AlignedBuffer::new(self.length)))
+            }
+        }
+    }
+
     /// Wakes all who wait for a buffer; none is given any more, and none is kept.
     pub fn close(&self) {
         let mut state = self.lock();

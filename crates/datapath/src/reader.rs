@@ -1,5 +1,7 @@
 //! The first stage: reads the source block by block, and names its holes without reading them.
 
+use std::collections::VecDeque;
+use std::io;
 use std::sync::mpsc::SyncSender;
 
 use tanist_model::replication::Side;
@@ -7,6 +9,7 @@ use tanist_model::replication::Side;
 use crate::control::{Control, Halt};
 use crate::digest::BLOCK_BYTES;
 use crate::error::{Operation, TransferError};
+use crate::io::ordered::OrderedReads;
 use crate::io::{BlockDevice, Extent, ExtentKind};
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
@@ -19,6 +22,15 @@ pub(crate) enum SourceItem {
     /// Whole blocks that are not allocated.
     Hole { length: u64 },
 }
+
+/// What is to be handed on next; a block has been begun to be read.
+enum Planned {
+    Block { offset: u64, length: u64 },
+    Hole { length: u64 },
+}
+
+/// Of a volume with holes, so much is looked at ahead.
+const MOST_PLANNED: usize = 8;
 
 /// Reads `[from, size_bytes)` until the end, a failure, or a halt.
 pub(crate) struct Reader<'a> {
@@ -37,43 +49,70 @@ impl Reader<'_> {
     }
 
     fn read_all(&mut self) -> Result<(), TransferError> {
+        let (mut reads, mut planned) = (OrderedReads::new(self.source), VecDeque::new());
         let mut extent = Extent { kind: ExtentKind::Data, end: self.position };
-        while self.position < self.size_bytes && self.control.halted() == Halt::No {
-            if extent.end <= self.position {
-                extent = self.extent()?;
-            }
-            let Some(item) = self.next_item(extent)? else { return Ok(()) };
+        loop {
+            while reads.has_room() && self.plan(&mut extent, &mut reads, &mut planned)? {}
+            let item = match planned.pop_front() {
+                None => return Ok(()),
+                Some(Planned::Hole { length }) => SourceItem::Hole { length },
+                Some(Planned::Block { offset, length }) => self.receive(&mut reads, offset, length)?,
+            };
             if self.outlet.send(item).is_err() {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
-    fn next_item(&mut self, extent: Extent) -> Result<Option<SourceItem>, TransferError> {
-        let hole_end = whole_blocks_end(extent, self.size_bytes);
+    /// Plans what comes next and begins to read it; false if there is nothing more, or if what is planned already has to be handed on
+    /// first: for want of a buffer, or because of a limit, which reading ahead would only delay.
+    fn plan(
+        &mut self,
+        extent: &mut Extent,
+        reads: &mut OrderedReads<'_>,
+        planned: &mut VecDeque<Planned>,
+    ) -> Result<bool, TransferError> {
+        if self.position >= self.size_bytes || self.control.halted() != Halt::No {
+            return Ok(false);
+        }
+        if extent.end <= self.position {
+            *extent = self.extent()?;
+        }
+        let hole_end = whole_blocks_end(*extent, self.size_bytes);
         if hole_end > self.position {
-            let item = SourceItem::Hole { length: hole_end - self.position };
+            planned.push_back(Planned::Hole { length: hole_end - self.position });
             self.position = hole_end;
-            return Ok(Some(item));
+            // With nothing in flight before it, it is handed on at once.
+            return Ok(!reads.is_idle() && planned.len() < MOST_PLANNED);
         }
-        self.read_block()
+        let (offset, length) = (self.position, BLOCK_BYTES.min(self.size_bytes - self.position));
+        let Some(buffer) = self.buffer_for(length, planned.is_empty()) else { return Ok(false) };
+        let block_len = usize::try_from(length).unwrap_or(buffer.len()).min(buffer.len());
+        let begun = self.control.counters.timed(Stage::Source, || reads.begin(offset, block_len, buffer));
+        begun.map_err(failed_read(offset, length))?;
+        planned.push_back(Planned::Block { offset, length });
+        self.position += length;
+        Ok(true)
     }
 
-    fn read_block(&mut self) -> Result<Option<SourceItem>, TransferError> {
-        let (offset, length) = (self.position, BLOCK_BYTES.min(self.size_bytes - self.position));
-        if !self.control.pass_limit(length) {
-            return Ok(None);
+    /// A buffer that may be filled now. `waits`: nothing else is to be done meanwhile.
+    fn buffer_for(&self, length: u64, waits: bool) -> Option<PooledBuffer> {
+        if !waits {
+            return if self.control.is_limited() { None } else { self.control.pool.try_take() };
         }
-        let Some(mut buffer) = self.control.pool.take() else { return Ok(None) };
-        let block_len = usize::try_from(length).unwrap_or(buffer.len()).min(buffer.len());
-        let counters = &self.control.counters;
-        counters
-            .timed(Stage::Source, || self.source.read_at(offset, &mut buffer[..block_len]))
-            .map_err(TransferError::io(Side::Source, Operation::Read, offset, length))?;
-        counters.read_bytes.add(length);
-        self.position += length;
-        Ok(Some(SourceItem::Block { offset, length: block_len, buffer }))
+        if !self.control.pass_limit(length) {
+            return None;
+        }
+        self.control.pool.take()
+    }
+
+    fn receive(&self, reads: &mut OrderedReads<'_>, offset: u64, length: u64) -> Result<SourceItem, TransferError> {
+        let read = self.control.counters.timed(Stage::Source, || reads.next());
+        let ended = || io::Error::from(io::ErrorKind::NotConnected);
+        let buffer = read.and_then(|read| read.ok_or_else(ended)).map_err(failed_read(offset, length))?;
+        self.control.counters.read_bytes.add(length);
+        let length = usize::try_from(length).unwrap_or(buffer.len()).min(buffer.len());
+        Ok(SourceItem::Block { offset, length, buffer })
     }
 
     fn extent(&self) -> Result<Extent, TransferError> {
@@ -81,6 +120,10 @@ impl Reader<'_> {
         let failed = TransferError::io(Side::Source, Operation::MapExtents, self.position, left);
         self.control.counters.timed(Stage::Source, || self.source.extent_at(self.position)).map_err(failed)
     }
+}
+
+fn failed_read(offset: u64, length: u64) -> impl Fn(io::Error) -> TransferError {
+    TransferError::io(Side::Source, Operation::Read, offset, length)
 }
 
 /// Up to where the extent is a hole in whole blocks; zero if it is data.

@@ -339,10 +339,9 @@ impl Reception {
         findings.begin(&run);
         let sampler = (run.comparison == Comparison::Asked).then(|| Sampler::new(target, control));
         let intake = Intake { lanes, control, findings, run, sampler, outlet: from_intake };
-        let writer = Writer::new(target, control, config);
         let mut stages: Vec<Work<'_>> = vec![
             (Stage::Network, Box::new(move || intake.run())),
-            (Stage::Target, Box::new(move || writer.run(to_writer))),
+            (Stage::Target, Box::new(move || Writer::new(target, control, config).run(to_writer))),
         ];
         if config.compare {
             let scanner = Scanner::new(target, control, config, findings, Seed::of(&self.config.key));

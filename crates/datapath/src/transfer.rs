@@ -260,7 +260,6 @@ fn run_stages(
     let reader =
         Reader { source, size_bytes: config.size_bytes, position: config.from.seq, control, outlet: from_reader };
     let encoder = Encoder::new(control, &config.digests, config.compare, config.from.seq);
-    let writer = Writer::new(target, control, config);
     let mut stages: Vec<Work<'_>> = vec![
         (Stage::Source, Box::new(move || reader.run())),
         (Stage::Encode, Box::new(move || encoder.run(&to_encoder, &from_encoder))),
@@ -273,7 +272,7 @@ fn run_stages(
     } else {
         to_differ
     };
-    stages.push((Stage::Target, Box::new(move || writer.run(to_writer))));
+    stages.push((Stage::Target, Box::new(move || Writer::new(target, control, config).run(to_writer))));
     let checkpointer = Checkpointer { target, control, verify: config.verify, checkpoint: config.from };
     stages::run(control, stages, || checkpointer.run(|checkpoint| tell_durable(control, checkpoint, events)))
 }

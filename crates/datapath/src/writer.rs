@@ -3,6 +3,7 @@
 //! A window is cut by work done or by time, whichever comes first; the first one early, so that a successor's first durable
 //! write comes at once. If the checkpoint stage is busy the window simply grows: copying goes on until the stall limit.
 
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::control::{Control, Room};
 use crate::digest::{BLOCK_BYTES, BlockDigest, PagesDigest};
 use crate::encoder::TargetItem;
 use crate::error::{Operation, TransferError};
+use crate::io::queue::{Direction, IoQueue, Request};
 use crate::io::{BlockDevice, ExtentKind};
 use crate::pages::PageSet;
 use crate::progress::Stage;
@@ -37,6 +39,8 @@ enum Ended {
 
 pub(crate) struct Writer<'a> {
     target: &'a dyn BlockDevice,
+    /// Writes of whole blocks that may be in flight. Nothing else is asked of the target by this thread meanwhile.
+    writes: Box<dyn IoQueue + 'a>,
     control: &'a Control,
     config: &'a TransferConfig,
     window: Window,
@@ -49,11 +53,20 @@ pub(crate) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(crate) fn new(target: &'a dyn BlockDevice, control: &'a Control, config: &'a TransferConfig) -> Self {
         let window = Window::starting_at(config.from.seq);
-        Self { target, control, config, window, pending_zeros: 0, cut_at: Instant::now(), first: true }
+        Self {
+            target,
+            writes: target.queue(),
+            control,
+            config,
+            window,
+            pending_zeros: 0,
+            cut_at: Instant::now(),
+            first: true,
+        }
     }
 
     pub(crate) fn run(mut self, inlet: Receiver<TargetItem>) {
-        match self.write_all(&inlet).and_then(|_| self.apply_zeros()) {
+        match self.write_all(&inlet).and_then(|_| self.apply_zeros()).and_then(|()| self.settle()) {
             Ok(()) => self.control.offer_last(self.window),
             Err(error) => {
                 self.control.fail(error);
@@ -108,15 +121,17 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn apply(&self, item: TargetItem) -> Result<Part, TransferError> {
-        let same = |length| self.control.counters.same_bytes.add(length);
+    fn apply(&mut self, item: TargetItem) -> Result<Part, TransferError> {
+        let counters = &self.control.counters;
+        let same = |length| counters.same_bytes.add(length);
         Ok(match item {
             TargetItem::Block { offset, length, buffer, digest } => {
-                self.write(offset, buffer.split_at(length).0)?;
+                self.begin(Request { direction: Direction::Write, offset, length, buffer })?;
                 Part::Data { length: length as u64, digest }
             }
             TargetItem::Pages { offset, length, buffer, digest, pages } => {
                 let block = buffer.split_at(length).0;
+                self.settle()?;
                 let written = self.write_pages(offset, block, pages)?;
                 same((length - pages.total_bytes(length)) as u64);
                 Part::Pages { length: length as u64, digest, pages, written }
@@ -133,15 +148,36 @@ impl<'a> Writer<'a> {
         })
     }
 
+    /// Begins a write when there is room for it.
+    fn begin(&mut self, request: Request) -> Result<(), TransferError> {
+        while self.writes.in_flight() >= self.writes.depth() {
+            self.finish_one()?;
+        }
+        let failed = failed_write(request.offset, request.length as u64);
+        self.control.counters.timed(Stage::Target, || self.writes.begin(request)).map_err(failed)
+    }
+
+    /// Waits for every write that is in flight: before what was written is offered, and before anything else is asked of the target.
+    fn settle(&mut self) -> Result<(), TransferError> {
+        while self.writes.in_flight() > 0 {
+            self.finish_one()?;
+        }
+        Ok(())
+    }
+
+    fn finish_one(&mut self) -> Result<(), TransferError> {
+        let over = self.control.counters.timed(Stage::Target, || self.writes.next());
+        let Some(over) = over.map_err(failed_write(self.window.start, 0))? else { return Ok(()) };
+        let length = over.request.length as u64;
+        over.result.map_err(failed_write(over.request.offset, length))?;
+        self.control.counters.written_bytes.add(length);
+        Ok(())
+    }
+
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), TransferError> {
         let counters = &self.control.counters;
         let length = bytes.len() as u64;
-        counters.timed(Stage::Target, || self.target.write_at(offset, bytes)).map_err(TransferError::io(
-            Side::Target,
-            Operation::Write,
-            offset,
-            length,
-        ))?;
+        counters.timed(Stage::Target, || self.target.write_at(offset, bytes)).map_err(failed_write(offset, length))?;
         counters.written_bytes.add(length);
         Ok(())
     }
@@ -161,6 +197,9 @@ impl<'a> Writer<'a> {
     /// Zeros what is pending. An abort in between leaves the rest; the window then never counts.
     fn apply_zeros(&mut self) -> Result<(), TransferError> {
         let (start, end) = (self.window.end, self.window.end + self.pending_zeros);
+        if start < end {
+            self.settle()?;
+        }
         let mut at = start;
         while at < end && !self.control.is_aborted() {
             at += self.zero_piece(at, end)?;
@@ -250,9 +289,10 @@ impl<'a> Writer<'a> {
     /// Offers the window as it is, if the checkpoint stage is free to take it.
     fn cut(&mut self) -> Result<(), TransferError> {
         self.apply_zeros()?;
-        if self.window.is_empty() || self.control.is_aborted() {
+        if self.window.is_empty() || self.control.is_aborted() || !self.control.takes_windows() {
             return Ok(());
         }
+        self.settle()?;
         let next = Window::starting_at(self.window.end);
         match self.control.try_offer(std::mem::replace(&mut self.window, next)) {
             Ok(()) => {
@@ -263,4 +303,8 @@ impl<'a> Writer<'a> {
         }
         Ok(())
     }
+}
+
+fn failed_write(offset: u64, length: u64) -> impl Fn(io::Error) -> TransferError {
+    TransferError::io(Side::Target, Operation::Write, offset, length)
 }

@@ -119,6 +119,9 @@ pub struct Hello {
     pub host: HostIdentity,
     /// The program's version, for people.
     pub version: String,
+    /// How it reads and writes volumes, for people: `io_uring`, or why not.
+    #[serde(default)]
+    pub io: Option<String>,
     pub listen_address: Option<String>,
     /// The highest term it has obeyed: a server with a lower one is deposed.
     pub highest_term: Term,

@@ -78,6 +78,7 @@ impl World {
                 boot_id: format!("boot-{}-{}", self.agents[agent].host, host.boot),
             },
             version: "0".to_owned(),
+            io: None,
             listen_address: Some(format!("h{}", agent + 1)),
             granted: self.agents[agent].remembered.clone(),
             granted_here: Vec::new(),

@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
+use tanist_datapath::io::queue::{Completion, Direction, IoQueue, Request};
 use tanist_datapath::{BlockDevice, Extent};
 use tanist_model::quantity::count;
 use tanist_model::time::Timestamp;
@@ -122,11 +123,43 @@ impl BlockDevice for SealedDevice {
         Ok(())
     }
 
+    fn queue(&self) -> Box<dyn IoQueue + '_> {
+        Box::new(SealedReads { reads: self.device.queue(), source: self })
+    }
+
     /// A hole is data too: zeros that are written to the target.
     fn extent_at(&self, offset: u64) -> io::Result<Extent> {
         let extent = self.device.extent_at(offset)?;
         self.still_sealed()?;
         Ok(extent)
+    }
+}
+
+/// Each read is looked after when it is over, whenever it was begun.
+struct SealedReads<'a> {
+    reads: Box<dyn IoQueue + 'a>,
+    source: &'a SealedDevice,
+}
+
+impl IoQueue for SealedReads<'_> {
+    fn depth(&self) -> usize {
+        self.reads.depth()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.reads.in_flight()
+    }
+
+    fn begin(&mut self, request: Request) -> io::Result<()> {
+        match request.direction {
+            Direction::Read => self.reads.begin(request),
+            Direction::Write => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    fn next(&mut self) -> io::Result<Option<Completion>> {
+        let over = self.reads.next()?;
+        Ok(over.map(|over| Completion { result: over.result.and_then(|()| self.source.still_sealed()), ..over }))
     }
 }
 

@@ -15,6 +15,8 @@ use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::positional::{directly_movable, read_all, read_once, resized, shrunk, write_all};
+use super::queue::IoQueue;
+use super::uring::{DirectFile, queue_on};
 use super::{BlockDevice, Extent, ExtentKind, check_range};
 use crate::pool::{ALIGNMENT, AlignedBuffer};
 
@@ -121,6 +123,32 @@ impl AsFd for BlockingFile {
     }
 }
 
+impl DirectFile for BlockingFile {
+    type Held<'a> = Held<'a>;
+
+    fn hold(&self) -> Held<'_> {
+        Held { file: &self.file, _flags: self.in_flight() }
+    }
+
+    fn moves_directly(&self, offset: u64, bytes: &[u8]) -> bool {
+        let within = check_range(self.size_bytes, offset, bytes.len() as u64).is_ok();
+        within && self.direct && directly_movable(offset, bytes, ALIGNMENT) == bytes.len()
+    }
+}
+
+/// The description, with O_DIRECT for as long as this is held.
+#[derive(Debug)]
+pub struct Held<'a> {
+    file: &'a File,
+    _flags: RwLockReadGuard<'a, ()>,
+}
+
+impl AsFd for Held<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl BlockDevice for BlockingFile {
     fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -175,6 +203,10 @@ impl BlockDevice for BlockingFile {
         }
         let size_bytes = self.file.metadata()?.len();
         if size_bytes == self.size_bytes { Ok(()) } else { Err(resized(self.size_bytes, size_bytes)) }
+    }
+
+    fn queue(&self) -> Box<dyn IoQueue + '_> {
+        queue_on(self)
     }
 
     fn extent_at(&self, offset: u64) -> io::Result<Extent> {

@@ -1,13 +1,18 @@
 //! What the engine asks of a device, and the devices it brings along.
 //!
-//! The interface is positional and blocking: the caller owns the buffer for the length of the call. A device that keeps many
-//! requests in flight by itself (io_uring) stands behind the same calls made from several threads.
+//! The interface is positional and blocking: the caller owns the buffer for the length of the call. Beside it, a [`queue`] has several
+//! requests in flight at once, where the device can ([`uring`]).
 
 pub mod blocking;
 pub mod memory;
+pub(crate) mod ordered;
 pub mod positional;
+pub mod queue;
+pub mod uring;
 
 use std::io;
+
+use self::queue::{IoQueue, OneAtATime};
 
 /// A volume, open for I/O.
 ///
@@ -55,6 +60,11 @@ pub trait BlockDevice: Send + Sync {
     /// `None` where the end of a call is the end of its I/O, as the kernel sees to it for files and devices.
     fn unresolved(&self) -> Option<String> {
         None
+    }
+
+    /// For a thread that has several transfers to make.
+    fn queue(&self) -> Box<dyn IoQueue + '_> {
+        Box::new(OneAtATime::new(self))
     }
 
     /// The allocated or unallocated stretch that `offset` lies in. Where a device cannot tell, all is data.

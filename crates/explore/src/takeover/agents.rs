@@ -112,6 +112,7 @@ impl Bounds {
             incarnation: Incarnation(incarnation),
             host: HostIdentity { machine_id, boot_id: format!("b{agent}-{boot}") },
             version: String::new(),
+            io: None,
             listen_address: Some(format!("h{}", agent + 1)),
             granted: slot.remembered.clone(),
             granted_here: Vec::new(),

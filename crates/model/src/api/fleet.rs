@@ -37,6 +37,9 @@ pub struct AgentView {
     pub failover_for: Vec<ReplicationName>,
     pub certificate_expires_at: Timestamp,
     pub version: Option<String>,
+    /// How it reads and writes volumes: `io_uring`, or blocking calls and why.
+    #[serde(default)]
+    pub io: Option<String>,
 }
 
 /// `GET /storage`: one storage system and the agents that reach it.

@@ -73,6 +73,7 @@ impl AgentMachine {
             incarnation: self.identity.incarnation,
             host: self.identity.host.clone(),
             version: self.identity.version.clone(),
+            io: self.identity.io.clone(),
             listen_address: self.identity.listen_address.clone(),
             highest_term: self.highest_term,
             storage,

@@ -133,6 +133,8 @@ pub struct AgentIdentity {
     pub incarnation: Incarnation,
     pub host: HostIdentity,
     pub version: String,
+    /// How it reads and writes volumes, for people.
+    pub io: Option<String>,
     pub listen_address: Option<String>,
     /// Epochs that this process and earlier ones were granted, those of earlier ones from the cache on disk.
     pub granted: Vec<(ReplicationId, Epochs)>,

@@ -53,6 +53,7 @@ pub struct Session {
     /// Those of this very process.
     pub granted_here: Vec<(ReplicationId, Epochs)>,
     pub version: String,
+    pub io: Option<String>,
     pub listen_address: Option<String>,
     /// Any message counts as a sign of life.
     pub last_beat: Monotonic,
@@ -92,6 +93,7 @@ impl Session {
             granted: hello.granted.clone(),
             granted_here: hello.granted_here.clone(),
             version: hello.version.clone(),
+            io: hello.io.clone(),
             listen_address: hello.listen_address.clone(),
             last_beat: at,
             heard_since: at,

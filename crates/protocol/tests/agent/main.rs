@@ -38,6 +38,7 @@ fn connected() -> AgentMachine {
         incarnation: OWN,
         host: HostIdentity { machine_id: "machine".into(), boot_id: "boot".into() },
         version: "test".into(),
+        io: None,
         listen_address: None,
         granted: Vec::new(),
         granted_here: Vec::new(),

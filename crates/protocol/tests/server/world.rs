@@ -208,6 +208,7 @@ pub fn hello(agent: &str, incarnation: Incarnation) -> Hello {
         incarnation,
         host: host("boot"),
         version: "test".into(),
+        io: None,
         listen_address: Some(format!("{agent}:1")),
         highest_term: Term(0),
         storage: Vec::new(),

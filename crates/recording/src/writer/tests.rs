@@ -37,6 +37,7 @@ fn machine() -> AgentMachine {
         incarnation: Incarnation(7),
         host: HostIdentity { machine_id: "m".to_owned(), boot_id: "b".to_owned() },
         version: VERSION.to_owned(),
+        io: None,
         listen_address: None,
         granted: vec![(ReplicationId(1), Epochs { source: Epoch(1), target: Epoch(2) })],
         granted_here: Vec::new(),

@@ -37,6 +37,7 @@ fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
         failover_for: names(machine, |r| stands_by(r, &record.name)),
         certificate_expires_at: record.certificate_expires_at,
         version: session.map(|session| session.version.clone()),
+        io: session.and_then(|session| session.io.clone()),
     }
 }
 

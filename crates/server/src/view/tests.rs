@@ -198,6 +198,7 @@ fn machine(state: State) -> ServerMachine {
             incarnation: Incarnation(incarnation),
             host: host(),
             version: "test".into(),
+            io: None,
             listen_address: Some(format!("{agent}:1")),
             highest_term: Term(0),
             storage: Vec::new(),

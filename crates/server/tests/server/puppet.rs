@@ -155,6 +155,7 @@ impl Mind {
             incarnation: self.incarnation,
             host: HostIdentity { machine_id: "m1".into(), boot_id: "b1".into() },
             version: "test".into(),
+            io: None,
             listen_address: Some("127.0.0.1:9".into()),
             highest_term: Term(0),
             storage: ["san-a", "san-b"].map(storage).to_vec(),

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -17,6 +17,8 @@ use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use tanist_datapath::BlockDevice;
 use tanist_datapath::io::positional::{directly_movable, read_all, read_once, resized, shrunk, write_all};
+use tanist_datapath::io::queue::IoQueue;
+use tanist_datapath::io::uring::{DirectFile, queue_on};
 use tanist_datapath::io::{check_range, check_whole_sectors};
 use tanist_datapath::pool::{ALIGNMENT, AlignedBuffer};
 
@@ -143,6 +145,28 @@ fn size_of(file: &File) -> io::Result<u64> {
     Ok(rustix::fs::seek(file, SeekFrom::End(0))?)
 }
 
+impl DirectFile for OpenDevice {
+    type Held<'a> = Held<'a>;
+
+    fn hold(&self) -> Held<'_> {
+        Held(self.file())
+    }
+
+    fn moves_directly(&self, offset: u64, bytes: &[u8]) -> bool {
+        self.check_write(offset, bytes.len() as u64).is_ok()
+            && directly_movable(offset, bytes, self.sector) == bytes.len()
+    }
+}
+
+/// The description, which is not exchanged for as long as this is held.
+pub(super) struct Held<'a>(RwLockReadGuard<'a, File>);
+
+impl AsFd for Held<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl BlockDevice for OpenDevice {
     fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -187,6 +211,10 @@ impl BlockDevice for OpenDevice {
                 result => return Ok(result?),
             }
         }
+    }
+
+    fn queue(&self) -> Box<dyn IoQueue + '_> {
+        queue_on(self)
     }
 
     fn flush(&self) -> io::Result<()> {

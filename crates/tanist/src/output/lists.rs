@@ -87,7 +87,8 @@ fn agent_state(agent: &AgentView, style: Style) -> String {
         String::new()
     };
     let through = agent.through.as_ref().map_or_else(String::new, |relay| format!(", through {relay}"));
-    format!("{}{through}{penalty}", style.paint(tone, word))
+    let io = agent.io.as_ref().filter(|io| *io != "io_uring").map_or_else(String::new, |io| format!(", {io}"));
+    format!("{}{through}{penalty}{io}", style.paint(tone, word))
 }
 
 fn certificate(agent: &AgentView, style: Style) -> String {

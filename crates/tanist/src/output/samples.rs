@@ -402,6 +402,7 @@ pub fn agents() -> Vec<AgentView> {
         failover_for: vec![],
         certificate_expires_at: at(60_000).plus(Duration::from_secs(89 * 86_400)),
         version: Some("0.1.0".into()),
+        io: Some("io_uring".into()),
     };
     let away = AgentView {
         name: agent("h2"),

@@ -25,6 +25,7 @@ fn hello() -> AgentMessage {
         incarnation: Incarnation(1),
         host: HostIdentity { machine_id: "m1".into(), boot_id: "b1".into() },
         version: "test".into(),
+        io: None,
         listen_address: None,
         highest_term: Term(0),
         storage: Vec::new(),

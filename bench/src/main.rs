@@ -149,8 +149,8 @@ impl Measure {
         }
         record.note("size_mib", place.wish.size_mib.to_string());
         record.note("rounds", rounds.to_string());
-        let build = program.parent().and_then(Path::file_name).unwrap_or_default();
-        record.note("build", build.to_string_lossy());
+        let build = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        record.note("build", if build == "debug" { "dev (lightly optimised)".into() } else { build });
         record.note("cpu by", place.meter.how());
         let bytes = "by the loopback interface of a network namespace of its own";
         record.note("bytes", if wire::is_isolated() { bytes } else { "not counted, which needs root" });

@@ -47,7 +47,7 @@ impl Place {
         std::fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
         let needed = wish.size_mib * VOLUMES_AT_ONCE;
         let room = rustix::fs::statvfs(parent).context("ask for the free space")?;
-        let free = room.f_bavail * room.f_frsize >> 20;
+        let free = (room.f_bavail * room.f_frsize) >> 20;
         ensure!(free >= needed, "{} has {free} MiB free, and {needed} MiB are needed", parent.display());
         let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(parent).context("make a folder")?;
         std::fs::create_dir(folder.path().join("peer"))?;

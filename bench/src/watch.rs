@@ -52,7 +52,7 @@ impl Sight {
     pub fn threads(&self) -> BTreeMap<(String, String), Duration> {
         let mut named = BTreeMap::new();
         for ((group, _, name), (first, last)) in &self.threads {
-            *named.entry((group.clone(), name.clone())).or_default() += last.saturating_sub(*first);
+            *named.entry((group.clone(), role(name).to_owned())).or_default() += last.saturating_sub(*first);
         }
         named
     }
@@ -74,6 +74,14 @@ impl Sight {
             let first = if known { Duration::ZERO } else { ran };
             self.threads.entry((group.to_owned(), thread, name)).or_insert((first, ran)).1 = ran;
         }
+    }
+}
+
+/// What a thread does, without the id of whom it does it for.
+fn role(name: &str) -> &str {
+    match name.split_once('-') {
+        Some((role, id)) if id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => role,
+        _ => name,
     }
 }
 
@@ -122,5 +130,15 @@ impl Watch {
 fn end(process: u32) {
     if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
         let _ = kill_process(process, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_known_by_what_it_does() {
+        assert_eq!(["engine-8ddf1686", "tokio-rt-worker", "encode"].map(role), ["engine", "tokio-rt-worker", "encode"]);
     }
 }

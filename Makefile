@@ -11,7 +11,9 @@ SEEDS ?= 1..200
 N ?= 1000
 REAL ?= 100
 # Of `make bench`: the size of a volume, how often each case, and only rows whose names contain this (local,network,...).
+# PROFILE=dev measures the build that the tests start: it is made sooner, and is only lightly optimised.
 SIZE_MIB ?= 1024
+PROFILE ?= release
 ROUNDS ?= 3
 ONLY ?=
 # Of `make fuzz`: which decoder, or all of them; and for how long each.
@@ -94,9 +96,9 @@ figures: everything ## measure takeovers and write docs/figures.md: make figures
 	cargo run --quiet --package xtask -- figures
 
 bench: needs ## measure tanist beside other tools and write docs/performance.md: make bench SIZE_MIB=4096 ROUNDS=5 ONLY=local
-	@cargo build --release --package tanist --package tanist-bench
+	@cargo build --profile $(PROFILE) --package tanist --package tanist-bench
 	target="$${CARGO_TARGET_DIR:-target}"
-	"$$target/release/tanist-bench" measure --size-mib $(SIZE_MIB) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) --folder "$$target/bench"
+	"$$target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/tanist-bench" measure --size-mib $(SIZE_MIB) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) --folder "$$target/bench"
 
 fuzz: needs ## look for what a decoder cannot bear: make fuzz TARGET=gate SECONDS=600
 	@missing() { printf 'tanist: %s\n' "$$@" >&2; exit 1; }

@@ -42,8 +42,9 @@ fn is_memory(row: &Row) -> bool {
     row.name == "memory"
 }
 
-fn measure_name(row: &Row) -> &'static str {
-    if is_memory(row) { "memory, as a multiple" } else { "wall time, as a multiple" }
+/// What its bars are.
+pub(crate) fn measure_name(row: &Row) -> &'static str {
+    if is_memory(row) { "memory as a multiple" } else { "wall time as a multiple" }
 }
 
 fn place(multiple: f64) -> f64 {

@@ -140,7 +140,9 @@ impl Measure {
 
     fn describe(&self, record: &mut Record, place: &Place, program: &Path, rounds: u64) {
         let only = if self.only.is_empty() { String::new() } else { format!(" ONLY={}", self.only.join(",")) };
-        record.note("command", format!("make bench SIZE_MIB={} ROUNDS={rounds}{only}", place.wish.size_mib));
+        let build = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let profile = if build == "debug" { " PROFILE=dev" } else { "" };
+        record.note("command", format!("make bench SIZE_MIB={} ROUNDS={rounds}{profile}{only}", place.wish.size_mib));
         record.note("date", said("date", &["-u", "+%F"]));
         record.note("cpus", std::thread::available_parallelism().map_or(0, usize::from).to_string());
         record.note("kernel", said("uname", &["-r"]).split('-').next().unwrap_or_default());
@@ -149,7 +151,6 @@ impl Measure {
         }
         record.note("size_mib", place.wish.size_mib.to_string());
         record.note("rounds", rounds.to_string());
-        let build = program.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         record.note("build", if build == "debug" { "dev (lightly optimised)".into() } else { build });
         record.note("cpu by", place.meter.how());
         let bytes = "by the loopback interface of a network namespace of its own";

@@ -114,7 +114,7 @@ fn circumstances(record: &Record) -> String {
 
 fn goals_table(record: &Record) -> String {
     let mut text = String::from(
-        "\n## The goals\n\n| work | case | goal | measured: median (least-most) | |\n|---|---|---|---|---|\n",
+        "\n## The goals\n\nA goal for all of 4 GiB is told for each GiB here.\n\n| work | case | goal | measured: median (least-most) | |\n|---|---|---|---|---|\n",
     );
     for goal in goals::all() {
         let title = ROWS.iter().find(|row| row.name == goal.row).map_or("", |row| row.title);
@@ -137,9 +137,15 @@ fn verdict(goal: &Goal, record: &Record) -> (String, &'static str) {
 
 fn section(source: &Source, row: &Row) -> String {
     let mut text = format!(
-        "\n## {}\n\n![{}: wall time as a multiple of {}](performance/{}.svg)\n\n\
+        "\n## {}\n\n![{}: {} of {}](performance/{}.svg)\n\n\
          | case | wall s | of {} | CPU s | of {} | CPU s a GiB | memory MiB | sent MiB |\n|---|---|---|---|---|---|---|---|\n",
-        row.title, row.title, row.beside, row.name, row.beside, row.beside
+        row.title,
+        row.title,
+        chart::measure_name(row),
+        row.beside,
+        row.name,
+        row.beside,
+        row.beside
     );
     for case in cases(&source.record, row) {
         text.push_str(&line(&source.record, row, case));
@@ -168,7 +174,7 @@ pub(crate) fn cases<'a>(record: &'a Record, row: &Row) -> Vec<&'a str> {
 }
 
 fn line(record: &Record, row: &Row, case: &str) -> String {
-    let gib = record.about("size_mib").and_then(|size| size.parse::<f64>().ok()).unwrap_or(1024.0) / 1024.0;
+    let gib = gib(record);
     let words = |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| spread.in_words());
     let middle =
         |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| format!("{:.2}", spread.median()));
@@ -179,15 +185,23 @@ fn line(record: &Record, row: &Row, case: &str) -> String {
         words(paired(record, row.name, pair, |ours, other| Some(ours.wall_s / other.wall_s))),
         words(spread(record, row.name, case, |sample| Some(sample.cpu_s))),
         middle(paired(record, row.name, pair, |ours, other| Some(ours.cpu_s / other.cpu_s))),
-        middle(spread(record, row.name, case, |sample| Some(sample.cpu_s / gib))),
+        middle(spread(record, row.name, case, |sample| (row.name != "memory").then_some(sample.cpu_s / gib))),
         middle(spread(record, row.name, case, |sample| Some(sample.peak_mib))),
         middle(spread(record, row.name, case, |sample| sample.wire_mib)),
     )
 }
 
+fn gib(record: &Record) -> f64 {
+    record.about("size_mib").and_then(|size| size.parse::<f64>().ok()).unwrap_or(1024.0) / 1024.0
+}
+
 /// Of our own processes: CPU seconds of the threads of one name, in the middle of all rounds, for each GiB.
 fn where_the_cpu_goes(source: &Source, row: &Row) -> String {
-    let gib = source.record.about("size_mib").and_then(|size| size.parse::<f64>().ok()).unwrap_or(1024.0) / 1024.0;
+    // The volumes of this row have other sizes, and it is not about time.
+    if row.name == "memory" {
+        return String::new();
+    }
+    let gib = gib(&source.record);
     let mut text = String::new();
     for case in cases(&source.record, row) {
         let shares = shares(&source.threads, row.name, case, gib);

@@ -10,6 +10,12 @@ SEEDS ?= 1..200
 # Of `make figures`: takeovers of each kind of fault, simulated and with real processes.
 N ?= 1000
 REAL ?= 100
+# Of `make bench`: the size of a volume, how often each case, and only rows whose names contain this (local,network,...).
+# PROFILE=dev measures the build that the tests start: it is made sooner, and is only lightly optimised.
+SIZE_MIB ?= 1024
+PROFILE ?= release
+ROUNDS ?= 3
+ONLY ?=
 # Of `make fuzz`: which decoder, or all of them; and for how long each.
 TARGET ?=
 SECONDS ?= 60
@@ -18,7 +24,7 @@ SCHEDULE ?=
 SEED ?= 1
 FAULTS ?= 100
 
-.PHONY: help needs program everything demo test check sim explore chaos figures fuzz lab deb proof
+.PHONY: help needs program everything demo test check sim explore chaos figures bench fuzz lab deb proof
 
 help: ## list what can be made
 	@echo 'make TARGET, where TARGET is one of:'
@@ -88,6 +94,11 @@ figures: everything ## measure takeovers and write docs/figures.md: make figures
 	    { about; cat "$${CARGO_TARGET_DIR:-target}/$$kind.tsv"; } >docs/figures/$$kind.tsv
 	done
 	cargo run --quiet --package xtask -- figures
+
+bench: needs ## measure tanist beside other tools and write docs/performance.md: make bench SIZE_MIB=4096 ROUNDS=5 ONLY=local
+	@cargo build --profile $(PROFILE) --package tanist --package tanist-bench
+	target="$${CARGO_TARGET_DIR:-target}"
+	"$$target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/tanist-bench" measure --size-mib $(SIZE_MIB) --rounds $(ROUNDS) $(if $(ONLY),--only $(ONLY)) --folder "$$target/bench"
 
 fuzz: needs ## look for what a decoder cannot bear: make fuzz TARGET=gate SECONDS=600
 	@missing() { printf 'tanist: %s\n' "$$@" >&2; exit 1; }

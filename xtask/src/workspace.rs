@@ -44,14 +44,14 @@ impl Workspace {
         read(&self.root.join(name))
     }
 
-    /// The directories of the crates, by name: those below `crates/`, and the two rooms beside it.
+    /// The directories of the crates, by name: those below `crates/`, and the three rooms beside it.
     pub fn rooms(&self) -> anyhow::Result<Vec<Room>> {
         let mut rooms = Vec::new();
         for directory in directories(&self.root.join("crates"))? {
             let name = file_name(&directory);
             rooms.push(Room { path: format!("crates/{name}"), name, directory });
         }
-        for name in ["tests", "xtask"] {
+        for name in ["bench", "tests", "xtask"] {
             let directory = self.root.join(name);
             if directory.join("Cargo.toml").is_file() {
                 rooms.push(Room { path: name.to_owned(), name: name.to_owned(), directory });

@@ -12,7 +12,12 @@ pub(crate) type Work<'a> = (Stage, Box<dyn FnOnce() + Send + 'a>);
 /// Runs the stages, and `last` on this thread; what `last` says, once all have ended.
 pub(crate) fn run<'a, T>(control: &Control, stages: Vec<Work<'a>>, last: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
-        let start = |(stage, work): Work<'a>| (stage, scope.spawn(move || guarded(control, work)));
+        let start = |(stage, work): Work<'a>| {
+            // The kernel shows who takes the CPU by these names (`top -H`, `/proc/PID/task/*/comm`).
+            let thread = thread::Builder::new().name(stage.to_string());
+            let started = thread.spawn_scoped(scope, move || guarded(control, work));
+            (stage, started.unwrap_or_else(|error| panic!("start the thread of the stage {stage}: {error}")))
+        };
         let running: Vec<_> = stages.into_iter().map(start).collect();
         let outcome = guarded(control, last);
         for (stage, handle) in running {

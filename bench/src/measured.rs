@@ -1,11 +1,12 @@
 //! What a group of processes costs: the CPU of all of them, ended ones too, from a cgroup (version 2) of their own; where there is none that
 //! can be made, from `/proc`, where a process counts when it has been waited for.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -42,12 +43,7 @@ impl Meter {
         if let Some(path) = &cgroup {
             fs::create_dir(path).with_context(|| format!("make {}", path.display()))?;
         }
-        Ok(Group(Rc::new(Shared {
-            name: name.to_owned(),
-            cgroup,
-            reaped: Cell::default(),
-            started: RefCell::default(),
-        })))
+        Ok(Group(Rc::new(Shared { name: name.to_owned(), cgroup, reaped: Cell::default(), started: Arc::default() })))
     }
 }
 
@@ -75,7 +71,11 @@ struct Shared {
     cgroup: Option<PathBuf>,
     /// Of what has ended, where there is no cgroup.
     reaped: Cell<Duration>,
-    started: RefCell<Vec<u32>>,
+    started: Arc<Mutex<Vec<u32>>>,
+}
+
+fn locked(started: &Mutex<Vec<u32>>) -> MutexGuard<'_, Vec<u32>> {
+    started.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Group {
@@ -95,7 +95,7 @@ impl Group {
     }
 
     pub(crate) fn note_start(&self, process: u32) {
-        self.0.started.borrow_mut().push(process);
+        locked(&self.0.started).push(process);
     }
 
     /// Reaps a child; nobody else may reap one meanwhile.
@@ -103,7 +103,7 @@ impl Group {
         let before = kernel::cpu_of_reaped();
         let ended = wait();
         self.0.reaped.set(self.0.reaped.get() + kernel::cpu_of_reaped().saturating_sub(before));
-        self.0.started.borrow_mut().retain(|other| *other != process);
+        locked(&self.0.started).retain(|other| *other != process);
         ended
     }
 
@@ -113,14 +113,14 @@ impl Group {
         if let Some(cgroup) = &self.0.cgroup {
             return kernel::cpu_of_cgroup(cgroup);
         }
-        let living: Duration = self.0.started.borrow().iter().map(|process| kernel::cpu_of(*process)).sum();
+        let living: Duration = locked(&self.0.started).iter().map(|process| kernel::cpu_of(*process)).sum();
         living + self.0.reaped.get()
     }
 
-    /// The cgroup, else the processes that were started; for a thread that looks again and again.
+    /// The cgroup, else the processes that are started, also later; for a thread that looks again and again.
     #[must_use]
     pub fn seen(&self) -> Seen {
-        Seen { name: self.0.name.clone(), cgroup: self.0.cgroup.clone(), started: self.0.started.borrow().clone() }
+        Seen { name: self.0.name.clone(), cgroup: self.0.cgroup.clone(), started: Arc::clone(&self.0.started) }
     }
 }
 
@@ -138,7 +138,7 @@ impl Drop for Shared {
 pub struct Seen {
     pub name: String,
     cgroup: Option<PathBuf>,
-    started: Vec<u32>,
+    started: Arc<Mutex<Vec<u32>>>,
 }
 
 impl Seen {
@@ -146,7 +146,7 @@ impl Seen {
     pub fn processes(&self) -> Vec<u32> {
         match &self.cgroup {
             Some(cgroup) => kernel::processes_in(cgroup),
-            None => kernel::with_descendants(&self.started),
+            None => kernel::with_descendants(&locked(&self.started)),
         }
     }
 }

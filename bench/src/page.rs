@@ -243,6 +243,7 @@ const END: &str = "
   is nobody's. Memory is the sum of the largest residence of each process; of ours that of the agents which were at work.
 - Before a full copy the target holds other bytes and no holes, and nothing of the source is in the cache.
 - *Killed*: SIGKILL when half is durable; wall time from there to the publication. *Passed again* is the word of the agents; what was sent is the kernel's.
+- Of the 200 GiB the first 64 MiB are compared, which is all the data there is; of the holes, that the target stores no more than the source.
 - The probe reads both volumes on two threads, hashes 64 KiB with xxh3 and compares; it sends and writes nothing. It is a bound and no tool.
 ";
 

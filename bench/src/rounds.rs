@@ -61,12 +61,10 @@ impl Harvest {
             wire_mib: measured.wire_bytes.map(mebi),
             again_mib: measured.again_bytes.map(mebi),
         };
+        let sent = sample.wire_mib.map_or_else(|| "not counted".to_owned(), |mib| format!("{mib:.1} MiB sent"));
         println!(
-            "{row:<13} {case:<22} {round:>2}  {:>7.2} s  {:>7.2} CPU s  {:>6.1} MiB  {:>8.1} MiB sent",
-            sample.wall_s,
-            sample.cpu_s,
-            sample.peak_mib,
-            sample.wire_mib.unwrap_or_default()
+            "{row:<13} {case:<22} {round:>2}  {:>7.2} s  {:>7.2} CPU s  {:>6.1} MiB  {sent:>16}",
+            sample.wall_s, sample.cpu_s, sample.peak_mib
         );
         self.record.samples.push(sample);
         let time = |(process, thread, ran): &(String, String, Duration)| ThreadTime {

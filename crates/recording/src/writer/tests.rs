@@ -18,7 +18,9 @@ use tanist_protocol::server::{self, ServerMachine};
 use tanist_protocol::timers::Timers;
 
 use super::{LEAST_LIMIT, Recorder, Settings};
+use crate::bundle::BundleWriter;
 use crate::folder::{Folder, unpacked};
+use crate::machine::Role;
 use crate::recorded::Recorded;
 use crate::replay::{ReplayError, Replayed, replay};
 
@@ -244,4 +246,27 @@ fn nothing_is_recorded_with_no_room_for_it() {
     live(&mut Recorded::new(machine(), recorder(directory.path(), 0)), 1..10);
     assert!(!directory.path().join("recording").exists());
     assert!(Settings::check(0).is_ok() && Settings::check(LEAST_LIMIT).is_ok() && Settings::check(1000).is_err());
+}
+
+/// The machine's own state is in a recording: whoever changes that has to record the examples of fuzz/ anew, by this test.
+#[test]
+fn the_examples_for_fuzzing_are_what_is_recorded_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut machine = Recorded::new(machine(), recorder(directory.path(), LEAST_LIMIT));
+    live(&mut machine, 1..8);
+    drop(machine);
+    let segment = fs::read(Folder::of(directory.path()).segments().unwrap().pop().unwrap().path).unwrap();
+    let unfinished = segment[..segment.len() - 30].to_vec();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/recordings");
+    if std::env::var_os("TANIST_RECORD_EXAMPLES").is_some() {
+        fs::write(corpus.join("a-segment"), &segment).unwrap();
+        fs::write(corpus.join("an-unfinished-segment"), &unfinished).unwrap();
+        let mut bundle = BundleWriter::new(Vec::new(), Role::Agent, VERSION, at(0).wall);
+        bundle.add_segment(1, &segment).unwrap();
+        bundle.add("agent.toml", b"server = 'h:7420'").unwrap();
+        fs::write(corpus.join("a-bundle"), bundle.finish().unwrap().0).unwrap();
+    }
+    let again = "record them anew: TANIST_RECORD_EXAMPLES=1 cargo test --workspace --lib the_examples_for_fuzzing";
+    assert!(fs::read(corpus.join("a-segment")).unwrap() == segment, "{again}");
+    assert!(fs::read(corpus.join("an-unfinished-segment")).unwrap() == unfinished, "{again}");
 }

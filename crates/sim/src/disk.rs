@@ -338,6 +338,11 @@ impl Disks {
         left
     }
 
+    /// What an earlier boot of this host left under way.
+    pub fn left_by(&self, host: usize) -> Vec<WriteId> {
+        self.writes.iter().filter(|(_, write)| write.host_gone && write.boot.host == host).map(|(id, _)| *id).collect()
+    }
+
     /// The storage of a target loses power, and what it had not been asked to flush with it. The writes that it ends are told.
     pub fn lose_power(&mut self, volume: usize, rng: &mut Rng) -> Vec<Write> {
         let ended = self.end_writes_to(volume);

@@ -433,6 +433,8 @@ impl World {
 
     fn boot_host(&mut self, host: usize) {
         if !std::mem::replace(&mut self.hosts[host].up, true) {
+            // A host that shows a new boot has nothing under way from the one before: that is what a new boot proves.
+            self.disks.left_by(host).into_iter().for_each(|id| self.write_lands(id));
             self.hosts[host].boot += 1;
             for agent in 0..self.agents.len() {
                 if self.agents[agent].host == host {

@@ -93,7 +93,7 @@ fn what_lies_past_the_end_is_an_error_of_that_request_alone() {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let file = made(directory.path(), &volume(3, SIZE));
         let (pool, mut queue) = (Pool::new(4, BLOCK), make(&file));
-        let mut request =
+        let request =
             |offset| Request { direction: Direction::Read, offset, length: BLOCK, buffer: pool.take().unwrap() };
         let requests = vec![request(0), request(16 * MIB), request(MIB)];
         let mut failed = Vec::new();

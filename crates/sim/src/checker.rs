@@ -181,13 +181,12 @@ impl Checker {
         self.check_promises(disks);
     }
 
-    /// A live source gives other bytes each time it is read: its present writer may repair what it wrote.
+    /// A live source gives other bytes each time it is read. While its run is in progress, whoever writes for that run may have read a block
+    /// again, and what was on its way when it died may land: a block is one of those that were read, and which is not promised.
     fn note_live_write(&mut self, write: &Write) {
-        let current = self.state.replications.get(&write.replication).map(|r| r.epochs);
         let Some(ledger) = self.ledgers.get_mut(&write.replication) else { return };
-        let live = ledger.bound.as_ref().is_some_and(|s| s.mode == SourceMode::Live);
-        if live
-            && current.is_some_and(|current| current.same_holder(write.epochs))
+        let of_live_run = ledger.bound.as_ref().is_some_and(|s| s.mode == SourceMode::Live && s.uid == write.uid);
+        if of_live_run
             && self.state.replications.get(&write.replication).is_some_and(|r| r.run.is_some())
             && let Some(promised) = ledger.promised.get_mut(write.block)
         {

@@ -176,11 +176,12 @@ impl ServerMachine {
         } else {
             (damaged_in_words(&point, "an export", reading.digest), Some(self.now.wall), point.verified_at)
         };
-        let event = self.operator_event(&record, actor, EventCode::RecoveryPointDamaged, message.clone());
         let doubtful_since = point.doubtful_since.filter(|_| !is_sound);
         let known = RecoveryPoint { damaged_at, verified_at, doubtful_since, ..point };
         let mut changes = vec![Change::PutRecoveryPoint(Box::new(known))];
-        changes.extend((!is_sound).then_some(event));
+        if !is_sound {
+            changes.push(self.operator_event(&record, actor, EventCode::RecoveryPointDamaged, message.clone()));
+        }
         self.finish_current(id, &record, changes, Answer::done(id, message));
     }
 

@@ -8,14 +8,14 @@ use tanist_model::id::{CommandId, Epoch, HostIdentity};
 use tanist_model::policy::Policy;
 use tanist_model::replication::{FencingTier, Holder, ReplicationRecord, Side, Standing, UnprovenEpoch};
 use tanist_model::state::State;
-use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport, VolumeContent, VolumeReport};
+use tanist_model::volume::{StorageCapabilities, StorageKind, StorageReport};
 use tanist_protocol::fence::Taken;
 use tanist_protocol::message::{AgentMessage, FenceReport, Hello, ServerMessage};
 use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
 
 use crate::world::{
-    DB, FIRST, SIZE, Seen, VOLUMES, at, connect_with, db, held_by, hello, host, name, process, say, say_at, seen,
-    server, state, well,
+    DB, FIRST, Seen, VOLUMES, at, connect_with, db, held_by, hello, host, name, process, say, say_at, seen, server,
+    state, volume_report, well,
 };
 
 fn elsewhere() -> HostIdentity {
@@ -109,17 +109,7 @@ fn before_anything(reservations: bool) -> ServerMachine {
         error: None,
         pool: None,
     };
-    let volume = |address: &str| VolumeReport {
-        address: address.parse().unwrap(),
-        identity: address.to_owned(),
-        size_bytes: SIZE,
-        read_only: false,
-        in_use_by: None,
-        content: VolumeContent::Blank,
-        error: None,
-        device: None,
-    };
-    let (storage, volumes) = (["san-a", "san-b"].map(storage).to_vec(), VOLUMES.map(volume).to_vec());
+    let (storage, volumes) = (["san-a", "san-b"].map(storage).to_vec(), VOLUMES.map(volume_report).to_vec());
     connect_with(&mut machine, at(10), "h1", 1, Hello { storage, volumes, ..hello("h1", process("h1")) });
     machine
 }

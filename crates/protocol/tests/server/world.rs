@@ -237,6 +237,20 @@ pub fn say_at(machine: &mut ServerMachine, now: Now, agent: &str, connection: u6
     seen(machine.handle(now, Input::Message { agent: name(agent), connection, message }))
 }
 
+/// A volume as every agent sees it: its address is its identity too.
+pub fn volume_report(volume: &str) -> VolumeReport {
+    VolumeReport {
+        address: volume.parse().unwrap(),
+        identity: volume.into(),
+        size_bytes: SIZE,
+        read_only: false,
+        in_use_by: None,
+        content: VolumeContent::Blank,
+        error: None,
+        device: None,
+    }
+}
+
 /// It reads both volumes and reaches its peers.
 pub fn well(peers: &[&str]) -> AgentMessage {
     reading(peers, 1)
@@ -246,16 +260,7 @@ pub fn well(peers: &[&str]) -> AgentMessage {
 pub fn reading(peers: &[&str], took_us: u64) -> AgentMessage {
     let canary = |volume: &str| CanaryReport {
         address: volume.parse().unwrap(),
-        result: Ok(VolumeReport {
-            address: volume.parse().unwrap(),
-            identity: volume.into(),
-            size_bytes: SIZE,
-            read_only: false,
-            in_use_by: None,
-            content: VolumeContent::Blank,
-            error: None,
-            device: None,
-        }),
+        result: Ok(volume_report(volume)),
         took_us,
         age_ms: 0,
     };

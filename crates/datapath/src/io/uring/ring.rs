@@ -54,7 +54,11 @@ impl Ring {
         let entry = entry.user_data(number as u64);
         // SAFETY: `memory` is valid for `length` bytes and stays where it is: it belongs to the slot, which only `take` empties, after the
         // kernel's completion. The file is open during this call, in which the kernel takes the entry and its own hold on the file.
-        unsafe { self.ring.submission().push(&entry) }.map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+            // The kernel never saw it: nothing is waited for.
+            self.slots[number] = None;
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         while !self.ring.submission().is_empty() {
             passing(self.ring.submit())?;
         }

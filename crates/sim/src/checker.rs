@@ -460,6 +460,10 @@ impl World {
         if record.awaited().next().is_some() {
             self.coverage.published_without_proof += 1;
         }
+        // Whoever is late with the same bytes changes nothing. Of a live source it has others.
+        if run.snapshot.as_ref().is_some_and(|snapshot| !snapshot.mode.is_immutable()) {
+            self.checker.check(properties::fence_point_is_clear(record.unfenced(), "a live source is published"));
+        }
         self.checker.check(properties::published_equals_snapshot(&current, &expected));
         self.checker.check(properties::checkpoint_is_durable(&durable, &expected, expected.len()));
     }
@@ -473,7 +477,10 @@ impl World {
             self.checker.check(properties::recovery_point_advances(last, point, current));
             return;
         }
-        if let RecoveryPointPlace::Snapshot(uid) = &point.place {
+        // One that is expired may be removed already: that is only still to be told.
+        if let RecoveryPointPlace::Snapshot(uid) = &point.place
+            && !point.expired
+        {
             self.coverage.kept_points += 1;
             let id = uid.parse::<SnapshotId>().ok();
             let kept = id.and_then(|id| self.disks.targets[ledger.volume].snapshots.get(&id));

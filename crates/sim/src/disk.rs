@@ -343,7 +343,8 @@ impl Disks {
         self.writes.iter().filter(|(_, write)| write.host_gone && write.boot.host == host).map(|(id, _)| *id).collect()
     }
 
-    /// The storage of a target loses power, and what it had not been asked to flush with it. The writes that it ends are told.
+    /// The storage of a target loses power, and what it had not been asked to flush with it. The writes that it ends are told; what a unit
+    /// has not let in yet is on its way still.
     pub fn lose_power(&mut self, volume: usize, rng: &mut Rng) -> Vec<Write> {
         let ended = self.end_writes_to(volume);
         let target = &mut self.targets[volume];
@@ -353,11 +354,13 @@ impl Disks {
         ended
     }
 
-    /// What is on its way to a target ends without being carried out.
+    /// What a target has accepted and not carried out ends.
     pub fn end_writes_to(&mut self, volume: usize) -> Vec<Write> {
         let through = |write: &Write| self.descriptors.get(&write.descriptor).map(|d| d.volume);
         let to = |write: &Write| write.by_array.or_else(|| through(write)) == Some(volume);
-        let ids: Vec<WriteId> = self.writes.iter().filter(|(_, write)| to(write)).map(|(id, _)| *id).collect();
+        let is_there = |write: &Write| write.accepted || self.units.is_empty();
+        let of_it = |write: &Write| to(write) && is_there(write);
+        let ids: Vec<WriteId> = self.writes.iter().filter(|(_, write)| of_it(write)).map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.abandon(id)).collect()
     }
 }

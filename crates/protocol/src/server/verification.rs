@@ -143,7 +143,8 @@ impl ServerMachine {
             self.state.recovery_points.values().filter(|point| point.replication == record.id).collect();
         let read = points.iter().filter(|point| point.verified_at.is_some()).map(|point| point.published_at).max();
         let is_later = |point: &&&RecoveryPoint| read.is_none_or(|read| point.published_at >= read);
-        let is_kept = |point: &&&RecoveryPoint| matches!(point.place, RecoveryPointPlace::Snapshot(_));
+        let is_kept =
+            |point: &&&RecoveryPoint| matches!(point.place, RecoveryPointPlace::Snapshot(_)) && !point.expired;
         points.iter().filter(is_kept).filter(is_later).map(|point| (*point).clone()).collect()
     }
 

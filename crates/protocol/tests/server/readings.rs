@@ -39,11 +39,22 @@ fn with_points() -> State {
 }
 
 fn started() -> ServerMachine {
-    let mut machine = server(with_points());
+    started_with(with_points())
+}
+
+fn started_with(stored: State) -> ServerMachine {
+    let mut machine = server(stored);
     connect(&mut machine, "h1", process("h1"), 1, 0);
     connect(&mut machine, "h2", process("h2"), 2, 0);
     say_at(&mut machine, at(10), "h1", 1, well(&["h2"]));
     machine
+}
+
+/// The verification finds the target other than it should be.
+fn differs(machine: &mut ServerMachine) {
+    let (kind, reason) = (RunFailureKind::FullMismatch, "block 3 differs".to_owned());
+    let failed = AgentMessage::RunFailed { replication: DB, epochs: FIRST, run: RUN, kind, reason };
+    assert!(say_at(machine, at(50), "h1", 1, failed).events().contains(&EventCode::VerificationFailed));
 }
 
 fn read(machine: &mut ServerMachine, id: u128, run: u64, place: &str, digest: u8) -> Seen {
@@ -70,13 +81,22 @@ fn what_was_read_elsewhere_says_nothing_of_the_point() {
     assert!([3, 4].iter().all(|run| point(machine.state(), *run).damaged_at.is_none()));
 }
 
+/// Nobody can read it any more, or nobody wants to.
+#[test]
+fn what_the_retention_has_given_up_is_not_doubted() {
+    let mut stored = with_points();
+    stored.recovery_points.entry((DB, RunId(3))).and_modify(|point| point.expired = true);
+    let mut machine = started_with(stored);
+    differs(&mut machine);
+    let doubtful = [2, 3].map(|run| point(machine.state(), run).doubtful_since.is_some());
+    assert_eq!(doubtful, [true, false]);
+}
+
 /// What differs now may have differed when the snapshots were taken; before the target was last found right, it did not.
 #[test]
 fn snapshots_of_a_target_that_differs_are_doubtful_until_they_are_read() {
     let mut machine = started();
-    let (kind, reason) = (RunFailureKind::FullMismatch, "block 3 differs".to_owned());
-    let failed = AgentMessage::RunFailed { replication: DB, epochs: FIRST, run: RUN, kind, reason };
-    assert!(say_at(&mut machine, at(50), "h1", 1, failed).events().contains(&EventCode::VerificationFailed));
+    differs(&mut machine);
     let doubtful = [1, 2, 3].map(|run| point(machine.state(), run).doubtful_since.is_some());
     assert_eq!(doubtful, [false, true, true]);
     read(&mut machine, 1, 3, "t3", 1);

@@ -11,7 +11,7 @@ use crate::digest::{advance, advance_zeros};
 use crate::error::TransferError;
 use crate::io::BlockDevice;
 use crate::progress::Stage;
-use crate::verify::ReadBack;
+use crate::verify::{Expected, ReadBack};
 use crate::window::{Part, Window};
 
 pub(crate) struct Checkpointer<'a> {
@@ -53,22 +53,26 @@ impl Checkpointer<'_> {
     }
 
     fn verify_window(&self, window: &Window, read_back: &mut ReadBack<'_>) -> Result<bool, TransferError> {
-        let mut offset = window.start;
+        let (mut offset, mut verified_bytes) = (window.start, 0);
         for part in window.parts.iter().flat_map(short_parts) {
             if self.control.is_aborted() {
                 return Ok(false);
             }
             match part {
-                Part::Data { length, digest } => read_back.expect_digest(offset, length, &digest)?,
+                Part::Data { length, digest } => {
+                    read_back.expect(Expected { offset, length, pages: None, digest })?;
+                }
                 Part::Zeros { length } => read_back.expect_zeros(offset, length)?,
-                Part::Pages { length, pages, written, .. } => {
-                    read_back.expect_pages(offset, length, pages, &written)?;
+                Part::Pages { length, pages, written: digest, .. } => {
+                    read_back.expect(Expected { offset, length, pages: Some(pages), digest })?;
                 }
                 Part::Same { .. } | Part::SameZeros { .. } => {}
             }
             offset += part.length();
-            self.control.counters.verified_bytes.add(part.written_bytes());
+            verified_bytes += part.written_bytes();
         }
+        read_back.settle()?;
+        self.control.counters.verified_bytes.add(verified_bytes);
         Ok(true)
     }
 }

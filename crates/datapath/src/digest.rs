@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 
 use tanist_model::run::{ChainDigest, Checkpoint};
 
+use crate::pages::PageSet;
+
 /// Size of a digest block in bytes; also the size of one I/O. The last block of a volume may be shorter.
 pub const BLOCK_BYTES: u64 = 1 << 20;
 /// [`BLOCK_BYTES`] as a length in memory.
@@ -34,16 +36,16 @@ impl BlockDigest {
 }
 
 /// The digest of the written pages of a block, one run of neighbours after the other.
-#[derive(Default)]
-pub(crate) struct PagesDigest(blake3::Hasher);
+pub(crate) struct PagesDigest;
 
 impl PagesDigest {
-    pub(crate) fn add(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    pub(crate) fn finish(&self) -> BlockDigest {
-        BlockDigest(*self.0.finalize().as_bytes())
+    /// Of these pages of a block.
+    pub(crate) fn of(block: &[u8], pages: PageSet) -> BlockDigest {
+        let mut digest = blake3::Hasher::new();
+        for run in pages.byte_runs(block.len()) {
+            digest.update(block.get(run).unwrap_or_default());
+        }
+        BlockDigest(*digest.finalize().as_bytes())
     }
 }
 

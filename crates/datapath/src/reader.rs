@@ -88,7 +88,7 @@ impl Reader<'_> {
         let (offset, length) = (self.position, BLOCK_BYTES.min(self.size_bytes - self.position));
         let Some(buffer) = self.buffer_for(length, planned.is_empty()) else { return Ok(false) };
         let block_len = usize::try_from(length).unwrap_or(buffer.len()).min(buffer.len());
-        let begun = self.control.counters.timed(Stage::Source, || reads.begin(offset, block_len, buffer));
+        let begun = self.control.counters.timed(Stage::Source, || reads.begin(offset, block_len, None, buffer));
         begun.map_err(failed_read(offset, length))?;
         planned.push_back(Planned::Block { offset, length });
         self.position += length;

@@ -1,6 +1,9 @@
 //! Proof by reading: a window against the digests of what was written, a whole volume against its chain, two volumes
 //! against each other.
 
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tanist_model::replication::Side;
@@ -8,49 +11,79 @@ use tanist_model::run::Checkpoint;
 
 use crate::digest::{BLOCK_LEN, BlockDigest, BlockRange, PagesDigest, advance, advance_zeros, blocks, is_zero};
 use crate::error::{GeometryError, Operation, TransferError};
+use crate::io::ordered::OrderedReads;
+use crate::io::queue::DEPTH;
 use crate::io::{BlockDevice, ExtentKind};
 use crate::pages::PageSet;
-use crate::pool::AlignedBuffer;
+use crate::pool::{AlignedBuffer, Pool};
+
+/// What was written to a block, or to some pages of it.
+pub(crate) struct Expected {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) pages: Option<PageSet>,
+    pub(crate) digest: BlockDigest,
+}
+
+impl Expected {
+    fn mismatch(&self) -> TransferError {
+        TransferError::Mismatch { offset: self.offset, length: self.length }
+    }
+
+    fn found_in(&self, bytes: &[u8]) -> bool {
+        let found = match self.pages {
+            None => BlockDigest::of(bytes),
+            Some(pages) => PagesDigest::of(bytes, pages),
+        };
+        found == self.digest
+    }
+}
 
 /// Reads the target back. Where the device is not direct, its flush has dropped the page cache.
 pub(crate) struct ReadBack<'a> {
     device: &'a dyn BlockDevice,
     side: Side,
     buffer: Option<AlignedBuffer>,
+    ahead: Option<Ahead<'a>>,
+}
+
+/// Blocks that are being read while others are held against their digests.
+struct Ahead<'a> {
+    reads: OrderedReads<'a>,
+    expected: VecDeque<Expected>,
+    pool: Arc<Pool>,
 }
 
 impl<'a> ReadBack<'a> {
     pub(crate) fn new(device: &'a dyn BlockDevice) -> Self {
-        Self { device, side: Side::Target, buffer: None }
+        Self { device, side: Side::Target, buffer: None, ahead: None }
     }
 
-    pub(crate) fn expect_digest(
-        &mut self,
-        offset: u64,
-        length: u64,
-        digest: &BlockDigest,
-    ) -> Result<(), TransferError> {
-        let found = BlockDigest::of(self.read(BlockRange { offset, length })?);
-        if found == *digest { Ok(()) } else { Err(TransferError::Mismatch { offset, length }) }
-    }
-
-    /// Reads these pages of the block and nothing else of it.
-    pub(crate) fn expect_pages(
-        &mut self,
-        offset: u64,
-        length: u64,
-        pages: PageSet,
-        written: &BlockDigest,
-    ) -> Result<(), TransferError> {
-        let mut found = PagesDigest::default();
-        for run in pages.byte_runs(usize::try_from(length).unwrap_or(BLOCK_LEN)) {
-            found.add(self.read(BlockRange { offset: offset + run.start as u64, length: run.len() as u64 })?);
+    /// Begins to read what was written there, and nothing else; [`Self::settle`] says whether all of it was found.
+    pub(crate) fn expect(&mut self, expected: Expected) -> Result<(), TransferError> {
+        let ahead = self.ahead.get_or_insert_with(|| Ahead {
+            reads: OrderedReads::new(self.device),
+            expected: VecDeque::new(),
+            pool: Pool::new(DEPTH, BLOCK_LEN),
+        });
+        if !ahead.reads.has_room() {
+            ahead.check_next()?;
         }
-        if found.finish() == *written { Ok(()) } else { Err(TransferError::Mismatch { offset, length }) }
+        ahead.begin(expected)
     }
 
-    /// Holes are zeros by definition; the rest is read.
+    /// Waits for all that was begun.
+    pub(crate) fn settle(&mut self) -> Result<(), TransferError> {
+        let Some(ahead) = &mut self.ahead else { return Ok(()) };
+        while !ahead.expected.is_empty() {
+            ahead.check_next()?;
+        }
+        Ok(())
+    }
+
+    /// Holes are zeros by definition; the rest is read. What was begun ends first: a queue may hold what a read by itself waits for.
     pub(crate) fn expect_zeros(&mut self, offset: u64, length: u64) -> Result<(), TransferError> {
+        self.settle()?;
         let end = offset + length;
         let mut at = offset;
         while at < end {
@@ -96,6 +129,27 @@ impl<'a> ReadBack<'a> {
             block.length,
         ))?;
         Ok(bytes)
+    }
+}
+
+impl Ahead<'_> {
+    fn begin(&mut self, expected: Expected) -> Result<(), TransferError> {
+        let Expected { offset, length, pages, .. } = expected;
+        let failed = TransferError::io(Side::Target, Operation::ReadBack, offset, length);
+        // As many buffers as reads: there is one whenever there is room.
+        let buffer = self.pool.take().ok_or_else(|| failed(io::ErrorKind::NotConnected.into()))?;
+        let in_buffer = usize::try_from(length).unwrap_or(BLOCK_LEN).min(buffer.len());
+        self.expected.push_back(expected);
+        self.reads.begin(offset, in_buffer, pages, buffer).map_err(failed)
+    }
+
+    fn check_next(&mut self) -> Result<(), TransferError> {
+        let Some(expected) = self.expected.pop_front() else { return Ok(()) };
+        let failed = TransferError::io(Side::Target, Operation::ReadBack, expected.offset, expected.length);
+        let buffer = self.reads.next().and_then(|read| read.ok_or_else(|| io::ErrorKind::NotConnected.into()));
+        let buffer = buffer.map_err(failed)?;
+        let length = usize::try_from(expected.length).unwrap_or(BLOCK_LEN).min(buffer.len());
+        if expected.found_in(buffer.split_at(length).0) { Ok(()) } else { Err(expected.mismatch()) }
     }
 }
 

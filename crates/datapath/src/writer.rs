@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use tanist_model::replication::Side;
 
 use crate::control::{Control, Room};
-use crate::digest::{BLOCK_BYTES, BlockDigest, PagesDigest};
+use crate::digest::{BLOCK_BYTES, PagesDigest};
 use crate::encoder::TargetItem;
 use crate::error::{Operation, TransferError};
 use crate::io::queue::{Direction, IoQueue, Request};
 use crate::io::{BlockDevice, ExtentKind};
-use crate::pages::PageSet;
 use crate::progress::Stage;
 use crate::transfer::TransferConfig;
 use crate::window::{Part, Window};
@@ -39,7 +38,7 @@ enum Ended {
 
 pub(crate) struct Writer<'a> {
     target: &'a dyn BlockDevice,
-    /// Writes of whole blocks that may be in flight. Nothing else is asked of the target by this thread meanwhile.
+    /// Writes of blocks, or of their pages, that may be in flight. Nothing else is asked of the target by this thread meanwhile.
     writes: Box<dyn IoQueue + 'a>,
     control: &'a Control,
     config: &'a TransferConfig,
@@ -126,14 +125,13 @@ impl<'a> Writer<'a> {
         let same = |length| counters.same_bytes.add(length);
         Ok(match item {
             TargetItem::Block { offset, length, buffer, digest } => {
-                self.begin(Request { direction: Direction::Write, offset, length, buffer })?;
+                self.begin(Request::whole(Direction::Write, offset, length, buffer))?;
                 Part::Data { length: length as u64, digest }
             }
             TargetItem::Pages { offset, length, buffer, digest, pages } => {
-                let block = buffer.split_at(length).0;
-                self.settle()?;
-                let written = self.write_pages(offset, block, pages)?;
+                let written = PagesDigest::of(buffer.split_at(length).0, pages);
                 same((length - pages.total_bytes(length)) as u64);
+                self.begin(Request { direction: Direction::Write, offset, length, pages: Some(pages), buffer })?;
                 Part::Pages { length: length as u64, digest, pages, written }
             }
             TargetItem::Same { length, digest } => {
@@ -168,30 +166,9 @@ impl<'a> Writer<'a> {
     fn finish_one(&mut self) -> Result<(), TransferError> {
         let over = self.control.counters.timed(Stage::Target, || self.writes.next());
         let Some(over) = over.map_err(failed_write(self.window.start, 0))? else { return Ok(()) };
-        let length = over.request.length as u64;
-        over.result.map_err(failed_write(over.request.offset, length))?;
-        self.control.counters.written_bytes.add(length);
+        over.result.map_err(failed_write(over.request.offset, over.request.length as u64))?;
+        self.control.counters.written_bytes.add(over.request.moved_bytes());
         Ok(())
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), TransferError> {
-        let counters = &self.control.counters;
-        let length = bytes.len() as u64;
-        counters.timed(Stage::Target, || self.target.write_at(offset, bytes)).map_err(failed_write(offset, length))?;
-        counters.written_bytes.add(length);
-        Ok(())
-    }
-
-    /// Writes these pages of a block; the digest of what was written.
-    fn write_pages(&self, offset: u64, block: &[u8], pages: PageSet) -> Result<BlockDigest, TransferError> {
-        let mut written = PagesDigest::default();
-        for run in pages.byte_runs(block.len()) {
-            let at = offset + run.start as u64;
-            let bytes = block.get(run).unwrap_or_default();
-            self.write(at, bytes)?;
-            written.add(bytes);
-        }
-        Ok(written.finish())
     }
 
     /// Zeros what is pending. An abort in between leaves the rest; the window then never counts.

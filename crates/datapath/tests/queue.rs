@@ -11,6 +11,7 @@ use tanist_datapath::BlockDevice;
 use tanist_datapath::io::blocking::BlockingFile;
 use tanist_datapath::io::queue::{Completion, Direction, IoQueue, OneAtATime, Request};
 use tanist_datapath::io::uring::{Engine, engine};
+use tanist_datapath::pages::{PAGE_LEN, PAGES, PageSet};
 use tanist_datapath::pool::Pool;
 
 /// Not a whole number of sectors: the tail cannot be moved directly.
@@ -64,7 +65,7 @@ fn what_is_written_in_any_order_is_read_in_any_order() {
             if direction == Direction::Write {
                 buffer[..length].copy_from_slice(&bytes[offset as usize..][..length]);
             }
-            Request { direction, offset, length, buffer }
+            Request::whole(direction, offset, length, buffer)
         };
         let writes = blocks(&mut random).into_iter().map(|block| request(Direction::Write, block)).collect();
         all(&mut *queue, writes, |over| over.result.unwrap());
@@ -87,14 +88,64 @@ fn what_is_written_in_any_order_is_read_in_any_order() {
     }
 }
 
+/// Some pages of each block, neighbours and single ones, up to every other page; what lies between them is left alone on both sides.
+#[test]
+fn pages_are_moved_and_nothing_between_them() {
+    for (seed, (kind, make)) in (1..).zip(KINDS) {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let (mut random, old, new) = (Random(seed), volume(seed + 20, SIZE), volume(seed + 30, SIZE));
+        let (file, mut expected) = (made(directory.path(), &old), old.clone());
+        let (pool, mut queue) = (Pool::new(8, BLOCK), make(&file));
+        let mut requests = Vec::new();
+        for (number, (offset, length)) in blocks(&mut random).into_iter().enumerate() {
+            let mut pages = PageSet::default();
+            match number {
+                0 => (0..PAGES).step_by(2).for_each(|page| pages.insert(page)),
+                _ => (0..40).for_each(|_| pages.insert(random.below(PAGES as u64) as usize)),
+            }
+            requests.push((offset, length, pages));
+            for run in pages.byte_runs(length) {
+                let on_device = offset as usize + run.start..offset as usize + run.end;
+                expected[on_device.clone()].copy_from_slice(&new[on_device]);
+            }
+        }
+        let filled = |(offset, length, pages): (u64, usize, PageSet), direction| {
+            let mut buffer = pool.take().unwrap();
+            match direction {
+                Direction::Write => buffer[..length].copy_from_slice(&new[offset as usize..][..length]),
+                Direction::Read => buffer.fill(0xa5),
+            }
+            Request { direction, offset, length, pages: Some(pages), buffer }
+        };
+        for direction in [Direction::Write, Direction::Read] {
+            for request in requests.chunks(4) {
+                let begun = request.iter().map(|request| filled(*request, direction)).collect();
+                all(&mut *queue, begun, |over| {
+                    over.result.unwrap();
+                    let Request { offset, length, pages, .. } = over.request;
+                    let moved: usize = over.request.pieces().map(|piece| piece.len()).sum();
+                    assert_eq!(moved, pages.unwrap().total_bytes(length), "{kind}");
+                    for (at, byte) in over.request.bytes().iter().enumerate().filter(|_| direction == Direction::Read) {
+                        let is_read = pages.unwrap().contains(at / PAGE_LEN);
+                        let expected = if is_read { expected[offset as usize + at] } else { 0xa5 };
+                        assert_eq!(*byte, expected, "{kind}, {offset} + {at}");
+                    }
+                });
+            }
+            file.flush().unwrap();
+        }
+        drop(queue);
+        assert!(std::fs::read(directory.path().join("volume")).unwrap() == expected, "{kind}");
+    }
+}
+
 #[test]
 fn what_lies_past_the_end_is_an_error_of_that_request_alone() {
     for (kind, make) in KINDS {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let file = made(directory.path(), &volume(3, SIZE));
         let (pool, mut queue) = (Pool::new(4, BLOCK), make(&file));
-        let request =
-            |offset| Request { direction: Direction::Read, offset, length: BLOCK, buffer: pool.take().unwrap() };
+        let request = |offset| Request::whole(Direction::Read, offset, BLOCK, pool.take().unwrap());
         let requests = vec![request(0), request(16 * MIB), request(MIB)];
         let mut failed = Vec::new();
         all(&mut *queue, requests, |over| {
@@ -116,7 +167,7 @@ fn a_queue_that_is_dropped_waits_for_what_is_in_flight() {
         let (pool, mut queue) = (Pool::new(4, BLOCK), file.queue());
         for number in 0..queue.depth() as u64 {
             let buffer = pool.take().unwrap();
-            queue.begin(Request { direction: Direction::Read, offset: number * MIB, length: BLOCK, buffer }).unwrap();
+            queue.begin(Request::whole(Direction::Read, number * MIB, BLOCK, buffer)).unwrap();
         }
         drop(queue);
         let mut again: Vec<_> = (0..4).map(|_| pool.take().unwrap()).collect();

@@ -5,6 +5,7 @@ use std::io;
 
 use super::BlockDevice;
 use super::queue::{Completion, Direction, IoQueue, Request};
+use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 
 /// Reads of one device, the earliest first.
@@ -28,10 +29,16 @@ impl<'a> OrderedReads<'a> {
         self.begun.is_empty()
     }
 
-    /// Begins to read the first `length` bytes of the buffer. No two of those in flight begin at the same offset.
-    pub(crate) fn begin(&mut self, offset: u64, length: usize, buffer: PooledBuffer) -> io::Result<()> {
+    /// Begins to read the first `length` bytes of the buffer, or these pages of them. No two of those in flight begin at the same offset.
+    pub(crate) fn begin(
+        &mut self,
+        offset: u64,
+        length: usize,
+        pages: Option<PageSet>,
+        buffer: PooledBuffer,
+    ) -> io::Result<()> {
         self.begun.push_back((offset, None));
-        self.queue.begin(Request { direction: Direction::Read, offset, length, buffer })
+        self.queue.begin(Request { direction: Direction::Read, offset, length, pages, buffer })
     }
 
     /// Waits for the earliest; `None` if there is none.

@@ -4,8 +4,10 @@
 //! whatever becomes of whoever began it, so nothing is ever read into memory that has another use by then.
 
 use std::io;
+use std::ops::Range;
 
 use super::BlockDevice;
+use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 
 /// Deeper queues than this gained nothing on a sequential stream, and each request holds a buffer.
@@ -20,22 +22,43 @@ pub enum Direction {
     Write,
 }
 
-/// A transfer of the first `length` bytes of a buffer at a place of the device.
+/// A transfer of the first `length` bytes of a buffer at a place of the device, or of some pages of them.
 #[derive(Debug)]
 pub struct Request {
     pub direction: Direction,
-    /// Bytes from the beginning of the device.
+    /// Where the buffer's first byte belongs, in bytes from the beginning of the device.
     pub offset: u64,
     /// At most the buffer's.
     pub length: usize,
+    /// Only these pages are moved, each between its own place in the buffer and on the device; all there is, without.
+    pub pages: Option<PageSet>,
     pub buffer: PooledBuffer,
 }
 
 impl Request {
-    /// What is moved.
+    /// Of everything that the buffer holds.
+    #[must_use]
+    pub fn whole(direction: Direction, offset: u64, length: usize, buffer: PooledBuffer) -> Self {
+        Self { direction, offset, length, pages: None, buffer }
+    }
+
+    /// What is moved, or lies between pages that are.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.split_at(self.length.min(self.buffer.len())).0
+    }
+
+    /// The stretches of the buffer that are moved, in order and apart from each other.
+    pub fn pieces(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let length = self.bytes().len();
+        let whole = self.pages.is_none().then_some(0..length);
+        whole.into_iter().chain(self.pages.into_iter().flat_map(move |pages| pages.byte_runs(length)))
+    }
+
+    /// How much is moved, in bytes.
+    #[must_use]
+    pub fn moved_bytes(&self) -> u64 {
+        self.pieces().map(|piece| piece.len() as u64).sum()
     }
 }
 
@@ -102,11 +125,14 @@ impl<D: std::ops::Deref<Target: BlockDevice>> IoQueue for OneAtATime<D> {
 
 /// Does the whole of a request on this thread.
 pub(crate) fn perform<D: BlockDevice + ?Sized>(device: &D, mut request: Request) -> Completion {
-    let length = request.length.min(request.buffer.len());
-    let bytes = &mut request.buffer[..length];
-    let result = match request.direction {
-        Direction::Read => device.read_at(request.offset, bytes),
-        Direction::Write => device.write_at(request.offset, bytes),
-    };
+    let (direction, offset) = (request.direction, request.offset);
+    let result = request.pieces().try_for_each(|piece| {
+        let at = offset + piece.start as u64;
+        let bytes = &mut request.buffer[piece];
+        match direction {
+            Direction::Read => device.read_at(at, bytes),
+            Direction::Write => device.write_at(at, bytes),
+        }
+    });
     Completion { request, result }
 }

@@ -9,10 +9,11 @@ mod ring;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
-use self::ring::Ring;
+use self::ring::{Outcome, Ring};
 use super::BlockDevice;
 use super::queue::{Completion, DEPTH, IoQueue, OneAtATime, Request, perform};
 
@@ -86,7 +87,11 @@ impl<D: DirectFile> IoQueue for UringQueue<'_, D> {
     }
 
     fn begin(&mut self, request: Request) -> io::Result<()> {
-        if !self.device.moves_directly(request.offset, request.bytes()) {
+        let directly = |piece: Range<usize>| {
+            let at = request.offset + piece.start as u64;
+            self.device.moves_directly(at, request.bytes().get(piece).unwrap_or_default())
+        };
+        if !request.pieces().all(directly) {
             return self.do_alone(request);
         }
         let held = self.held.get_or_insert_with(|| self.device.hold());
@@ -95,13 +100,13 @@ impl<D: DirectFile> IoQueue for UringQueue<'_, D> {
 
     fn next(&mut self) -> io::Result<Option<Completion>> {
         if self.over.is_empty() {
-            let Some((request, moved)) = self.ring.take()? else { return Ok(None) };
+            let Some((request, outcome)) = self.ring.take()? else { return Ok(None) };
             if self.ring.in_flight() == 0 {
                 self.held = None;
             }
-            match judge(request, moved) {
-                Ok(completion) => self.over.push_back(completion),
-                Err(request) => self.do_alone(request)?,
+            match outcome {
+                Outcome::Over(result) => self.over.push_back(Completion { request, result }),
+                Outcome::Short => self.do_alone(request)?,
             }
         }
         Ok(self.over.pop_front())
@@ -120,25 +125,13 @@ impl<D: DirectFile> UringQueue<'_, D> {
     /// Waits for all that is in flight; what has to be done again.
     fn drain(&mut self) -> io::Result<Vec<Request>> {
         let mut again = Vec::new();
-        while let Some((request, moved)) = self.ring.take()? {
-            match judge(request, moved) {
-                Ok(completion) => self.over.push_back(completion),
-                Err(request) => again.push(request),
+        while let Some((request, outcome)) = self.ring.take()? {
+            match outcome {
+                Outcome::Over(result) => self.over.push_back(Completion { request, result }),
+                Outcome::Short => again.push(request),
             }
         }
         self.held = None;
         Ok(again)
-    }
-}
-
-/// What became of a request. One that ended early, as it may at the end of a file or by a signal, comes back: the device knows how to go on
-/// after a short transfer.
-fn judge(request: Request, moved: io::Result<usize>) -> Result<Completion, Request> {
-    match moved {
-        Ok(moved) if moved == request.bytes().len() => Ok(Completion { request, result: Ok(()) }),
-        Err(error) if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
-            Ok(Completion { request, result: Err(error) })
-        }
-        _ => Err(request),
     }
 }

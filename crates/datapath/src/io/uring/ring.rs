@@ -12,11 +12,46 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use io_uring::{IoUring, opcode, types};
 
 use crate::io::queue::{Direction, Request};
+use crate::pages::PAGES;
+
+/// The most stretches that the pages of a block make: every other one.
+const MOST_PIECES: u32 = (PAGES / 2) as u32;
 
 /// A ring with room for a few requests.
 pub(super) struct Ring {
     ring: IoUring,
-    slots: Vec<Option<Request>>,
+    slots: Vec<Option<Slot>>,
+}
+
+/// A request and what is known of its pieces.
+struct Slot {
+    request: Request,
+    /// With the kernel.
+    pieces: usize,
+    outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// Every piece is moved, or the first error of one.
+    Over(io::Result<()>),
+    /// A piece ended early, as it may at the end of a file or by a signal: the device knows how to go on after a short transfer.
+    Short,
+}
+
+impl Outcome {
+    /// With one more piece of `length` bytes, of which so many were moved.
+    fn and(self, moved: io::Result<usize>, length: usize) -> Self {
+        match (self, moved) {
+            (Self::Over(Err(first)), _) => Self::Over(Err(first)),
+            (_, Err(error)) if !matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                Self::Over(Err(error))
+            }
+            (Self::Over(Ok(())), Ok(moved)) if moved == length => Self::Over(Ok(())),
+            _ => Self::Short,
+        }
+    }
 }
 
 impl fmt::Debug for Ring {
@@ -30,7 +65,7 @@ impl Ring {
     /// The kernel refuses rings: it has none, its configuration forbids them (`kernel.io_uring_disabled`), or a container does.
     pub(super) fn new(depth: u32) -> io::Result<Self> {
         let slots = std::iter::repeat_with(|| None).take(depth as usize).collect();
-        Ok(Self { ring: IoUring::new(depth)?, slots })
+        Ok(Self { ring: IoUring::new(depth * MOST_PIECES)?, slots })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -44,20 +79,22 @@ impl Ring {
     pub(super) fn begin(&mut self, file: BorrowedFd<'_>, request: Request) -> io::Result<()> {
         let free = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.is_none());
         let (number, slot) = free.ok_or(io::ErrorKind::QuotaExceeded)?;
-        let request = slot.insert(request);
-        let length = u32::try_from(request.length.min(request.buffer.len())).unwrap_or(u32::MAX);
-        let (file, memory) = (types::Fd(file.as_raw_fd()), request.buffer.as_mut_ptr());
-        let entry = match request.direction {
-            Direction::Read => opcode::Read::new(file, memory, length).offset(request.offset).build(),
-            Direction::Write => opcode::Write::new(file, memory, length).offset(request.offset).build(),
-        };
-        let entry = entry.user_data(number as u64);
-        // SAFETY: `memory` is valid for `length` bytes and stays where it is: it belongs to the slot, which only `take` empties, after the
-        // kernel's completion. The file is open during this call, in which the kernel takes the entry and its own hold on the file.
-        if unsafe { self.ring.submission().push(&entry) }.is_err() {
-            // The kernel never saw it: nothing is waited for.
-            self.slots[number] = None;
-            return Err(io::ErrorKind::QuotaExceeded.into());
+        let (direction, offset) = (request.direction, request.offset);
+        let pieces = request.pieces();
+        let slot = slot.insert(Slot { request, pieces: 0, outcome: Outcome::Over(Ok(())) });
+        for piece in pieces {
+            let (file, at, length) = (types::Fd(file.as_raw_fd()), offset + piece.start as u64, piece.len() as u32);
+            let memory = slot.request.buffer[piece].as_mut_ptr();
+            let entry = match direction {
+                Direction::Read => opcode::Read::new(file, memory, length).offset(at).build(),
+                Direction::Write => opcode::Write::new(file, memory, length).offset(at).build(),
+            };
+            let entry = entry.user_data(u64::from(length) << 32 | number as u64);
+            // SAFETY: `memory` is valid for `length` bytes, no other piece has any of them, and it stays where it is: it belongs to the slot,
+            // which only `take` empties, after the kernel's completions of all its pieces. The file is open during this call, in which the
+            // kernel takes the entry and its own hold on the file.
+            unsafe { self.ring.submission().push(&entry) }.map_err(|_| io::ErrorKind::QuotaExceeded)?;
+            slot.pieces += 1;
         }
         while !self.ring.submission().is_empty() {
             passing(self.ring.submit())?;
@@ -65,21 +102,26 @@ impl Ring {
         Ok(())
     }
 
-    /// Waits until a request is over: how many bytes were moved. `None` if none is in flight.
+    /// Waits until a request is over. `None` if none is in flight.
     ///
     /// # Errors
     /// The kernel does not answer; of what is in flight nothing is known any more.
-    pub(super) fn take(&mut self) -> io::Result<Option<(Request, io::Result<usize>)>> {
+    pub(super) fn take(&mut self) -> io::Result<Option<(Request, Outcome)>> {
         while self.in_flight() > 0 {
+            if let Some(over) = self.slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|slot| slot.pieces == 0)) {
+                return Ok(over.take().map(|slot| (slot.request, slot.outcome)));
+            }
             let completion = self.ring.completion().next();
             let Some(completion) = completion else {
                 passing(self.ring.submit_and_wait(1))?;
                 continue;
             };
-            let slot = usize::try_from(completion.user_data()).ok().and_then(|number| self.slots.get_mut(number));
-            if let Some(request) = slot.and_then(Option::take) {
+            let (number, length) = (completion.user_data() as u32 as usize, (completion.user_data() >> 32) as usize);
+            if let Some(slot) = self.slots.get_mut(number).and_then(Option::as_mut) {
                 let moved = usize::try_from(completion.result());
-                return Ok(Some((request, moved.map_err(|_| io::Error::from_raw_os_error(-completion.result())))));
+                let moved = moved.map_err(|_| io::Error::from_raw_os_error(-completion.result()));
+                let so_far = std::mem::replace(&mut slot.outcome, Outcome::Short);
+                (slot.outcome, slot.pieces) = (so_far.and(moved, length), slot.pieces.saturating_sub(1));
             }
         }
         Ok(None)

@@ -176,3 +176,110 @@ fn a_target_whose_server_dies_in_mid_write_costs_an_operators_word_and_no_data()
     confirm_dead(&cluster, &acting);
     scene.wait_equal(&cluster, next);
 }
+
+/// A disk of a virtual machine: qcow2, with a bitmap that its side begins and tanist asks for by the name of the last state.
+struct Disk {
+    folder: TempDir,
+    server: Option<NbdServer>,
+}
+
+impl Disk {
+    fn new(size_bytes: u64) -> Option<Self> {
+        let folder = place("qemu-nbd", size_bytes)?;
+        if !nbd_server::is_there("qemu-img") {
+            return None;
+        }
+        let disk = Self { folder, server: None };
+        let (raw, made) = (disk.raw().display().to_string(), disk.file());
+        volume::make(&disk.raw(), size_bytes, 91);
+        disk.image(&["convert", "-q", "-f", "raw", "-O", "qcow2", &raw, &made]);
+        Some(disk)
+    }
+
+    /// What it holds, byte for byte; made anew by [`Disk::stop`].
+    fn raw(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    fn file(&self) -> String {
+        self.folder.path().join("qcow2").display().to_string()
+    }
+
+    fn image(&self, arguments: &[&str]) {
+        let said = std::process::Command::new("qemu-img").args(arguments).output().expect("start qemu-img");
+        assert!(said.status.success(), "qemu-img {arguments:?}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+
+    fn export(&mut self, more: &[&str]) {
+        let socket = self.folder.path().join("s");
+        let options = [&["--format=qcow2"][..], more].concat();
+        self.server = Some(NbdServer::qemu_nbd(&socket, Path::new(&self.file()), &options));
+    }
+
+    fn stop(&mut self) {
+        self.server.take().expect("a server").terminate();
+        self.image(&["convert", "-q", "-f", "qcow2", "-O", "raw", &self.file(), &self.raw().display().to_string()]);
+    }
+
+    /// The machine writes to its disk: bytes of this value to each of these MiB.
+    fn write(&mut self, places: &[u64], value: u8) {
+        self.export(&[]);
+        let socket = self.server.as_ref().expect("a server").socket.clone();
+        let script: Vec<String> = places.iter().map(|at| format!("write -q -P {value} {at}M 8k")).collect();
+        let uri = format!("nbd+unix:///?socket={}", socket.display());
+        let commands = script.iter().flat_map(|line| ["-c", line]);
+        let said = std::process::Command::new("qemu-io").args(commands).args(["-f", "raw", &uri]).output();
+        let said = said.expect("start qemu-io");
+        assert!(said.status.success(), "qemu-io: {}", String::from_utf8_lossy(&said.stderr));
+        self.stop();
+    }
+}
+
+#[test]
+fn of_a_disk_with_a_bitmap_of_the_last_state_only_what_changed_is_read() {
+    let size_bytes = 256 * MIB;
+    let Some(mut disk) = Disk::new(size_bytes) else { return };
+    disk.export(&["--read-only"]);
+    let socket = disk.server.as_ref().expect("a server").socket.clone();
+    let storage = format!(
+        "[[storage]]\nname = '{EXPORTS}'\nkind = 'nbd'\nsocket = {socket:?}\nexports = {{ disk = '' }}\ntimeout = '10s'\n"
+    );
+    let cluster = Cluster::builder(build!()).agents(1).more_storage(&storage).start();
+    let target = cluster.file("san-b/target");
+    volume::blank(&target, size_bytes);
+    let source = (&*format!("{EXPORTS}/disk"), &*disk.raw());
+    let scene = replicate(&cluster, "db", source, ("san-b/target", &target), &[]);
+    let mut last = scene.run(&cluster);
+    assert_eq!(last.method.as_deref(), Some("full"), "{last:?}");
+
+    for (run, places) in (0..).zip(&[[3, 40, 255], [0, 41, 200]]) {
+        let bitmap = format!("tanist-{}", last.snapshot.expect("what it read"));
+        disk.stop();
+        disk.image(&["bitmap", "--add", "-f", "qcow2", &disk.file(), &bitmap]);
+        disk.write(places, 101 + run);
+        disk.export(&["--read-only", "--bitmap", &bitmap]);
+        last = scene.run(&cluster);
+        assert_eq!(last.method.as_deref(), Some("changes"), "{last:?}");
+        let unread = last.work.unread_bytes;
+        assert!((size_bytes * 3 / 4..size_bytes).contains(&unread), "run {run}: {last:?}");
+        assert!(cluster.show("db").last_recovery_point.expect("a point").by_changes);
+    }
+
+    // A bitmap that was begun too late: what was written before it is missing there.
+    let bitmap = format!("tanist-{}", last.snapshot.expect("what it read"));
+    disk.stop();
+    disk.write(&[0, 7], 99);
+    disk.image(&["bitmap", "--add", "-f", "qcow2", &disk.file(), &bitmap]);
+    disk.export(&["--read-only", "--bitmap", &bitmap]);
+    let since = signal::now();
+    let given_up = scene.sync(&cluster);
+    assert_eq!(scene.wait_ended(&cluster, given_up).state, tanist_model::run::RunState::Abandoned);
+    cluster.wait_event(EventCode::ChangesUntold, since, RUN_LIMIT);
+    assert!(cluster.show("db").changes_disbelieved_at.is_some());
+    let whole = scene.run(&cluster);
+    assert_eq!((whole.method.as_deref(), whole.work.unread_bytes), (Some("compare"), 0), "{whole:?}");
+    // Written anew, it is asked again.
+    let full: tanist_model::api::Done = cluster.tanist(&["replication", "sync", "db", "--full"]).body();
+    scene.wait_equal(&cluster, full.run.expect("a run"));
+    assert_eq!(cluster.show("db").changes_disbelieved_at, None);
+}

@@ -41,11 +41,12 @@ pub(crate) struct DigestFiles {
 }
 
 impl DigestFiles {
-    /// What a copy of this run may use of the run before, and where it keeps its own. Files of other runs are removed.
+    /// What a copy of this run may use of the run before, and where it keeps its own. Files of other runs are removed. What changed at the
+    /// source is for the storage system to say.
     pub(crate) fn of_copy(&self, run: RunId, method: RunMethod, size_bytes: u64) -> Digests {
-        let RunMethod::Delta { base, chain } = method else {
+        let RunMethod::Delta { base, chain, .. } = method else {
             self.keep_only(&[run]);
-            return Digests { stored: None, record_to: self.record_to(run) };
+            return Digests { record_to: self.record_to(run), ..Digests::default() };
         };
         self.keep_only(&[base, run]);
         let stored = StoredDigests::open(&self.file_of(base), size_bytes, chain).unwrap_or_else(|error| {
@@ -53,7 +54,7 @@ impl DigestFiles {
             None
         });
         tracing::info!(%run, %base, found = stored.is_some(), "digests of the last recovery point");
-        Digests { stored: stored.map(Arc::new), record_to: self.record_to(run) }
+        Digests { stored: stored.map(Arc::new), record_to: self.record_to(run), changes: None }
     }
 
     fn record_to(&self, run: RunId) -> Option<PathBuf> {
@@ -131,7 +132,7 @@ mod tests {
         let files = DigestFolder::open(agent.path()).of(R1);
         (1..=4).for_each(|run| write(&files, run));
         // Nothing is a volume of no bytes: its digests are proven by the first value of the chain.
-        let delta = RunMethod::Delta { base: RunId(2), chain: Checkpoint::START.chain };
+        let delta = RunMethod::Delta { base: RunId(2), chain: Checkpoint::START.chain, snapshot: None };
         let digests = files.of_copy(RunId(3), delta, 0);
         assert!(digests.stored.is_some());
         assert_eq!(digests.record_to, Some(files.file_of(RunId(3))));
@@ -147,7 +148,7 @@ mod tests {
         let agent = tempfile::tempdir().unwrap();
         let files = DigestFolder::open(agent.path()).of(R1);
         write(&files, 2);
-        let other = RunMethod::Delta { base: RunId(2), chain: ChainDigest([7; 32]) };
+        let other = RunMethod::Delta { base: RunId(2), chain: ChainDigest([7; 32]), snapshot: None };
         assert!(files.of_copy(RunId(3), other, 0).stored.is_none());
         assert!(files.of_copy(RunId(3), RunMethod::Compare, 0).stored.is_none());
     }

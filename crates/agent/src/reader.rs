@@ -20,7 +20,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::application::{Applications, Attempt, Moment};
 use crate::digests::DigestFiles;
-use crate::source::{Frozen, freeze, kind_of_opening, release, same_volume, view_of};
+use crate::source::{Frozen, changes_of, freeze, kind_of_opening, release, same_volume, view_of};
 use crate::storages::Storages;
 use crate::streams::{key_of, link_of};
 
@@ -249,13 +249,15 @@ impl ReaderEngine {
         let source = system
             .open_source(&assignment.source, &view_of(&snapshot))
             .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
+        let mut digests = self.digests.of_copy(run, method, snapshot.size_bytes);
+        digests.changes = changes_of(&*system, &assignment.source, &snapshot, method, &digests);
         let links = self.dialler.dial(holder, assignment.streams).map_err(|reason| (RunFailureKind::Link, reason))?;
         let config = SenderConfig {
             key: key_of(run, stream),
             grant,
             from_seq: stream.from,
             compare: method.compares(),
-            digests: self.digests.of_copy(run, method, snapshot.size_bytes),
+            digests,
             size_bytes: snapshot.size_bytes,
             limit: assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new),
         };
@@ -283,6 +285,7 @@ impl ReaderEngine {
         match error {
             _ if changed.is_some() => (RunFailureKind::SourceChanged, changed.unwrap_or_default()),
             TransferError::Link(_) => (RunFailureKind::Link, error.to_string()),
+            TransferError::Untold { .. } => (RunFailureKind::ChangesUntold, error.to_string()),
             _ => (RunFailureKind::Io, error.to_string()),
         }
     }

@@ -1,10 +1,13 @@
 //! What holders and readers do at the source alike: freeze it, open what was frozen, remove it.
 
+use std::sync::Arc;
+
+use tanist_datapath::{Changes, Digests};
 use tanist_model::id::{SnapshotId, VolumeAddress};
 use tanist_model::policy::SourceMode;
-use tanist_model::run::BoundSnapshot;
+use tanist_model::run::{BoundSnapshot, RunMethod};
 use tanist_protocol::message::RunFailureKind;
-use tanist_storage::{SourceView, StorageError};
+use tanist_storage::{SourceView, StorageError, StorageSystem};
 
 use crate::storages::Storages;
 
@@ -65,6 +68,31 @@ pub(crate) fn released(storages: &Storages, volume: &VolumeAddress, mut snapshot
         }
     });
     snapshots
+}
+
+/// What the storage system says changed since the digests' recovery point. `None`: everything is read.
+pub(crate) fn changes_of(
+    system: &dyn StorageSystem,
+    volume: &VolumeAddress,
+    snapshot: &BoundSnapshot,
+    method: RunMethod,
+    digests: &Digests,
+) -> Option<Arc<Changes>> {
+    let RunMethod::Delta { snapshot: Some(base), .. } = method else { return None };
+    digests.stored.as_ref()?;
+    match system.changed_since(volume, base, &view_of(snapshot)) {
+        Ok(Some(ranges)) => {
+            let changes = Changes::new(ranges);
+            let (named_bytes, size_bytes) = (changes.total_bytes(), snapshot.size_bytes);
+            tracing::info!(%volume, %base, named_bytes, size_bytes, "the storage system says what changed");
+            Some(Arc::new(changes))
+        }
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(%error, %volume, %base, "the storage system does not say what changed: everything is read");
+            None
+        }
+    }
 }
 
 /// What a run reads, as the storage system is asked for it.

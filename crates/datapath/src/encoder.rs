@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use crate::control::Control;
 use crate::digest::{BlockDigest, blocks, is_zero};
+use crate::error::TransferError;
 use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
@@ -72,7 +73,10 @@ impl<'a> Encoder<'a> {
     /// Works until the reader ends or the transfer is aborted.
     pub(crate) fn run(mut self, inlet: &Receiver<SourceItem>, outlet: &SyncSender<TargetItem>) {
         for item in inlet {
-            let encoded = self.control.counters.timed(Stage::Encode, || self.encode(item));
+            let encoded = match self.control.counters.timed(Stage::Encode, || self.encode(item)) {
+                Ok(encoded) => encoded,
+                Err(error) => return self.control.fail(error),
+            };
             for item in encoded {
                 if self.control.is_aborted() || outlet.send(item).is_err() {
                     return;
@@ -81,20 +85,43 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn encode(&mut self, item: SourceItem) -> Vec<TargetItem> {
-        let (offset, length, buffer) = match item {
-            SourceItem::Hole { length } => return self.zeros(length),
-            SourceItem::Block { offset, length, buffer } => (offset, length, buffer),
+    fn encode(&mut self, item: SourceItem) -> Result<Vec<TargetItem>, TransferError> {
+        let (offset, length, buffer, is_sample) = match item {
+            SourceItem::Hole { length } => return Ok(self.zeros(length)),
+            SourceItem::Unread { length } => return self.unread(length),
+            SourceItem::Block { offset, length, buffer, is_sample } => (offset, length, buffer, is_sample),
         };
         let bytes = buffer.split_at(length).0;
-        if is_zero(bytes) {
-            return self.zeros(length as u64);
+        let encoded = if is_zero(bytes) { self.zeros(length as u64) } else { self.block(offset, length, buffer) };
+        let is_same = |item: &TargetItem| matches!(item, TargetItem::Same { .. } | TargetItem::SameZeros { .. });
+        if is_sample && !encoded.iter().all(is_same) {
+            return Err(TransferError::Untold { offset, length: length as u64 });
         }
-        let digest = BlockDigest::of(bytes);
+        Ok(encoded)
+    }
+
+    fn block(&mut self, offset: u64, length: usize, buffer: PooledBuffer) -> Vec<TargetItem> {
+        let digest = BlockDigest::of(buffer.split_at(length).0);
         if self.is_unchanged(length as u64, &digest) {
             return vec![TargetItem::Same { length: length as u64, digest }];
         }
         vec![TargetItem::Block { offset, length, buffer, digest }]
+    }
+
+    /// Blocks that nobody read: what is stored of them stands for them.
+    fn unread(&mut self, length: u64) -> Result<Vec<TargetItem>, TransferError> {
+        let mut items = Vec::new();
+        for block in blocks(self.position, self.position + length) {
+            let stored = self.lookup.as_mut().and_then(|lookup| lookup.at(block.offset));
+            let digest = stored.ok_or(TransferError::DigestLost { offset: block.offset })?;
+            self.is_unchanged(block.length, &digest);
+            match (items.last_mut(), digest == BlockDigest::of_zeros(block.length)) {
+                (Some(TargetItem::SameZeros { length }), true) => *length += block.length,
+                (_, true) => items.push(TargetItem::SameZeros { length: block.length }),
+                (_, false) => items.push(TargetItem::Same { length: block.length, digest }),
+            }
+        }
+        Ok(items)
     }
 
     /// Zeros from here on, in stretches that changed and stretches that did not.

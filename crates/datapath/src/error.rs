@@ -64,6 +64,14 @@ pub enum TransferError {
         "the target does not hold its recovery point any more: {length} bytes at {offset} were changed by something else than this replication"
     )]
     NotTheBase { offset: u64, length: u64 },
+    /// A sample of what the source's storage system did not name as changed has changed.
+    #[error(
+        "the storage system did not name a change of the source: {length} bytes at {offset} are not those of the last recovery point"
+    )]
+    Untold { offset: u64, length: u64 },
+    /// The stored digest of a block that was to stand for it, unread.
+    #[error("the stored digest of the block at {offset} cannot be read any more")]
+    DigestLost { offset: u64 },
     /// The devices and the transfer do not fit.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
@@ -90,10 +98,11 @@ impl TransferError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Io { cause, .. } => is_transient(cause),
-            Self::Flush { .. } | Self::Link(_) => true,
+            Self::Flush { .. } | Self::Link(_) | Self::DigestLost { .. } => true,
             Self::Mismatch { .. }
             | Self::ChainMismatch { .. }
             | Self::NotTheBase { .. }
+            | Self::Untold { .. }
             | Self::Geometry(_)
             | Self::Panicked(_) => false,
         }

@@ -23,6 +23,7 @@
 #![deny(unsafe_code)]
 
 pub mod arrival;
+pub mod changes;
 #[cfg(feature = "decoders")]
 pub mod decoders;
 pub mod digest;
@@ -63,6 +64,7 @@ mod window;
 mod writer;
 
 pub use arrival::Arrival;
+pub use changes::Changes;
 pub use digest::BLOCK_BYTES;
 pub use error::TransferError;
 pub use io::{BlockDevice, Extent, ExtentKind};

@@ -87,9 +87,9 @@ impl<'a> Outbound<'a> {
         let (control, config) = (self.control, self.config);
         let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
         let (from_encoder, to_next) = sync_channel(QUEUE_ITEMS);
-        let (size_bytes, position) = (config.size_bytes, config.from_seq);
-        let reader = Reader { source, size_bytes, position, control, outlet: from_reader };
-        let encoder = Encoder::new(control, &config.digests, config.compare, position);
+        let stretch = (config.from_seq, config.size_bytes);
+        let reader = Reader::new(source, stretch, config.digests.changes(config.compare), control, from_reader);
+        let encoder = Encoder::new(control, &config.digests, config.compare, config.from_seq);
         let mut work: Vec<Work<'_>> = vec![
             (Stage::Source, Box::new(move || reader.run())),
             (Stage::Encode, Box::new(move || encoder.run(&to_encoder, &from_encoder))),

@@ -46,6 +46,8 @@ impl fmt::Display for Stage {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
     pub read_bytes: u64,
+    /// Left unread at the source, because its storage system does not name it as changed.
+    pub unread_bytes: u64,
     pub written_bytes: u64,
     /// Zeroed without being written.
     pub zeroed_bytes: u64,
@@ -86,6 +88,7 @@ impl Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) read_bytes: Counter,
+    pub(crate) unread_bytes: Counter,
     pub(crate) written_bytes: Counter,
     pub(crate) zeroed_bytes: Counter,
     pub(crate) skipped_bytes: Counter,
@@ -122,6 +125,7 @@ impl Counters {
     pub(crate) fn snapshot(&self) -> Progress {
         Progress {
             read_bytes: self.read_bytes.get(),
+            unread_bytes: self.unread_bytes.get(),
             written_bytes: self.written_bytes.get(),
             zeroed_bytes: self.zeroed_bytes.get(),
             skipped_bytes: self.skipped_bytes.get(),

@@ -1,4 +1,4 @@
-//! The first stage: reads the source block by block, and names its holes without reading them.
+//! The first stage: reads the source block by block, and names its holes without reading them, and what is known not to have changed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,6 +6,7 @@ use std::sync::mpsc::SyncSender;
 
 use tanist_model::replication::Side;
 
+use crate::changes::{Changes, Look, Looks};
 use crate::control::{Control, Halt};
 use crate::digest::BLOCK_BYTES;
 use crate::error::{Operation, TransferError};
@@ -17,16 +18,19 @@ use crate::progress::Stage;
 /// What was found at the source. Items follow one another without gaps.
 #[derive(Debug)]
 pub(crate) enum SourceItem {
-    /// One block; the buffer may be longer than it.
-    Block { offset: u64, length: usize, buffer: PooledBuffer },
+    /// One block; the buffer may be longer than it. A sample is to be what its stored digest says.
+    Block { offset: u64, length: usize, buffer: PooledBuffer, is_sample: bool },
     /// Whole blocks that are not allocated.
     Hole { length: u64 },
+    /// Whole blocks that did not change, by the word of the storage system: their stored digests stand for them.
+    Unread { length: u64 },
 }
 
 /// What is to be handed on next; a block has been begun to be read.
 enum Planned {
-    Block { offset: u64, length: u64 },
+    Block { offset: u64, length: u64, is_sample: bool },
     Hole { length: u64 },
+    Unread { length: u64 },
 }
 
 /// Of a volume with holes, so much is looked at ahead.
@@ -34,14 +38,26 @@ const MOST_PLANNED: usize = 8;
 
 /// Reads `[from, size_bytes)` until the end, a failure, or a halt.
 pub(crate) struct Reader<'a> {
-    pub(crate) source: &'a dyn BlockDevice,
-    pub(crate) size_bytes: u64,
-    pub(crate) position: u64,
-    pub(crate) control: &'a Control,
-    pub(crate) outlet: SyncSender<SourceItem>,
+    source: &'a dyn BlockDevice,
+    size_bytes: u64,
+    position: u64,
+    control: &'a Control,
+    looks: Option<Looks<'a>>,
+    outlet: SyncSender<SourceItem>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// `changes`: what is not named there is not read.
+    pub(crate) fn new(
+        source: &'a dyn BlockDevice,
+        (position, size_bytes): (u64, u64),
+        changes: Option<&'a Changes>,
+        control: &'a Control,
+        outlet: SyncSender<SourceItem>,
+    ) -> Self {
+        Self { source, size_bytes, position, control, looks: changes.map(Looks::new), outlet }
+    }
+
     pub(crate) fn run(mut self) {
         if let Err(error) = self.read_all() {
             self.control.fail(error);
@@ -56,7 +72,10 @@ impl Reader<'_> {
             let item = match planned.pop_front() {
                 None => return Ok(()),
                 Some(Planned::Hole { length }) => SourceItem::Hole { length },
-                Some(Planned::Block { offset, length }) => self.receive(&mut reads, offset, length)?,
+                Some(Planned::Unread { length }) => SourceItem::Unread { length },
+                Some(Planned::Block { offset, length, is_sample }) => {
+                    self.receive(&mut reads, offset, length, is_sample)?
+                }
             };
             if self.outlet.send(item).is_err() {
                 return Ok(());
@@ -75,24 +94,41 @@ impl Reader<'_> {
         if self.position >= self.size_bytes || self.control.halted() != Halt::No {
             return Ok(false);
         }
-        if extent.end <= self.position {
-            *extent = self.extent()?;
-        }
-        let hole_end = whole_blocks_end(*extent, self.size_bytes);
-        if hole_end > self.position {
-            planned.push_back(Planned::Hole { length: hole_end - self.position });
-            self.position = hole_end;
+        let look = self.looks.as_mut().map_or(Look::Read, |looks| looks.at(self.position, self.size_bytes));
+        if let Some((passed, end)) = self.passed(look, extent)? {
+            planned.push_back(passed);
+            self.position = end;
             // With nothing in flight before it, it is handed on at once.
             return Ok(!reads.is_idle() && planned.len() < MOST_PLANNED);
         }
+        let is_sample = look == Look::Sample;
         let (offset, length) = (self.position, BLOCK_BYTES.min(self.size_bytes - self.position));
         let Some(buffer) = self.buffer_for(length, planned.is_empty()) else { return Ok(false) };
         let block_len = usize::try_from(length).unwrap_or(buffer.len()).min(buffer.len());
         let begun = self.control.counters.timed(Stage::Source, || reads.begin(offset, block_len, None, buffer));
         begun.map_err(failed_read(offset, length))?;
-        planned.push_back(Planned::Block { offset, length });
+        planned.push_back(Planned::Block { offset, length, is_sample });
         self.position += length;
         Ok(true)
+    }
+
+    /// What is not read here, and up to where.
+    fn passed(&self, look: Look, extent: &mut Extent) -> Result<Option<(Planned, u64)>, TransferError> {
+        let from = self.position;
+        match look {
+            Look::PassTo(end) => {
+                self.control.counters.unread_bytes.add(end - from);
+                return Ok(Some((Planned::Unread { length: end - from }, end)));
+            }
+            // A hole would be taken for what its digest says without a look.
+            Look::Sample => return Ok(None),
+            Look::Read => {}
+        }
+        if extent.end <= from {
+            *extent = self.extent()?;
+        }
+        let end = whole_blocks_end(*extent, self.size_bytes);
+        Ok((end > from).then(|| (Planned::Hole { length: end - from }, end)))
     }
 
     /// A buffer that may be filled now. `waits`: nothing else is to be done meanwhile.
@@ -106,13 +142,19 @@ impl Reader<'_> {
         self.control.pool.take()
     }
 
-    fn receive(&self, reads: &mut OrderedReads<'_>, offset: u64, length: u64) -> Result<SourceItem, TransferError> {
+    fn receive(
+        &self,
+        reads: &mut OrderedReads<'_>,
+        offset: u64,
+        length: u64,
+        is_sample: bool,
+    ) -> Result<SourceItem, TransferError> {
         let read = self.control.counters.timed(Stage::Source, || reads.next());
         let ended = || io::Error::from(io::ErrorKind::NotConnected);
         let buffer = read.and_then(|read| read.ok_or_else(ended)).map_err(failed_read(offset, length))?;
         self.control.counters.read_bytes.add(length);
         let length = usize::try_from(length).unwrap_or(buffer.len()).min(buffer.len());
-        Ok(SourceItem::Block { offset, length, buffer })
+        Ok(SourceItem::Block { offset, length, buffer, is_sample })
     }
 
     fn extent(&self) -> Result<Extent, TransferError> {

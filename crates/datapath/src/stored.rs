@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use tanist_model::run::{ChainDigest, Checkpoint};
 
+use crate::changes::Changes;
 use crate::digest::{BLOCK_BYTES, BlockDigest, extend_chain};
 
 /// Size of a digest in the file, in bytes. Block n's begins at n times this.
@@ -26,8 +27,18 @@ const WINDOW_LEN: usize = 64 << 10;
 pub struct Digests {
     /// Of the recovery point that the target holds, if the source has them. Only of use to a copy that compares.
     pub stored: Option<Arc<StoredDigests>>,
+    /// Where the source may differ from what those are of, if its storage system says so: the rest is not read. Nothing without them.
+    pub changes: Option<Arc<Changes>>,
     /// The file for those of this run. One that does not reach to where the copy begins is left as it is.
     pub record_to: Option<PathBuf>,
+}
+
+impl Digests {
+    /// What need not be read. Only a copy that compares leaves anything out.
+    pub(crate) fn changes(&self, compares: bool) -> Option<&Changes> {
+        self.stored.as_ref().filter(|_| compares)?;
+        self.changes.as_deref()
+    }
 }
 
 /// Digests of all blocks of a recovery point, proven by its chain.

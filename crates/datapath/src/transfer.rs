@@ -257,8 +257,8 @@ fn run_stages(
 ) -> Checkpoint {
     let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
     let (from_encoder, to_differ) = sync_channel(QUEUE_ITEMS);
-    let reader =
-        Reader { source, size_bytes: config.size_bytes, position: config.from.seq, control, outlet: from_reader };
+    let stretch = (config.from.seq, config.size_bytes);
+    let reader = Reader::new(source, stretch, config.digests.changes(config.compare), control, from_reader);
     let encoder = Encoder::new(control, &config.digests, config.compare, config.from.seq);
     let mut stages: Vec<Work<'_>> = vec![
         (Stage::Source, Box::new(move || reader.run())),

@@ -168,12 +168,12 @@ fn wire_and_written(source: &Arc<Seeded>, target: &Arc<Seeded>, digests: Digests
 /// Both sides are read; or digests of what the target holds are stored at the source.
 fn ways(folder: &Path, size_bytes: u64) -> [(&'static str, Digests); 2] {
     let (path, device) = (folder.join("base"), Seeded::new(size_bytes));
-    let record = Digests { stored: None, record_to: Some(path.clone()) };
+    let record = Digests { changes: None, stored: None, record_to: Some(path.clone()) };
     let (config, nowhere) = (TransferConfig::new(Checkpoint::START, size_bytes), Arc::new(Nowhere(size_bytes)));
     let config = TransferConfig { digests: record, verify: VerifyMode::Off, ..config };
     let end = copy(&device, &nowhere, config).finished();
     let stored = StoredDigests::open(&path, size_bytes, end.chain).unwrap().map(Arc::new);
-    [("both sides read", Digests::default()), ("stored digests", Digests { stored, record_to: None })]
+    [("both sides read", Digests::default()), ("stored digests", Digests { stored, record_to: None, changes: None })]
 }
 
 /// Takes what is written.

@@ -119,7 +119,7 @@ fn a_target_that_was_changed_behind_our_back_is_found() {
 fn half_of_a_run_proves_nothing() {
     let bytes = volume(7, 16 * MIB);
     let folder = tempfile::tempdir().unwrap();
-    let digests = || tanist_datapath::Digests { stored: None, record_to: Some(folder.path().join("next")) };
+    let digests = || tanist_datapath::Digests { record_to: Some(folder.path().join("next")), ..Default::default() };
     let from = reference(&bytes[..8 << 20]);
     let config = TransferConfig { digests: digests(), ..TransferConfig::new(from, 16 * MIB) };
     let (end, _) = finished(&run(Streams(0), &memory(&bytes), &memory(&bytes), config));

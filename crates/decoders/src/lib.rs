@@ -45,6 +45,7 @@ pub const DECODERS: &[Decoder] = &[
     decoder("lvm_reports", tanist_storage::decoders::lvm_reports),
     decoder("message_streams", tanist_wire::decoders::message_stream::<AgentMessage>),
     decoder("names", texts::names),
+    decoder("lvm_deltas", tanist_storage::decoders::lvm_deltas),
     decoder("nbd_replies", tanist_storage::decoders::nbd_replies),
     decoder("page_sets", tanist_datapath::decoders::page_sets),
     decoder("preambles", tanist_wire::decoders::preambles),

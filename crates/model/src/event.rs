@@ -135,6 +135,7 @@ event_codes! {
     RunAborted "T517" Info "an operator gave a run up";
     TargetChanged "T518" Alarm "the target changed where it must not";
     RecoveryPointDamaged "T519" Alarm "a recovery point was read and is not what was published";
+    ChangesUntold "T520" Alarm "the storage of a source did not name all that changed";
     // 6xx: host applications
     QuiesceFailed "T601" Warning "a host application could not be quiesced";
     ApplicationThawed "T602" Info "a host application was thawed";

@@ -41,6 +41,9 @@ pub struct RecoveryPoint {
     /// source as long as nothing else wrote to the target. Nothing, once the whole target was read.
     #[serde(default)]
     pub assumed_bytes: u64,
+    /// Of its source no more need have been read than what the storage system named as changed, and a sample of the rest.
+    #[serde(default)]
+    pub by_changes: bool,
     /// When the whole target was read again last, and equalled it.
     #[serde(default)]
     pub verified_at: Option<Timestamp>,

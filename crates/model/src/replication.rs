@@ -11,7 +11,7 @@ use crate::id::{
     VolumeAddress,
 };
 use crate::policy::Policy;
-use crate::run::ChainDigest;
+use crate::run::{ChainDigest, RunMethod};
 use crate::takeover::Vacancy;
 use crate::time::Timestamp;
 
@@ -242,6 +242,9 @@ pub struct ReplicationRecord {
     /// What abandoned runs may have written on the target without making it durable: written whole by the next run, whatever a read shows.
     #[serde(default)]
     pub doubtful: ByteRanges,
+    /// Whether the storage system of the source is asked what changed.
+    #[serde(default)]
+    pub changes: ChangesTrust,
     /// The run in progress or waiting to start.
     pub run: Option<RunId>,
     /// The run of the last published recovery point.
@@ -268,6 +271,37 @@ pub struct ReplicationRecord {
     /// Takeovers on purpose: what they showed, and how far their schedule is worked off.
     #[serde(default)]
     pub drills: DrillLog,
+}
+
+/// How far the word of the source's storage system about what changed is believed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ChangesTrust {
+    /// Recovery points in a row whose source was not read whole.
+    pub in_a_row: u32,
+    /// When it was found to have left out a change; not asked any more, until everything was written anew.
+    pub disbelieved_at: Option<Timestamp>,
+}
+
+impl ChangesTrust {
+    /// After so many recovery points the source is read whole, whatever is said of it: with hourly runs, once a day.
+    pub const MOST_IN_A_ROW: u32 = 23;
+
+    #[must_use]
+    pub fn may_ask(self) -> bool {
+        self.disbelieved_at.is_none() && self.in_a_row < Self::MOST_IN_A_ROW
+    }
+
+    /// After a run of this method was published.
+    #[must_use]
+    pub fn after(self, method: RunMethod) -> Self {
+        match method {
+            RunMethod::Full => Self::default(),
+            RunMethod::Delta { snapshot: Some(_), .. } => Self { in_a_row: self.in_a_row.saturating_add(1), ..self },
+            RunMethod::Compare | RunMethod::Delta { snapshot: None, .. } => Self { in_a_row: 0, ..self },
+        }
+    }
 }
 
 /// Frames that came too late for a target and were refused at the gate.

@@ -102,7 +102,13 @@ pub enum RunMethod {
     Compare,
     /// What did not change since this recovery point, which the target holds: by the digests that whoever encodes has stored of exactly
     /// it, or, without any, what is read alike on both sides.
-    Delta { base: RunId, chain: ChainDigest },
+    Delta {
+        base: RunId,
+        chain: ChainDigest,
+        /// What it was copied from, if the source's storage system may be asked what changed since: with digests, the rest is not read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotId>,
+    },
 }
 
 impl RunMethod {
@@ -112,13 +118,20 @@ impl RunMethod {
         self != Self::Full
     }
 
+    /// Whether the storage system of the source is asked what changed.
+    #[must_use]
+    pub fn asks_for_changes(self) -> bool {
+        matches!(self, Self::Delta { snapshot: Some(_), .. })
+    }
+
     /// The name that operators read.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Full => "full",
             Self::Compare => "compare",
-            Self::Delta { .. } => "delta",
+            Self::Delta { snapshot: None, .. } => "delta",
+            Self::Delta { snapshot: Some(_), .. } => "changes",
         }
     }
 }

@@ -36,6 +36,9 @@ pub struct StorageCapabilities {
     /// What a host has asked of it may be carried out when the host is gone: a new boot of that host proves nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outlives_host: bool,
+    /// It may be asked what changed at a volume since a snapshot; whether it can tell of one volume is seen by asking.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed_extents: bool,
 }
 
 /// A storage system as one agent sees it.

@@ -16,6 +16,8 @@ pub struct RunWork {
     pub same_bytes: u64,
     /// Of these, what was left as it was because it did not change, and was not read.
     pub assumed_bytes: u64,
+    /// Not read of the source, because its storage system did not name it as changed; in the direct form alone.
+    pub unread_bytes: u64,
     /// Read of the target to be compared.
     pub compared_bytes: u64,
     /// Written as data.
@@ -37,6 +39,7 @@ impl RunWork {
             scanned_bytes: of(self.scanned_bytes, other.scanned_bytes),
             same_bytes: of(self.same_bytes, other.same_bytes),
             assumed_bytes: of(self.assumed_bytes, other.assumed_bytes),
+            unread_bytes: of(self.unread_bytes, other.unread_bytes),
             compared_bytes: of(self.compared_bytes, other.compared_bytes),
             written_bytes: of(self.written_bytes, other.written_bytes),
             zeroed_bytes: of(self.zeroed_bytes, other.zeroed_bytes),

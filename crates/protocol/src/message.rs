@@ -174,6 +174,8 @@ pub enum RunFailureKind {
     FullMismatch,
     /// The source changed where it must not, or grew.
     SourceChanged,
+    /// The source's storage system did not name all that changed: what was left unread certifies nothing.
+    ChangesUntold,
     /// The target is another volume by now, or lost bytes that were written: what was copied certifies nothing.
     TargetChanged,
     /// The snapshot could not be made.

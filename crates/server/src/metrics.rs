@@ -120,7 +120,7 @@ const DRILL_FAMILIES: [Family<f64>; 2] = [
     }),
 ];
 
-const FAMILIES: [Family<u64>; 20] = [
+const FAMILIES: [Family<u64>; 21] = [
     ("tanist_replication_lag_seconds", "Age of the last recovery point.", |r| r.lag_seconds),
     ("tanist_replication_size_bytes", "Size of the volume.", |r| Some(r.size_bytes)),
     ("tanist_replication_durable_bytes", "Bytes of the present run that are durable on the target.", |r| {
@@ -152,6 +152,9 @@ const FAMILIES: [Family<u64>; 20] = [
     }),
     ("tanist_run_assumed_bytes", "Bytes that the present or last run neither wrote nor read of the target.", |r| {
         r.work.map(|work| work.assumed_bytes)
+    }),
+    ("tanist_run_unread_bytes", "Bytes of its source that the present or last run left unread as unchanged.", |r| {
+        r.work.map(|work| work.unread_bytes)
     }),
     ("tanist_run_compared_bytes", "Bytes that the present or last run read of the target to compare them.", |r| {
         r.work.map(|work| work.compared_bytes)

@@ -219,6 +219,7 @@ impl World {
             kernel_lock: self.scenario.kernel_lock,
             reservations: false,
             outlives_host: false,
+            changed_extents: true,
         };
         let report = |name: &str, snapshots: bool| {
             Some(StorageReport {

@@ -38,7 +38,7 @@ coverage! {
     publications, published_without_proof, abandoned, repairs, quarantines, exhausted, exhausted_ended, partitions,
     awaiting_proof, deletions, flush_failures, io_failures, mismatches, snapshot_failures, kept_points, expired_points,
     rebooted_for_proof, readers_granted, source_exhausted, frames_refused, streams_broken, relayed, forged, direct_again,
-    skipped_by_digests, skipped_by_comparison,
+    skipped_by_digests, skipped_by_comparison, left_unread,
     reserved_free, reserved_by_preemption, reserved_on_the_same_path, reserved_unclear, reservations_refused, writes_shut_out,
     /// The target moved on over an epoch that was fenced and not proven quiet.
     moved_on_over_fenced,

@@ -402,11 +402,7 @@ impl World {
         let (Some(job), Some(descriptor)) = (engine.job.clone(), descriptor) else { return };
         let read = match job.gate {
             _ if broken_path => Err(RunFailureKind::Io),
-            None => self.read_source(volume, &job.snapshot, job.next).map(|content| {
-                let stored = self.is_stored(agent, key.0, job.method, job.next, content);
-                self.note_encoded(agent, key.0, job.run, job.next, content);
-                (content, stored)
-            }),
+            None => self.encode(agent, (key.0, job.run, job.method), (volume, &job.snapshot), job.next),
             Some(_) => match job.received.get(&job.next) {
                 Some(received) => Ok(*received),
                 None if self.now >= job.heard + STREAM_SILENCE_US => Err(RunFailureKind::Link),

@@ -215,12 +215,13 @@ impl World {
         let read = match to {
             None => Err(RunFailureKind::Link),
             Some(_) if broken_path => Err(RunFailureKind::Io),
-            Some(_) => self.read_source(volume, &sending.snapshot, sending.next),
+            Some(_) => {
+                let what = (key.0, sending.run, sending.method);
+                self.encode(agent, what, (volume, &sending.snapshot), sending.next)
+            }
         };
         match read {
-            Ok(content) => {
-                let stored = self.is_stored(agent, key.0, sending.method, sending.next, content);
-                self.note_encoded(agent, key.0, sending.run, sending.next, content);
+            Ok((content, stored)) => {
                 let block = sending.sent(content, stored);
                 self.transmit_frame(agent, key, block);
             }

@@ -137,6 +137,7 @@ impl StorageSystem for BlockDevices {
                 kernel_lock: self.sysfs.has_sequence_numbers(),
                 reservations: false,
                 outlives_host: false,
+                changed_extents: false,
             },
             error,
             copy_manager: None,

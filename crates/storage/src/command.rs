@@ -196,8 +196,13 @@ impl<S: OnHost> StorageSystem for CommandSnapshots<S> {
         self.storage.open_target(volume)
     }
 
-    fn changed_since(&self, volume: &VolumeAddress, base: SnapshotId) -> Result<Option<Vec<ByteRange>>, StorageError> {
-        self.storage.changed_since(volume, base)
+    fn changed_since(
+        &self,
+        volume: &VolumeAddress,
+        base: SnapshotId,
+        now: &SourceView,
+    ) -> Result<Option<Vec<ByteRange>>, StorageError> {
+        self.storage.changed_since(volume, base, now)
     }
 
     fn create_snapshot(&self, volume: &VolumeAddress, id: SnapshotId) -> Result<SnapshotIdentity, StorageError> {

@@ -49,6 +49,19 @@ pub fn lvm_reports(bytes: &[u8]) -> Verdict {
     Ok(())
 }
 
+/// What thin_delta names lies in the volume, in order and apart. The first byte says how large the volume is, in blocks of 64 KiB.
+///
+/// # Errors
+/// Why the answer is none.
+pub fn lvm_deltas(bytes: &[u8]) -> Verdict {
+    let (blocks, said) = bytes.split_first().ok_or("nothing was said")?;
+    let size_bytes = u64::from(*blocks) << 16;
+    let ranges = lvm::delta::differing(said, (1, 2), size_bytes).map_err(words)?;
+    assert!(ranges.iter().all(|range| range.start < range.end && range.end <= size_bytes), "{ranges:?}");
+    assert!(ranges.is_sorted_by(|before, after| before.end < after.start), "{ranges:?}");
+    Ok(())
+}
+
 /// What a server of NBD sends is an answer to an option or replies to a request, and nothing past them is read. The first byte says which.
 ///
 /// # Errors

@@ -96,6 +96,7 @@ impl ImageDirectory {
             kernel_lock: mounted.file_system.is_local,
             reservations: false,
             outlives_host: false,
+            changed_extents: false,
         }
     }
 
@@ -123,7 +124,13 @@ impl StorageSystem for ImageDirectory {
             Ok((identity, capabilities)) => (identity, capabilities, None),
             Err(error) => (
                 String::new(),
-                StorageCapabilities { snapshots: false, kernel_lock: false, reservations: false, outlives_host: false },
+                StorageCapabilities {
+                    snapshots: false,
+                    kernel_lock: false,
+                    reservations: false,
+                    outlives_host: false,
+                    changed_extents: false,
+                },
                 Some(error.to_string()),
             ),
         };

@@ -5,6 +5,8 @@
 //! LVM. A thin pool can be active on one host only, so every agent that has one of these is on the host that the others are on.
 
 pub(crate) mod answer;
+pub(crate) mod delta;
+mod metadata;
 pub(crate) mod name;
 mod tool;
 
@@ -13,10 +15,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tanist_model::byte_range::ByteRange;
 use tanist_model::id::{SnapshotId, StorageName, VolumeAddress};
 use tanist_model::volume::{PoolUse, StorageCapabilities, StorageKind, StorageReport, VolumeReport};
 
 use self::answer::{Filling, LogicalVolume};
+use self::metadata::DeltaTools;
 use self::tool::Tool;
 use crate::block::sysfs::{DeviceNumber, Sysfs};
 use crate::block::{BlockDevices, DeviceSelector};
@@ -78,8 +82,15 @@ impl LvmThin {
     /// The same with another program in place of `lvm`.
     #[must_use]
     pub fn with_program(name: StorageName, pool: ThinPool, limit: Duration, program: impl Into<PathBuf>) -> Self {
-        let tool = Tool { program: program.into(), limit };
+        let tool = Tool { program: program.into(), limit, delta: DeltaTools::default() };
         Self { name, pool, tool, sysfs: Sysfs::default(), devices: Mutex::default(), seen: Mutex::default() }
+    }
+
+    /// The same with other programs in place of `dmsetup` and `thin_delta`, and turns taken in another folder than `/run/tanist`.
+    #[must_use]
+    pub fn with_delta_programs(mut self, dmsetup: PathBuf, thin_delta: PathBuf, turns: PathBuf) -> Self {
+        self.tool.delta = DeltaTools { dmsetup, thin_delta, turns };
+        self
     }
 
     /// What LVM knows now; also how full the pool is.
@@ -250,6 +261,7 @@ impl StorageSystem for LvmThin {
                 kernel_lock: self.sysfs.has_sequence_numbers(),
                 reservations: false,
                 outlives_host: false,
+                changed_extents: true,
             },
             error,
             pool: used,
@@ -287,6 +299,30 @@ impl StorageSystem for LvmThin {
 
     fn open_target(&self, volume: &VolumeAddress) -> Result<TargetHandle, StorageError> {
         self.device(volume)?.open_target(volume)
+    }
+
+    /// By the metadata of the pool: what two thin volumes do not share may differ.
+    fn changed_since(
+        &self,
+        volume: &VolumeAddress,
+        base: SnapshotId,
+        now: &SourceView,
+    ) -> Result<Option<Vec<ByteRange>>, StorageError> {
+        let SourceView::Snapshot { id, uid } = now else { return Ok(None) };
+        let snapshots = self.snapshots_of(volume)?;
+        let of = |id| snapshots.iter().find(|(other, _)| *other == id).map(|(_, logical)| logical);
+        let (Some(base), Some(now)) = (of(base), of(*id).filter(|logical| logical.identity == *uid)) else {
+            return Ok(None);
+        };
+        // One that can be written to may have been: it is not what the recovery point was copied from any more.
+        let (Some(before), Some(after)) = (base.thin_id, now.thin_id) else { return Ok(None) };
+        if base.is_writable || now.is_writable || base.size_bytes != now.size_bytes {
+            return Ok(None);
+        }
+        let thins = (before, after);
+        let said = self.tool.delta(&self.pool, thins)?;
+        let of_pool = |error| tool::failed("thin_delta", &self.pool.to_string(), error);
+        delta::differing(&said, thins, now.size_bytes).map(Some).map_err(of_pool)
     }
 
     fn create_snapshot(&self, volume: &VolumeAddress, id: SnapshotId) -> Result<SnapshotIdentity, StorageError> {

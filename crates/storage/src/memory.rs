@@ -57,7 +57,13 @@ impl MemoryStorage {
     pub fn new(name: StorageName) -> Self {
         Self::with_capabilities(
             name,
-            StorageCapabilities { snapshots: true, kernel_lock: true, reservations: false, outlives_host: false },
+            StorageCapabilities {
+                snapshots: true,
+                kernel_lock: true,
+                reservations: false,
+                outlives_host: false,
+                changed_extents: false,
+            },
         )
     }
 

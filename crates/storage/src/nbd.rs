@@ -198,6 +198,7 @@ impl StorageSystem for NbdExports {
                 kernel_lock: false,
                 reservations: false,
                 outlives_host: true,
+                changed_extents: true,
             },
             copy_manager: None,
             error,
@@ -248,7 +249,12 @@ impl StorageSystem for NbdExports {
     }
 
     /// The bitmap `tanist-ID` of the export, if it has one: by its name it says since when it counts.
-    fn changed_since(&self, volume: &VolumeAddress, base: SnapshotId) -> Result<Option<Vec<ByteRange>>, StorageError> {
+    fn changed_since(
+        &self,
+        volume: &VolumeAddress,
+        base: SnapshotId,
+        _now: &SourceView,
+    ) -> Result<Option<Vec<ByteRange>>, StorageError> {
         let context = changes::context(&format!("tanist-{base}"));
         let of = Use { export: self.export(volume)?, contexts: &[&context], connections: 1 };
         let client = Client::open(&self.server, of);

@@ -53,16 +53,21 @@ pub trait StorageSystem: Send + Sync {
     /// [`StorageError::SnapshotsUnsupported`], [`StorageError::SnapshotExists`], or that it cannot be made.
     fn create_snapshot(&self, volume: &VolumeAddress, id: SnapshotId) -> Result<SnapshotIdentity, StorageError>;
 
-    /// Where a volume may differ from what it was when this snapshot was made, in order and apart from each other: what lies outside is the
-    /// same, byte for byte. `None` if the storage system cannot tell, as most cannot.
+    /// Where what a run is to read may differ from what the volume was when the snapshot `base` was made: what lies outside is the same,
+    /// byte for byte. `None` if the storage system cannot tell, as most cannot.
     ///
     /// It is the storage system's word alone. Who leaves something out because of it takes a sample, and has digests of what he left out
     /// (docs/decisions/0034).
     ///
     /// # Errors
     /// That it cannot be asked.
-    fn changed_since(&self, volume: &VolumeAddress, base: SnapshotId) -> Result<Option<Vec<ByteRange>>, StorageError> {
-        let _ = (volume, base);
+    fn changed_since(
+        &self,
+        volume: &VolumeAddress,
+        base: SnapshotId,
+        now: &SourceView,
+    ) -> Result<Option<Vec<ByteRange>>, StorageError> {
+        let _ = (volume, base, now);
         Ok(None)
     }
 

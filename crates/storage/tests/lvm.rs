@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use support::{ID, address, system_name};
+use tanist_model::byte_range::ByteRange;
 use tanist_model::volume::StorageKind;
 use tanist_storage::{LvmThin, SourceView, StorageError, StorageSystem, ThinPool};
 
@@ -40,6 +41,111 @@ impl Host {
     fn calls(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
+}
+
+/// A pool with the volume db and two snapshots of it, of the thin numbers 2 and 5.
+const TWO_SNAPSHOTS: &str = r#"
+row() { # NAME ATTRIBUTES UUID-END TAGS THIN-ID
+    printf '{"lv_name":"%s","lv_uuid":"aaaaaa-bbbb-cccc-dddd-eeee-ffff-%s","vg_uuid":"aaaaaa-bbbb-cccc-dddd-eeee-ffff-gggggg",' $1 $3
+    printf '"lv_size":"2097152","lv_attr":"%s","pool_lv":"pool","origin":"","lv_tags":"%s","lv_active":"active",' $2 "$4"
+    printf '"data_percent":"","metadata_percent":"","lv_health_status":"","lv_check_needed":"","thin_id":"%s"}' $5
+}
+printf '{"report":[{"lv":['; row db Vwi-a-tz-- 000001 "" 1; printf ,
+row tanist-0000000000000007 $ATTRIBUTES 000007 tanist.snapshot=0000000000000007,tanist.volume=db 2; printf ,
+row tanist-0000000000000009 Vri-a-tz-- 000009 tanist.snapshot=0000000000000009,tanist.volume=db 5; echo ']}]}'
+"#;
+const DELTA: &str = r#"<superblock data_block_size="128"><diff left="2" right="5"><different begin="3" length="2"/></diff></superblock>"#;
+/// There can be one frozen copy; with `keeps`, it cannot be let go.
+const DMSETUP: &str = r#"
+held=${0%/*}/held
+case $4 in
+    reserve*) [ ! -e $held ] || { echo 'message ioctl failed: Device or resource busy' >&2; exit 1; }; : >$held;;
+    release*) [ ! -e ${0%/*}/keeps ] && rm $held;;
+esac
+"#;
+const NEXT: tanist_model::id::SnapshotId = tanist_model::id::SnapshotId(9);
+
+impl Host {
+    /// The pool of two snapshots; `thin_delta` is a program of this text.
+    fn with_delta(&self, attributes: &str, thin_delta: &str) -> LvmThin {
+        let lvm = self.says(&format!("ATTRIBUTES={attributes}\n{TWO_SNAPSHOTS}"));
+        let log = format!("echo \"${{0##*/}} $@\" >>{}\n", self.log().display());
+        let program = |name, text: &str| support::program_in(self.folder.path(), name, &format!("{log}{text}"));
+        let turns = self.folder.path().join("turns");
+        lvm.with_delta_programs(program("dmsetup", DMSETUP), program("thin_delta", thin_delta), turns)
+    }
+
+    /// What is called from now on until the end of `work`, but for LVM itself.
+    fn called<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<String>) {
+        let before = self.calls().len();
+        let done = work();
+        let calls = self.calls().split_off(before);
+        (done, calls.lines().filter(|call| !call.starts_with("lvs")).map(ToOwned::to_owned).collect())
+    }
+}
+
+fn view(system: &LvmThin) -> SourceView {
+    let next = system.list_snapshots(&address("db")).unwrap().into_iter().find(|snapshot| snapshot.id == NEXT).unwrap();
+    SourceView::Snapshot { id: NEXT, uid: next.uid }
+}
+
+#[test]
+fn what_changed_between_two_snapshots_is_read_of_metadata_that_stand_still() {
+    let host = Host::new();
+    let system = host.with_delta("Vri-a-tz--", &format!("echo '{DELTA}'"));
+    let now = view(&system);
+    let (changed, calls) = host.called(|| system.changed_since(&address("db"), ID, &now).unwrap());
+    assert_eq!(changed, Some(vec![ByteRange::new(3 << 16, 5 << 16)]));
+    assert_eq!(
+        calls,
+        [
+            "dmsetup message vg--a-pool-tpool 0 reserve_metadata_snap",
+            "thin_delta --metadata-snap --thin1 2 --thin2 5 /dev/mapper/vg--a-pool_tmeta",
+            "dmsetup message vg--a-pool-tpool 0 release_metadata_snap",
+        ]
+    );
+    for (base, now) in [(tanist_model::id::SnapshotId(8), now), (ID, SourceView::Live), (NEXT, SourceView::Live)] {
+        assert_eq!(system.changed_since(&address("db"), base, &now).unwrap(), None, "{base} {now:?}");
+    }
+}
+
+#[test]
+fn of_a_snapshot_that_can_be_written_to_nothing_is_told() {
+    let host = Host::new();
+    let system = host.with_delta("Vwi-a-tz--", &format!("echo '{DELTA}'"));
+    let now = view(&system);
+    let (changed, calls) = host.called(|| system.changed_since(&address("db"), ID, &now).unwrap());
+    assert_eq!((changed, calls), (None, Vec::new()));
+}
+
+/// The metadata are let go whatever thin_delta did. What a killed agent left behind is ended first, what another program holds is left alone.
+#[test]
+fn metadata_are_frozen_once_and_never_for_long() {
+    let host = Host::new();
+    let broken = host.with_delta("Vri-a-tz--", "echo 'bad checksum' >&2; exit 1");
+    let now = view(&broken);
+    let ask = |system: &LvmThin| system.changed_since(&address("db"), ID, &now);
+    let (error, calls) = host.called(|| ask(&broken).unwrap_err().to_string());
+    assert!(error.contains("thin_delta of vg-a/pool: it ended with status 1: bad checksum"), "{error}");
+    assert!(calls.last().is_some_and(|last| last.ends_with("release_metadata_snap")), "{calls:?}");
+
+    // As if an agent had been killed before it could.
+    let well = host.with_delta("Vri-a-tz--", &format!("echo '{DELTA}'"));
+    let keeps = host.folder.path().join("keeps");
+    std::fs::write(&keeps, "").unwrap();
+    ask(&well).unwrap_err();
+    std::fs::remove_file(keeps).unwrap();
+    let (changed, calls) = host.called(|| ask(&well).unwrap());
+    assert!(changed.is_some() && calls[1].ends_with("release_metadata_snap") && calls.len() == 5, "{calls:?}");
+
+    let held = host.folder.path().join("held");
+    std::fs::write(&held, "another program's").unwrap();
+    let (error, calls) = host.called(|| ask(&well).unwrap_err().to_string());
+    assert!(error.contains("resource busy") && error.contains("0 release_metadata_snap ends what"), "{error}");
+    assert!(calls.len() == 1 && held.exists(), "another program's is not released: {calls:?}");
+    let missing = broken.with_delta_programs("/bin/true".into(), "/does/not/exist".into(), host.folder.path().into());
+    let error = ask(&missing).unwrap_err().to_string();
+    assert!(error.contains("install the package thin-provisioning-tools"), "{error}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use tanist_storage::StorageError;
 
 use super::{Engine, Message};
 use crate::clock;
-use crate::source::{kind_of_opening, same_volume, view_of};
+use crate::source::{changes_of, kind_of_opening, same_volume, view_of};
 use crate::streams::key_of;
 
 pub(super) type VerifyOutcome = Result<Verified, TransferError>;
@@ -83,7 +83,8 @@ impl Engine {
         let source = system
             .open_source(&volume, &view_of(&order.snapshot))
             .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
-        let digests = self.digests.of_copy(order.run, order.method, order.snapshot.size_bytes);
+        let mut digests = self.digests.of_copy(order.run, order.method, order.snapshot.size_bytes);
+        digests.changes = changes_of(&*system, &volume, &order.snapshot, order.method, &digests);
         let config = TransferConfig { limit, digests, ..self.transfer_config(&order) };
         let events = self.events();
         let transfer = Transfer::start(source.device, target, config, events);
@@ -416,6 +417,7 @@ fn work_of(progress: &Progress, from: u64) -> RunWork {
         scanned_bytes: progress.written_seq.saturating_sub(from),
         same_bytes: progress.same_bytes,
         assumed_bytes: progress.assumed_bytes,
+        unread_bytes: progress.unread_bytes,
         compared_bytes: progress.compared_bytes,
         written_bytes: progress.written_bytes,
         zeroed_bytes: progress.zeroed_bytes,
@@ -474,11 +476,15 @@ fn kind_of_failure(error: &TransferError) -> RunFailureKind {
             RunFailureKind::TargetChanged
         }
         TransferError::NotTheBase { .. } => RunFailureKind::TargetChanged,
+        TransferError::Untold { .. } => RunFailureKind::ChangesUntold,
         TransferError::Flush { .. } => RunFailureKind::Flush,
         TransferError::Link(_) => RunFailureKind::Link,
         TransferError::Mismatch { .. } => RunFailureKind::Mismatch,
         TransferError::ChainMismatch { .. } => RunFailureKind::FullMismatch,
-        TransferError::Io { .. } | TransferError::Geometry(_) | TransferError::Panicked(_) => RunFailureKind::Io,
+        TransferError::Io { .. }
+        | TransferError::DigestLost { .. }
+        | TransferError::Geometry(_)
+        | TransferError::Panicked(_) => RunFailureKind::Io,
     }
 }
 

@@ -159,6 +159,7 @@ mod tests {
             fuzzy: false,
             verified: true,
             assumed_bytes: 0,
+            by_changes: false,
             damaged_at: None,
             doubtful_since: None,
             verified_at: None,

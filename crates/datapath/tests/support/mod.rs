@@ -82,11 +82,11 @@ pub fn comparing(from: Checkpoint, size_bytes: u64) -> TransferConfig {
 /// Stores the digests of these bytes as a run would that copied them; what the next run is given of them.
 pub fn stored(folder: &Path, bytes: &[u8]) -> Digests {
     let (path, size_bytes) = (folder.join("base"), bytes.len() as u64);
-    let digests = Digests { stored: None, record_to: Some(path.clone()) };
+    let digests = Digests { record_to: Some(path.clone()), ..Digests::default() };
     let config = TransferConfig { digests, ..TransferConfig::new(Checkpoint::START, size_bytes) };
     let made = copy(&memory(bytes), &Arc::new(MemoryDevice::new(size_bytes)), config).finished();
     let stored = StoredDigests::open(&path, size_bytes, made.chain).unwrap().unwrap();
-    Digests { stored: Some(Arc::new(stored)), record_to: Some(folder.join("next")) }
+    Digests { stored: Some(Arc::new(stored)), record_to: Some(folder.join("next")), changes: None }
 }
 
 pub fn memory(bytes: &[u8]) -> Arc<MemoryDevice> {

@@ -6,7 +6,9 @@ use super::RankedAgent;
 use crate::application::Quiescence;
 use crate::drill::DrillResult;
 use crate::event::Event;
-use crate::id::{AgentName, ApplicationName, Epoch, Epochs, HostIdentity, ReplicationName, RunId, VolumeAddress};
+use crate::id::{
+    AgentName, ApplicationName, Epoch, Epochs, HostIdentity, ReplicationName, RunId, SnapshotId, VolumeAddress,
+};
 use crate::policy::Policy;
 use crate::recovery_point::RecoveryPointPlace;
 use crate::removal::Remnant;
@@ -44,9 +46,12 @@ pub struct RunView {
     pub limit: Option<String>,
     pub takeovers: u32,
     pub repairs: u32,
-    /// What it may leave unwritten: `full`, `compare` or `delta`; not yet decided before its snapshot is bound.
+    /// What it may leave unwritten, and unread: `full`, `compare`, `delta` or `changes`; not yet decided before its snapshot is bound.
     #[serde(default)]
     pub method: Option<String>,
+    /// What it reads, once that is bound: the id by which a storage system may be asked what changed since.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotId>,
     /// What its attempts have done, by the agents' word.
     #[serde(default)]
     pub work: RunWork,
@@ -86,6 +91,9 @@ pub struct RecoveryPointView {
     /// What was neither written nor read for it: it did not change since the recovery point before.
     #[serde(default)]
     pub assumed_bytes: u64,
+    /// Of its source no more need have been read than what the storage system named as changed, and a sample of the rest.
+    #[serde(default)]
+    pub by_changes: bool,
     /// When the whole target was read again last, and equalled it.
     #[serde(default)]
     pub verified_at: Option<Timestamp>,
@@ -178,6 +186,9 @@ pub struct ReplicationView {
     pub next_run_at: Option<Timestamp>,
     /// Whether the target equals a recovery point now.
     pub target_dirty: bool,
+    /// Since when the storage system of the source is not asked any more what changed, because it left out a change.
+    #[serde(default)]
+    pub changes_disbelieved_at: Option<Timestamp>,
     pub run: Option<RunView>,
     pub last_run: Option<RunView>,
     /// What is waited for, in plain words, if anything.

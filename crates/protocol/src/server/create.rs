@@ -7,7 +7,7 @@ use tanist_model::drill::DrillLog;
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, Epoch, Epochs, VolumeAddress};
-use tanist_model::replication::{Agenda, Intent, RefusedFrames, ReplicationRecord, SideRecord};
+use tanist_model::replication::{Agenda, ChangesTrust, Intent, RefusedFrames, ReplicationRecord, SideRecord};
 
 use super::ServerMachine;
 use super::command::Answer;
@@ -59,6 +59,7 @@ impl ServerMachine {
             reserved: None,
             target_dirty: None,
             doubtful: ByteRanges::default(),
+            changes: ChangesTrust::default(),
             run: None,
             published: None,
             quarantine: None,

@@ -5,6 +5,8 @@
 //! attempt, not by a successor, and not by the run after one that was abandoned.
 
 use tanist_model::byte_range::{ByteRange, ByteRanges};
+use tanist_model::id::SnapshotId;
+use tanist_model::policy::SourceMode;
 use tanist_model::recovery_point::RecoveryPoint;
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::{RunMethod, RunRecord, STALL_WINDOW_BYTES};
@@ -18,10 +20,22 @@ impl ServerMachine {
         if self.mutations.breaks(Mutation::StoredDigestsOnDirtyTarget)
             && let Some(point) = record.published.and_then(|by| self.state.recovery_points.get(&(record.id, by)))
         {
-            return RunMethod::Delta { base: point.run, chain: point.chain };
+            return RunMethod::Delta { base: point.run, chain: point.chain, snapshot: None };
         }
         let dirtied = record.target_dirty.and_then(|by| self.state.runs.get(&(record.id, by)));
-        decide(record, run, self.recovery_point_on_target(record), dirtied)
+        let on_target = self.recovery_point_on_target(record);
+        let base = on_target.and_then(|point| self.state.runs.get(&(record.id, point.run)));
+        let since =
+            base.and_then(|base| changes_since(record, run, base)).filter(|_| self.source_tells_changes(record));
+        decide(record, run, on_target.map(|point| (point, since)), dirtied)
+    }
+
+    /// Whether whoever reads the source can ask its storage system what changed.
+    fn source_tells_changes(&self, record: &ReplicationRecord) -> bool {
+        let reader = record.reader.as_ref().map(|reader| &reader.agent);
+        let reads = reader.or(record.holder.as_ref().map(|holder| &holder.agent));
+        let storage = reads.and_then(|agent| self.storage_report(agent, &record.source.volume));
+        storage.is_some_and(|storage| storage.capabilities.changed_extents)
     }
 
     /// What an order to copy must have written whole.
@@ -39,11 +53,23 @@ impl ServerMachine {
     }
 }
 
-/// Pure: `on_target` is the recovery point that the target holds now, `dirtied` the run that wrote to it since, if one did.
+/// The snapshot since which the storage may be asked what changed: exactly the one that the base was copied from, and of nothing that
+/// changes while it is read.
+fn changes_since(record: &ReplicationRecord, run: &RunRecord, base: &RunRecord) -> Option<SnapshotId> {
+    let of_volume = |run: &RunRecord| {
+        let snapshot = run.snapshot.as_ref()?;
+        matches!(snapshot.mode, SourceMode::Snapshot | SourceMode::Sealed).then_some(snapshot.id)
+    };
+    of_volume(run)?;
+    of_volume(base).filter(|_| record.changes.may_ask())
+}
+
+/// Pure: `on_target` is the recovery point that the target holds now, with the snapshot since which it may be asked what changed, and
+/// `dirtied` the run that wrote to the target since, if one did.
 fn decide(
     record: &ReplicationRecord,
     run: &RunRecord,
-    on_target: Option<&RecoveryPoint>,
+    on_target: Option<(&RecoveryPoint, Option<SnapshotId>)>,
     dirtied: Option<&RunRecord>,
 ) -> RunMethod {
     let clean = record.target_dirty.is_none();
@@ -51,7 +77,7 @@ fn decide(
         _ if run.full => RunMethod::Full,
         // Of a run that knew no methods, nobody has noted what it left in doubt.
         _ if !clean && dirtied.is_none_or(|by| by.method.is_none()) => RunMethod::Full,
-        (Some(_), Some(point))
+        (Some(_), Some((point, snapshot)))
             if record.policy.stored_digests
                 && clean
                 && record.doubtful.is_empty()
@@ -59,7 +85,7 @@ fn decide(
                 && point.damaged_at.is_none()
                 && point.size_bytes == record.size_bytes =>
         {
-            RunMethod::Delta { base: point.run, chain: point.chain }
+            RunMethod::Delta { base: point.run, chain: point.chain, snapshot }
         }
         (None, _) if clean => RunMethod::Full,
         _ => RunMethod::Compare,

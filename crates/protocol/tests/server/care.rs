@@ -436,8 +436,13 @@ fn a_new_boot_proves_an_epoch_quiet_unless_it_outlives_its_host() {
 fn a_takeover_notes_that_its_epoch_outlives_its_host() {
     for outlives_host in [false, true] {
         let mut machine = started(with_run(db()));
-        let capabilities =
-            StorageCapabilities { snapshots: false, kernel_lock: false, reservations: false, outlives_host };
+        let capabilities = StorageCapabilities {
+            snapshots: false,
+            kernel_lock: false,
+            reservations: false,
+            outlives_host,
+            changed_extents: false,
+        };
         let target = machine.state().replications[&DB].target.volume.system.clone();
         let storage = vec![StorageReport {
             name: target,

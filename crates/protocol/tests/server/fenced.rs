@@ -98,7 +98,13 @@ fn who_cannot_reserve_is_passed_over_once_a_target_is_reserved() {
 /// The one agent that there is sees both volumes; `reservations`: of the target's storage.
 fn before_anything(reservations: bool) -> ServerMachine {
     let mut machine = server(State { removed_epoch: Epoch(10), replications: BTreeMap::new(), ..state(db()) });
-    let capabilities = StorageCapabilities { snapshots: true, kernel_lock: true, reservations, outlives_host: false };
+    let capabilities = StorageCapabilities {
+        snapshots: true,
+        kernel_lock: true,
+        reservations,
+        outlives_host: false,
+        changed_extents: false,
+    };
     let storage = |name: &str| StorageReport {
         name: name.parse().unwrap(),
         kind: StorageKind::Memory,

@@ -19,6 +19,7 @@ fn filled(data_percent: u8, metadata_percent: u8) -> AgentMessage {
             kernel_lock: true,
             reservations: false,
             outlives_host: false,
+            changed_extents: false,
         },
         copy_manager: None,
         error: None,

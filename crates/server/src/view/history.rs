@@ -32,6 +32,7 @@ pub fn recovery_point(point: &RecoveryPoint) -> RecoveryPointView {
         fuzzy: point.fuzzy,
         verified: point.verified,
         assumed_bytes: point.assumed_bytes,
+        by_changes: point.by_changes,
         verified_at: point.verified_at,
         damaged_at: point.damaged_at,
         doubtful_since: point.doubtful_since,

@@ -38,6 +38,7 @@ pub fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Repli
         restorable_point: restorable_point(machine, record).map(history::recovery_point),
         next_run_at: machine.next_run_at(record),
         target_dirty: record.target_dirty.is_some(),
+        changes_disbelieved_at: record.changes.disbelieved_at,
         run: run::current(machine, record),
         last_run: run::last(machine, record),
         waits_for: waiting::waits_for(machine, record),

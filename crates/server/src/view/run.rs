@@ -59,6 +59,7 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
         limit: progress.map(|progress| progress.limit.clone()).filter(|limit| !limit.is_empty()),
         takeovers: run.takeovers,
         method: run.method.map(|method| method.name().to_owned()),
+        snapshot: run.snapshot.as_ref().map(|snapshot| snapshot.id),
         work,
         copied_again_bytes: work.again_bytes(done_bytes),
         repairs: run.repairs,

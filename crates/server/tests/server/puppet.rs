@@ -305,6 +305,7 @@ fn storage(name: &str) -> StorageReport {
             kernel_lock: true,
             reservations: false,
             outlives_host: false,
+            changed_extents: false,
         },
         error: None,
         copy_manager: None,

@@ -10,7 +10,7 @@ use super::name;
 
 /// The columns that are asked for.
 pub(super) const COLUMNS: &str = "lv_name,lv_uuid,vg_uuid,lv_size,lv_attr,pool_lv,origin,lv_tags,lv_active,data_percent,\
-metadata_percent,lv_health_status,lv_check_needed";
+metadata_percent,lv_health_status,lv_check_needed,thin_id";
 
 /// Why an answer is none.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,9 @@ struct Row {
     metadata_percent: String,
     lv_health_status: String,
     lv_check_needed: String,
+    /// Of what is thin; LVM before 2.02.99 does not know the column.
+    #[serde(default)]
+    thin_id: String,
 }
 
 /// A logical volume of the group.
@@ -63,6 +66,8 @@ pub(crate) struct LogicalVolume {
     pub(crate) is_writable: bool,
     pub(crate) is_active: bool,
     pub(crate) is_thin: bool,
+    /// What the pool's metadata calls it.
+    pub(crate) thin_id: Option<u32>,
     /// The snapshot that it is, and of which volume, by our tags.
     pub(crate) snapshot: Option<(SnapshotId, String)>,
     pub(crate) filling: Option<Filling>,
@@ -103,12 +108,21 @@ impl Row {
             is_writable: permission == Some('w'),
             is_active: self.lv_active.starts_with("active"),
             is_thin: kind == Some('V'),
+            thin_id: self.thin_id()?,
             snapshot: name::snapshot_of_tags(&self.lv_tags),
             filling: if kind == Some('t') { Some(self.filling(group)?) } else { None },
             name: self.lv_name,
             pool: self.pool_lv,
             origin: self.origin,
         })
+    }
+
+    fn thin_id(&self) -> Result<Option<u32>, AnswerError> {
+        if self.thin_id.is_empty() {
+            return Ok(None);
+        }
+        let (lv, found) = (excerpt(&self.lv_name), excerpt(&self.thin_id));
+        self.thin_id.parse().map(Some).map_err(|_| AnswerError::Value { lv, column: "thin_id", found })
     }
 
     fn filling(&self, group: &str) -> Result<Filling, AnswerError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tanist_script::{Keep, Keeps, RunError};
 
 use super::answer::{self, AnswerError, COLUMNS, LogicalVolume};
+use super::metadata::DeltaTools;
 use crate::error::StorageError;
 
 /// A thousand volumes are below half a MiB.
@@ -21,13 +22,14 @@ pub(super) struct Tool {
     pub(super) program: PathBuf,
     /// For each command.
     pub(super) limit: Duration,
+    pub(super) delta: DeltaTools,
 }
 
 /// What is wrong with a call.
 #[derive(Debug, thiserror::Error)]
 enum Complaint {
-    #[error("it could not be started: {0}; install the package lvm2")]
-    Start(std::io::Error),
+    #[error("it could not be started: {0}; install the package {1}")]
+    Start(std::io::Error, &'static str),
     #[error(
         "it {0}; a command that is killed may leave a device suspended, and all that use it hanging: look at dmsetup info, and \
          end that with dmsetup resume"
@@ -67,23 +69,36 @@ impl Tool {
 
     fn run(&self, verb: &'static str, on: &str, options: &[&str], of: &str) -> Result<Vec<u8>, StorageError> {
         let mut command = Command::new(&self.program);
-        command.arg(verb).args(options).arg(on).env_clear();
+        command.arg(verb).args(options).arg(on);
+        self.ask(verb, of, command, ANSWER_BYTES)
+    }
+
+    /// What a program says that ends well. It is started with nothing of this process's environment but where programs are.
+    pub(super) fn ask(
+        &self,
+        verb: &'static str,
+        of: &str,
+        mut command: Command,
+        answer_bytes: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        command.env_clear();
         let others = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{PLACES}:{others}")).env("LC_ALL", "C").env("LVM_SUPPRESS_FD_WARNINGS", "1");
         // Without udev the library makes the nodes itself; who set this for the agent meant its tools.
         if let Ok(value) = std::env::var("DM_DISABLE_UDEV") {
             command.env("DM_DISABLE_UDEV", value);
         }
-        let keeps = Keeps { out: Keep::Whole(ANSWER_BYTES), err: Keep::Last(COMPLAINT_BYTES) };
+        let package = if verb == "thin_delta" { "thin-provisioning-tools" } else { "lvm2" };
+        let keeps = Keeps { out: Keep::Whole(answer_bytes), err: Keep::Last(COMPLAINT_BYTES) };
         match tanist_script::run(command, Vec::new(), keeps, self.limit) {
             Ok((exit, said)) if exit.is_well() => Ok(said.out),
             Ok((exit, said)) => Err(failed(verb, of, Complaint::Ended(exit.in_words(), said.quote_err()))),
-            Err(RunError::Start(cause)) => Err(failed(verb, of, Complaint::Start(cause))),
+            Err(RunError::Start(cause)) => Err(failed(verb, of, Complaint::Start(cause, package))),
             Err(error) => Err(failed(verb, of, Complaint::Killed(error))),
         }
     }
 }
 
-fn failed(verb: &'static str, of: &str, complaint: impl Into<Complaint>) -> StorageError {
-    StorageError::Lvm { verb, of: of.to_owned(), why: complaint.into().to_string() }
+pub(super) fn failed(verb: &'static str, of: &str, complaint: impl std::fmt::Display) -> StorageError {
+    StorageError::Lvm { verb, of: of.to_owned(), why: complaint.to_string() }
 }

@@ -262,10 +262,14 @@ fn a_dirty_bitmap_tells_what_changed_since_the_snapshot_of_its_name() {
     let system = system(described(&socket));
     let contexts = system.metadata_contexts(&address("disk"), "qemu:dirty-bitmap:").unwrap();
     assert_eq!(contexts, [format!("qemu:dirty-bitmap:{bitmap}")]);
-    let changed = system.changed_since(&address("disk"), base).unwrap().expect("it has the bitmap");
+    let changed = system.changed_since(&address("disk"), base, &SourceView::Live).unwrap().expect("it has the bitmap");
     let is_in = |at: u64| changed.iter().any(|range| (range.start..range.end).contains(&at));
     assert!(is_in(0) && is_in(4095) && is_in(5 * MIB) && is_in(5 * MIB + 65535), "{changed:?}");
     assert!(!is_in(2 * MIB) && !is_in(7 * MIB), "{changed:?}");
     let other = tanist_model::id::SnapshotId(8);
-    assert_eq!(system.changed_since(&address("disk"), other).unwrap(), None, "another bitmap proves nothing");
+    assert_eq!(
+        system.changed_since(&address("disk"), other, &SourceView::Live).unwrap(),
+        None,
+        "another bitmap proves nothing"
+    );
 }

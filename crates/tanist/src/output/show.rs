@@ -75,9 +75,12 @@ fn restorable(point: &RecoveryPointView, style: Style) -> String {
 /// What is known of the bytes on the target, and how.
 fn proof(point: &RecoveryPointView) -> String {
     let written = if point.verified { "read back and verified" } else { "not read back" };
+    let source = if point.by_changes { ", of the source what its storage named as changed was read" } else { "" };
     match point.assumed_bytes {
-        0 => written.to_owned(),
-        assumed => format!("what was written is {written}, {} did not change and were not read", units::bytes(assumed)),
+        0 => format!("{written}{source}"),
+        assumed => {
+            format!("what was written is {written}, {} did not change and were not read{source}", units::bytes(assumed))
+        }
     }
 }
 
@@ -101,7 +104,11 @@ fn lag(view: &ReplicationView, style: Style) -> String {
 fn policy(view: &ReplicationView) -> String {
     let mode = words::source_mode(view.policy.source_mode);
     let verify = words::verify(view.policy.verify);
-    format!("{}, source: {mode}, verify: {verify}, {}", units::bytes(view.size_bytes), words::limits(&view.policy))
+    let (size, limits) = (units::bytes(view.size_bytes), words::limits(&view.policy));
+    let disbelieved = view.changes_disbelieved_at.map(|at| {
+        format!(", read whole since {}: the source's storage left out a change (tanist explain T520)", units::clock(at))
+    });
+    format!("{size}, source: {mode}, verify: {verify}, {limits}{}", disbelieved.unwrap_or_default())
 }
 
 fn runs(view: &ReplicationView, style: Style) -> String {
@@ -209,6 +216,7 @@ fn work(run: &RunView) -> String {
         part(work.scanned_bytes, "scanned"),
         part(work.same_bytes, "the same"),
         part(work.assumed_bytes, "of that unread"),
+        part(work.unread_bytes, "not read of the source"),
         part(work.compared_bytes, "read of the target"),
         part(work.written_bytes, "written"),
         part(work.zeroed_bytes, "made zero"),

@@ -7,7 +7,7 @@ use tanist_model::id::AgentName;
 use tanist_model::policy::VerifyMode;
 use tanist_model::quantity::count;
 use tanist_model::recovery_point::{RecoveryPoint, RecoveryPointPlace};
-use tanist_model::replication::{Agenda, Intent, ReplicationRecord};
+use tanist_model::replication::{Agenda, ChangesTrust, Intent, ReplicationRecord};
 use tanist_model::run::{Checkpoint, RunMethod, RunRecord, RunState};
 
 use super::{REPAIRS_BEFORE_ANOTHER_AGENT, SNAPSHOT_ATTEMPTS};
@@ -52,6 +52,7 @@ impl ServerMachine {
             fuzzy: !snapshot.mode.is_immutable(),
             verified,
             assumed_bytes: assumed_bytes(record, &run),
+            by_changes: run.method.is_some_and(RunMethod::asks_for_changes),
             application: snapshot.application.clone(),
         };
         run.state = RunState::Published;
@@ -64,6 +65,7 @@ impl ServerMachine {
         next.run = None;
         (next.agenda.failures, next.agenda.retry_at) = (0, None);
         next.published = Some(run.id);
+        next.changes = record.changes.after(run.method.unwrap_or_default());
         (next.target_dirty, next.doubtful) = (None, ByteRanges::default());
         if record.once {
             next.intent = Intent::Deleting;
@@ -133,6 +135,13 @@ impl ServerMachine {
         self.abandon(&doubted, run, EventCode::TargetChanged, reason);
     }
 
+    /// The storage system's word on what changed is not taken again.
+    fn disbelieve_changes(&mut self, record: &ReplicationRecord, run: RunRecord, reason: String) {
+        let changes = ChangesTrust { disbelieved_at: Some(self.now.wall), ..record.changes };
+        let disbelieving = ReplicationRecord { changes, ..record.clone() };
+        self.abandon(&disbelieving, run, EventCode::ChangesUntold, reason);
+    }
+
     /// An operator gives up the run in progress.
     pub(in crate::server) fn abandon_current(&mut self, record: &ReplicationRecord, reason: &str) {
         if let Some(run) = self.state.current_run(record).cloned() {
@@ -158,6 +167,7 @@ impl ServerMachine {
         match kind {
             RunFailureKind::SourceChanged => return self.abandon(record, run, EventCode::SourceChanged, reason),
             RunFailureKind::TargetChanged => return self.lose_target(record, run, reason),
+            RunFailureKind::ChangesUntold => return self.disbelieve_changes(record, run, reason),
             RunFailureKind::SnapshotGone => return self.abandon(record, run, EventCode::RunAbandoned, reason),
             RunFailureKind::Snapshot | RunFailureKind::Quiesce if run.repairs + 1 >= SNAPSHOT_ATTEMPTS => {
                 return self.abandon(record, run, EventCode::RunAbandoned, reason);

@@ -51,7 +51,7 @@ impl fmt::Display for Engine {
 /// What the kernel lets this process do; asked once.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| match Ring::new(1) {
+    ENGINE.get_or_init(|| match Ring::new(DEPTH as u32) {
         Ok(_) => Engine::Uring,
         Err(error) => Engine::Blocking { reason: format!("io_uring is refused: {error}") },
     })

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::SyncSender;
 
 use tanist_model::replication::Side;
 
 use crate::control::{Control, Halt};
 use crate::digest::BLOCK_BYTES;
 use crate::error::{Operation, TransferError};
+use crate::handover::{Load, Outlet};
 use crate::io::ordered::OrderedReads;
 use crate::io::{BlockDevice, Extent, ExtentKind};
 use crate::pool::PooledBuffer;
@@ -21,6 +21,12 @@ pub(crate) enum SourceItem {
     Block { offset: u64, length: usize, buffer: PooledBuffer },
     /// Whole blocks that are not allocated.
     Hole { length: u64 },
+}
+
+impl Load for SourceItem {
+    fn held_bytes(&self) -> u64 {
+        if matches!(self, Self::Block { .. }) { BLOCK_BYTES } else { 0 }
+    }
 }
 
 /// What is to be handed on next; a block has been begun to be read.
@@ -38,7 +44,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) size_bytes: u64,
     pub(crate) position: u64,
     pub(crate) control: &'a Control,
-    pub(crate) outlet: SyncSender<SourceItem>,
+    pub(crate) outlet: Outlet<'a, SourceItem>,
 }
 
 impl Reader<'_> {
@@ -103,7 +109,7 @@ impl Reader<'_> {
         if !self.control.pass_limit(length) {
             return None;
         }
-        self.control.pool.take()
+        self.control.take_buffer(Stage::Source)
     }
 
     fn receive(&self, reads: &mut OrderedReads<'_>, offset: u64, length: u64) -> Result<SourceItem, TransferError> {

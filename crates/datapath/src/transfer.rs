@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tanist_model::byte_range::ByteRanges;
@@ -17,6 +16,7 @@ use crate::differ::Differ;
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
 use crate::encoder::Encoder;
 use crate::error::{GeometryError, TransferError};
+use crate::handover::queue;
 use crate::io::BlockDevice;
 use crate::limit::BytesPerSecond;
 use crate::pool::Pool;
@@ -29,8 +29,6 @@ use crate::writer::Writer;
 
 /// Buffers of one block each that a transfer may have; with the one of the read-back, its memory.
 pub(crate) const POOL_BUFFERS: usize = 12;
-/// Items between two stages. Blocks are bounded by the pool; this bounds what carries no buffer.
-pub(crate) const QUEUE_ITEMS: usize = 8;
 
 /// What to copy, and how often to make it durable.
 #[derive(Clone, Debug)]
@@ -150,7 +148,8 @@ impl Transfer {
         let stall_bytes = config.effective_stall_bytes();
         let control = Arc::new(Control::new(config.from.seq, pool, stall_bytes, config.limit, Box::new(|_| {})));
         let shared = Arc::clone(&control);
-        let supervisor = thread::spawn(move || {
+        // The checkpoints are made on it.
+        let supervisor = stages::spawn(Stage::Commit, move || {
             let outcome = supervise(&*source, &*target, &config, &shared, &events);
             // The devices are closed before the outcome is told: whoever hears it may rely on the lock being free.
             drop((source, target));
@@ -255,8 +254,9 @@ fn run_stages(
     control: &Control,
     events: &dyn Fn(TransferEvent),
 ) -> Checkpoint {
-    let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
-    let (from_encoder, to_differ) = sync_channel(QUEUE_ITEMS);
+    let (counters, next) = (&control.counters, if config.compare { Stage::Compare } else { Stage::Target });
+    let (from_reader, to_encoder) = queue(counters, Stage::Source, Stage::Encode);
+    let (from_encoder, to_next) = queue(counters, Stage::Encode, next);
     let reader =
         Reader { source, size_bytes: config.size_bytes, position: config.from.seq, control, outlet: from_reader };
     let encoder = Encoder::new(control, &config.digests, config.compare, config.from.seq);
@@ -265,14 +265,14 @@ fn run_stages(
         (Stage::Encode, Box::new(move || encoder.run(&to_encoder, &from_encoder))),
     ];
     let to_writer = if config.compare {
-        let (from_differ, to_writer) = sync_channel(QUEUE_ITEMS);
+        let (from_differ, to_writer) = queue(counters, Stage::Compare, Stage::Target);
         let differ = Differ::new(target, control, config);
-        stages.push((Stage::Compare, Box::new(move || differ.run(to_differ, &from_differ))));
+        stages.push((Stage::Compare, Box::new(move || differ.run(&to_next, &from_differ))));
         to_writer
     } else {
-        to_differ
+        to_next
     };
-    stages.push((Stage::Target, Box::new(move || Writer::new(target, control, config).run(to_writer))));
+    stages.push((Stage::Target, Box::new(move || Writer::new(target, control, config).run(&to_writer))));
     let checkpointer = Checkpointer { target, control, verify: config.verify, checkpoint: config.from };
     stages::run(control, stages, || checkpointer.run(|checkpoint| tell_durable(control, checkpoint, events)))
 }

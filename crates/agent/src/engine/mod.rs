@@ -25,11 +25,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use self::copying::{Copying, VerifyOutcome};
 use crate::application::{Applications, Attempt};
 use crate::digests::DigestFiles;
+use crate::measured::PROGRESS_INTERVAL;
 use crate::storages::Storages;
 
 /// How often the progress of a copy is reported.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-
 /// Between two attempts to flush a target that is to be closed.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 

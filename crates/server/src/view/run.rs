@@ -41,8 +41,8 @@ pub fn last(machine: &ServerMachine, record: &ReplicationRecord) -> Option<RunVi
 #[must_use]
 pub fn progress<'a>(machine: &'a ServerMachine, record: &ReplicationRecord, run: RunId) -> Option<&'a RunProgress> {
     let session = machine.session(&record.holder.as_ref()?.agent).filter(|session| session.is_connected())?;
-    let role = session.roles.get(&record.id).filter(|role| role.epochs == record.epochs && role.run == Some(run))?;
-    role.progress.as_ref()
+    let is_of_it = |role: &&RoleReport| role.epochs.same_holder(record.epochs) && role.run == Some(run);
+    session.roles.get(&record.id).filter(is_of_it)?.progress.as_ref()
 }
 
 /// Where the time of the run goes, by the word of whoever holds the target and whoever reads the source for it.

@@ -18,8 +18,12 @@ pub fn render(report: &BenchReport, style: Style) -> String {
         let tone = if report.limit == Some(stage.stage) { Tone::Warning } else { Tone::Plain };
         rows.push(line(stage, fastest, tone, style));
     }
-    let title = style.paint(Tone::Strong, &title);
-    format!("{title}\n\n{}{}\n{}\n", rows.render(2), missing(report), verdict(report, style))
+    // Said, so that nobody takes it for fast.
+    if report.stages.iter().all(|stage| stage.stage != Stage::Target) {
+        let why = "to write destroys what a volume holds (--write-scratch)";
+        rows.push([Stage::Target.name(), "", "not measured", why].map(str::to_owned));
+    }
+    format!("{}\n\n{}\n{}\n", style.paint(Tone::Strong, &title), rows.render(2), verdict(report, style))
 }
 
 fn line(stage: &BenchStage, fastest: u64, tone: Tone, style: Style) -> [String; 4] {
@@ -32,19 +36,63 @@ fn line(stage: &BenchStage, fastest: u64, tone: Tone, style: Style) -> [String; 
     ]
 }
 
-/// What was left out, so that nobody takes it for fast.
-fn missing(report: &BenchReport) -> &'static str {
-    let written = report.stages.iter().any(|stage| stage.stage == Stage::Target);
-    if written { "" } else { "  target  not measured: to write destroys what a volume holds (--write-scratch)\n" }
-}
-
 fn verdict(report: &BenchReport, style: Style) -> String {
     let (Some(limit), Some(rate)) = (report.limit, report.bytes_per_second) else {
         return "limit: unknown, there was nothing to move".to_owned();
     };
     let verdict = format!("limit: {limit}, {:.0} MiB/s", rate as f64 / f64::from(1 << 20));
-    format!(
-        "{} of what was measured here; a run shares the cores among its stages",
-        style.paint(Tone::Strong, &verdict)
-    )
+    format!("{} (of what was measured here; in a run the stages share the cores)", style.paint(Tone::Strong, &verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    fn report(limit: Option<Stage>) -> BenchReport {
+        let of = |stage, bytes_per_second: Option<u64>| BenchStage {
+            stage,
+            what: format!("as a run does the {stage}"),
+            bytes: bytes_per_second.unwrap_or(0) * 2,
+            took_us: 2_000_000,
+            bytes_per_second,
+        };
+        let rate = limit.map(|_| 860 << 20);
+        BenchReport {
+            volume: "san-a/db".parse().unwrap(),
+            cores: 2,
+            io: "io_uring".to_owned(),
+            stages: vec![
+                of(Stage::Source, rate),
+                of(Stage::Encode, Some(1720 << 20)),
+                of(Stage::Network, Some(1 << 30)),
+            ],
+            limit,
+            bytes_per_second: rate,
+        }
+    }
+
+    #[test]
+    fn a_bar_a_stage_and_the_limit_at_the_end() {
+        let page = render(&report(Some(Stage::Source)), samples::style());
+        let lines: Vec<&str> = page.lines().collect();
+        assert_eq!(lines[0], "what each stage does by itself, on 2 cores, I/O by io_uring");
+        assert!(
+            lines[2]
+                .starts_with("  source   ██████████░░░░░░░░░░  860 MiB/s     as a run does the source, 1.7 GiB in 2 s"),
+            "{page}"
+        );
+        assert!(lines[3].starts_with("  encode   ████████████████████  1.7 GiB/s"), "{page}");
+        assert!(lines[5].starts_with("  target                         not measured  to write destroys"), "{page}");
+        assert!(lines.last().is_some_and(|line| line.starts_with("limit: source, 860 MiB/s (")), "{page}");
+    }
+
+    #[test]
+    fn what_there_was_nothing_of_is_no_limit() {
+        let page = render(&report(None), samples::style());
+        assert!(
+            page.contains("nothing to move") && page.ends_with("limit: unknown, there was nothing to move\n"),
+            "{page}"
+        );
+    }
 }

@@ -98,7 +98,8 @@ fn working_beat(number: u32, side: Side, stages: Vec<StageUse>) -> AgentMessage 
     let (AgentMessage::Heartbeat(own), AgentMessage::Heartbeat(role)) = (beat(number.into()), beat(1)) else {
         unreachable!("a beat is a heartbeat")
     };
-    let epochs = networked().epochs;
+    // The holder has its place since before this reader.
+    let epochs = if side == Side::Source { networked().epochs } else { role.roles[0].epochs };
     let progress = role.roles[0].progress.clone().map(|progress| RunProgress { stages, ..progress });
     let role = RoleReport { side, epochs, progress, ..role.roles[0].clone() };
     AgentMessage::Heartbeat(Heartbeat { roles: vec![role], ..own })

@@ -76,7 +76,7 @@ fn a_scratch_volume_is_overwritten_and_what_anybody_needs_is_not() {
     }
     let alone = on(&cluster, "h1", "san-a/db", &["--write-scratch", &free]);
     assert_eq!(cluster.tanist(&words(&alone)).status, 2, "it has to be named twice");
-    assert_eq!((fingerprint(&scene.target), fingerprint(&cluster.file(&free))), (kept, held.clone()));
+    assert_eq!((fingerprint(&scene.target), fingerprint(&cluster.file(&free))), (kept, held));
     scene.assert_equal();
 
     let report: Value = bench(&free, &free).body();

@@ -58,7 +58,7 @@ impl SenderConfig {
 pub enum SenderEvent {
     /// The target said that the whole snapshot is durable and committed.
     Finished {
-        progress: Progress,
+        progress: Box<Progress>,
     },
     /// Stopped on request, of either side. What is committed may be more than was heard of.
     Stopped {
@@ -182,7 +182,7 @@ fn supervise(
     let finished = Outbound::new(control, lanes, config, links.len()).run(source, links);
     let progress = control.counters.snapshot();
     match control.take_failure() {
-        _ if finished => SenderEvent::Finished { progress },
+        _ if finished => SenderEvent::Finished { progress: Box::new(progress) },
         Some(error) => SenderEvent::Failed(error),
         None if control.is_aborted() => SenderEvent::Aborted,
         None => SenderEvent::Stopped { committed_seq: progress.committed_seq },

@@ -113,12 +113,12 @@ pub enum TransferEvent {
     /// Everything below the checkpoint is flushed and, by policy, read back. To be committed, then [`Transfer::committed`].
     Durable {
         checkpoint: Checkpoint,
-        progress: Progress,
+        progress: Box<Progress>,
     },
     /// The checkpoint covers the whole volume; it was reported as durable before.
     Finished {
         checkpoint: Checkpoint,
-        progress: Progress,
+        progress: Box<Progress>,
     },
     /// Stopped on request; what was written was reported as durable before.
     Stopped {
@@ -240,7 +240,7 @@ pub(crate) fn conclude(control: &Control, config: &TransferConfig, checkpoint: C
     }
     match control.halted() {
         _ if checkpoint.seq == config.size_bytes => {
-            TransferEvent::Finished { checkpoint, progress: control.counters.snapshot() }
+            TransferEvent::Finished { checkpoint, progress: Box::new(control.counters.snapshot()) }
         }
         Halt::Abort => TransferEvent::Aborted,
         _ => TransferEvent::Stopped { checkpoint },
@@ -278,5 +278,5 @@ fn run_stages(
 }
 
 pub(crate) fn tell_durable(control: &Control, checkpoint: Checkpoint, events: &dyn Fn(TransferEvent)) {
-    events(TransferEvent::Durable { checkpoint, progress: control.counters.snapshot() });
+    events(TransferEvent::Durable { checkpoint, progress: Box::new(control.counters.snapshot()) });
 }

@@ -44,7 +44,7 @@ pub(crate) struct Report {
 pub(crate) enum Message {
     Command(EngineCommand),
     /// A stream of the reader.
-    Arrival(Arrival),
+    Arrival(Box<Arrival>),
     /// From the transfer with this number; an earlier one's words are ignored.
     Transfer(u64, TransferEvent),
     Verified(u64, VerifyOutcome),
@@ -231,7 +231,7 @@ impl Engine {
         match message {
             Message::Transfer(number, event) => self.on_transfer(number, event),
             Message::Verified(number, outcome) => self.on_verified(number, outcome),
-            Message::Arrival(arrival) => self.on_arrival(arrival),
+            Message::Arrival(arrival) => self.on_arrival(*arrival),
             Message::Frozen { number, run, kept, made } => self.on_frozen(number, run, kept, made),
             Message::Command(command) => return self.command(command, queue),
         }

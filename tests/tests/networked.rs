@@ -1,5 +1,8 @@
 //! The networked form: one agent reads the source, another writes the target, a network lies between, and either may fail.
 
+use std::process::Command;
+
+use tanist_model::stage::Stage;
 use tanist_tests::cluster::{Builder, Cluster, SOURCES, TARGETS};
 use tanist_tests::random::Random;
 use tanist_tests::scene::{RUN_LIMIT, Scene};
@@ -31,6 +34,32 @@ fn data_crosses_from_the_reader_to_the_holder() {
     scene.run(&cluster);
     assert_eq!(cluster.readers("db").len(), 1, "nobody had a reason to read in its place");
     assert!(story::untruths(&[], &cluster.takeovers("db"), &cluster.events()).is_empty());
+}
+
+/// `show`, as people see it.
+fn page(cluster: &Cluster, name: &str) -> String {
+    let mut command = Command::new(cluster.command(&[]).get_program());
+    command.arg("--context").arg(cluster.context()).args(["replication", "show", name]);
+    String::from_utf8(command.output().expect("run the program").stdout).expect("a page is text")
+}
+
+/// What the reader and the holder say of their stages is put together: neither of the two could name the limit by itself.
+#[test]
+fn a_run_over_the_network_names_its_limit() {
+    let cluster = cluster().start();
+    let mut random = Random::seeded("networked");
+    let scene = Scene::set_noise(&cluster, "db", SIZE, random.number(), &LIMIT);
+    let run = scene.sync(&cluster);
+    let view = wait::until("the limit is named", RUN_LIMIT, || {
+        let view = cluster.try_show("db")?.run.filter(|run| run.stages.iter().any(|one| one.stage == Stage::Commit))?;
+        (view.limit.as_deref() == Some("bandwidth")).then_some(view)
+    });
+    let stages: Vec<Stage> = view.stages.iter().map(|stage| stage.stage).collect();
+    let both = [Stage::Bandwidth, Stage::Source, Stage::Encode, Stage::Network, Stage::Target, Stage::Commit];
+    assert_eq!(stages, both, "the reader's and the holder's");
+    let page = page(&cluster, "db");
+    assert!(page.contains("limit: bandwidth") && page.contains("    network "), "{page}");
+    scene.wait_equal(&cluster, run);
 }
 
 #[test]

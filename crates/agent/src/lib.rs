@@ -7,6 +7,7 @@
 
 mod acquaintances;
 mod application;
+mod bench;
 mod clock;
 mod config;
 mod core;
@@ -18,6 +19,7 @@ mod export;
 mod host;
 mod ledger;
 mod link;
+mod measured;
 mod peers;
 mod reader;
 mod reads;
@@ -32,6 +34,7 @@ mod streams;
 mod watch;
 
 pub use application::{ApplicationConfig, GUARD_COMMAND, QuiesceLimit, guard};
+pub use bench::{BenchError, BenchLink, BenchOrder, BenchReport, BenchStage, InUse, bench, sink};
 pub use config::{AgentConfig, ConfigError, DEFAULT_RECORDING, StorageConfig};
 pub use export::{ExportError, ExportOrder, export};
 pub use run::{AgentError, run};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Queue, channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::{Link, Progress, Sender, SenderConfig, SenderEvent, TransferError};
@@ -12,7 +11,7 @@ use tanist_model::policy::{SourceMode, StreamCount};
 use tanist_model::run::{BoundSnapshot, RunMethod};
 use tanist_model::work::RunWork;
 use tanist_protocol::agent::{ReaderCommand, ReaderEvent};
-use tanist_protocol::message::{PeerAddress, ReadAssignment, RunFailureKind, RunProgress, StreamKey};
+use tanist_protocol::message::{PeerAddress, ReadAssignment, RunFailureKind, StreamKey};
 use tanist_storage::StorageError;
 use tanist_wire::certificate::TrustAnchor;
 use tanist_wire::tls::{self, LiveCertificate};
@@ -20,11 +19,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::application::{Applications, Attempt, Moment};
 use crate::digests::DigestFiles;
+use crate::measured::{Measured, PROGRESS_INTERVAL};
 use crate::source::{Frozen, changes_of, freeze, kind_of_opening, release, same_volume, view_of};
 use crate::storages::Storages;
 use crate::streams::{key_of, link_of};
-
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a reader dials holders.
 #[derive(Clone)]
@@ -85,8 +83,7 @@ struct Sending {
     assignment: Box<ReadAssignment>,
     snapshot: BoundSnapshot,
     sender: Sender,
-    last_progress: (Instant, Progress),
-    rate: u64,
+    measured: Measured,
 }
 
 struct ReaderEngine {
@@ -266,8 +263,8 @@ impl ReaderEngine {
         let sender = Sender::start(source.device, config, links, move |event| {
             let _ = own.send(Message::Ended(number, event));
         });
-        let last_progress = (Instant::now(), Progress::default());
-        self.sending = Some(Sending { number, run, assignment, snapshot, sender, last_progress, rate: 0 });
+        let measured = Measured::starting_at(Progress::default());
+        self.sending = Some(Sending { number, run, assignment, snapshot, sender, measured });
         Ok(())
     }
 
@@ -303,19 +300,13 @@ impl ReaderEngine {
 
     fn report_progress(&mut self) {
         let Some(sending) = self.sending.as_mut() else { return };
-        let elapsed = sending.last_progress.0.elapsed();
-        if elapsed < PROGRESS_INTERVAL {
+        if !sending.measured.is_due() {
             return;
         }
         let now = sending.sender.progress();
-        let moved = now.read_bytes.saturating_sub(sending.last_progress.1.read_bytes);
-        let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
-        sending.rate = if sending.rate == 0 { rate } else { sending.rate / 2 + rate / 2 };
-        let limit = now.limiting_stage(&sending.last_progress.1).map_or_else(String::new, |stage| stage.to_string());
-        sending.last_progress = (Instant::now(), now);
+        sending.measured.note(now, |progress| progress.read_bytes);
         // The holder counts what was done.
-        let work = RunWork::default();
-        let progress = RunProgress { passed_bytes: now.durable_seq, rate_bytes_per_second: sending.rate, limit, work };
+        let progress = sending.measured.progress(now.durable_seq, RunWork::default());
         let run = sending.run;
         self.report(ReaderEvent::Progress { run, progress });
     }

@@ -89,7 +89,7 @@ impl StreamDesk {
         match self.engine_for(&arrival, peer) {
             Ok(engine) => {
                 // An engine that has ended needs no stream; the arrival is cut when it is dropped.
-                let _ = engine.send(Message::Arrival(arrival));
+                let _ = engine.send(Message::Arrival(Box::new(arrival)));
             }
             Err(reason) => {
                 tracing::warn!(reason, %peer, "a stream was refused");

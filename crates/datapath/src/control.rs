@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::TransferError;
 use crate::limit::{BytesPerSecond, TokenBucket};
-use crate::pool::Pool;
+use crate::meter::Doing;
+use crate::pool::{Pool, PooledBuffer};
 use crate::progress::{Counters, Stage};
 use crate::window::Window;
 
@@ -75,10 +76,12 @@ impl Control {
         on_halt: OnHalt,
     ) -> Self {
         let limit = limit.map(|rate| TokenBucket::new(rate, Instant::now()));
+        let counters = Counters::starting_at(from_seq);
+        counters.queue(Stage::Commit).set_limit(stall_bytes);
         Self {
             state: Mutex::new(State { limit, ..State::default() }),
             changed: Condvar::new(),
-            counters: Counters::starting_at(from_seq),
+            counters,
             pool,
             stall_bytes,
             on_halt,
@@ -148,6 +151,12 @@ impl Control {
         self.update(|state| state.limit = limit.map(|rate| TokenBucket::new(rate, Instant::now())));
     }
 
+    /// A buffer for a stage, waiting until one is free; `None` once the transfer is being aborted. Whoever has them all is further on.
+    pub(crate) fn take_buffer(&self, stage: Stage) -> Option<PooledBuffer> {
+        let wait = || self.counters.during(stage, Doing::Output, || self.pool.take());
+        self.pool.try_take().or_else(wait)
+    }
+
     /// Whether what is read has a limit now: then nothing is gained by reading ahead.
     pub(crate) fn is_limited(&self) -> bool {
         self.lock().limit.is_some()
@@ -165,9 +174,9 @@ impl Control {
                 bucket.grant(bytes, now);
                 return true;
             }
-            state = self.counters.timed(Stage::Limit, || {
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-            });
+            let wait = || self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let wait = || self.counters.timed(Stage::Bandwidth, wait);
+            state = self.counters.during(Stage::Source, Doing::Input, wait);
         }
         false
     }
@@ -183,7 +192,7 @@ impl Control {
         if state.window.is_some() {
             return Err(window);
         }
-        state.offer(window);
+        self.offer(&mut state, window);
         drop(state);
         self.changed.notify_all();
         Ok(())
@@ -196,10 +205,15 @@ impl Control {
             state = self.wait(state);
         }
         if !window.is_empty() && state.halt != Halt::Abort {
-            state.offer(window);
+            self.offer(&mut state, window);
         }
         drop(state);
         self.writer_done();
+    }
+
+    fn offer(&self, state: &mut State, window: Window) {
+        self.counters.queue(Stage::Commit).put(window.work_bytes);
+        state.offer(window);
     }
 
     /// Says that no further window will come, for whatever reason.
@@ -221,7 +235,7 @@ impl Control {
             if state.writer_done {
                 return None;
             }
-            state = self.wait(state);
+            state = self.counters.during(Stage::Commit, Doing::Input, || self.wait(state));
         }
     }
 
@@ -238,7 +252,7 @@ impl Control {
 
     /// Waits until there is room, or for a window to be offered; false if the transfer is to end.
     pub(crate) fn wait_for_room(&self, room: &Room) -> bool {
-        self.counters.timed(Stage::Commit, || {
+        let wait = || {
             let mut state = self.lock();
             loop {
                 if state.halt != Halt::No {
@@ -250,7 +264,10 @@ impl Control {
                 }
                 state = self.wait(state);
             }
-        })
+        };
+        // Whether it is a flush that takes so long or the caller who commits: that is the stage after this one.
+        let wait = || self.counters.timed(Stage::Commit, wait);
+        self.counters.during(Stage::Target, Doing::Output, wait)
     }
 
     /// The caller has committed the checkpoint at `seq`.
@@ -259,6 +276,7 @@ impl Control {
         self.update(|state| {
             while let Some(pending) = state.uncommitted.pop_front_if(|pending| pending.end <= seq) {
                 state.committed_work += pending.work;
+                self.counters.queue(Stage::Commit).take(pending.work);
             }
         });
     }

@@ -4,6 +4,7 @@ use crate::control::Control;
 use crate::digest::{BLOCK_BYTES, BlockDigest};
 use crate::encoder::TargetItem;
 use crate::frame::{FrameNumber, Header, Kind, SAME_BLOCKS, reason_payload};
+use crate::handover::Load;
 use crate::lanes::Lanes;
 use crate::link::LinkError;
 use crate::outbound::{Outgoing, Outload};
@@ -24,6 +25,12 @@ pub(crate) enum Dealt {
         offset: u64,
         length: u64,
     },
+}
+
+impl Load for Dealt {
+    fn held_bytes(&self) -> u64 {
+        if let Self::Item(item) = self { item.held_bytes() } else { 0 }
+    }
 }
 
 pub(crate) struct Dealer<'a> {

@@ -3,8 +3,6 @@
 //! It reads the target ahead of the writer, block by block, and compares bytes; of a block that differs only the differing pages go
 //! on. Where a read of the target proves nothing (see [`TransferConfig::unconditional`]) it reads nothing and everything goes on.
 
-use std::sync::mpsc::{Receiver, SyncSender};
-
 use tanist_model::byte_range::ByteRange;
 
 use crate::compared::ComparedTarget;
@@ -12,6 +10,7 @@ use crate::control::Control;
 use crate::digest::{BLOCK_BYTES, BlockDigest, is_zero};
 use crate::encoder::TargetItem;
 use crate::error::TransferError;
+use crate::handover::{Inlet, Outlet};
 use crate::io::{BlockDevice, ExtentKind};
 use crate::pages::differing;
 use crate::pool::PooledBuffer;
@@ -35,8 +34,8 @@ impl<'a> Differ<'a> {
         Self { target: compared, sampler, control, config, position: config.from.seq }
     }
 
-    pub(crate) fn run(mut self, inlet: Receiver<TargetItem>, outlet: &SyncSender<TargetItem>) {
-        for item in inlet {
+    pub(crate) fn run(mut self, inlet: &Inlet<'_, TargetItem>, outlet: &Outlet<'_, TargetItem>) {
+        for item in inlet.iter() {
             match self.pass(item, outlet) {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -46,7 +45,7 @@ impl<'a> Differ<'a> {
     }
 
     /// False if nobody takes what comes.
-    fn pass(&mut self, item: TargetItem, outlet: &SyncSender<TargetItem>) -> Result<bool, TransferError> {
+    fn pass(&mut self, item: TargetItem, outlet: &Outlet<'_, TargetItem>) -> Result<bool, TransferError> {
         let end = self.position + item.volume_bytes();
         match item {
             TargetItem::Zeros { .. } => {

@@ -1,11 +1,10 @@
 //! The second stage: finds blocks of zeros, digests the others, and leaves out what stored digests show to be unchanged. In the direct form
 //! nothing is compressed.
 
-use std::sync::mpsc::{Receiver, SyncSender};
-
 use crate::control::Control;
-use crate::digest::{BlockDigest, blocks, is_zero};
+use crate::digest::{BLOCK_BYTES, BlockDigest, blocks, is_zero};
 use crate::error::TransferError;
+use crate::handover::{Inlet, Load, Outlet};
 use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
@@ -53,6 +52,12 @@ impl TargetItem {
     }
 }
 
+impl Load for TargetItem {
+    fn held_bytes(&self) -> u64 {
+        if matches!(self, Self::Block { .. } | Self::Pages { .. }) { BLOCK_BYTES } else { 0 }
+    }
+}
+
 /// Encodes, notes what the digests are, and recognises what has not changed since the recovery point before.
 pub(crate) struct Encoder<'a> {
     control: &'a Control,
@@ -71,8 +76,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Works until the reader ends or the transfer is aborted.
-    pub(crate) fn run(mut self, inlet: &Receiver<SourceItem>, outlet: &SyncSender<TargetItem>) {
-        for item in inlet {
+    pub(crate) fn run(mut self, inlet: &Inlet<'_, SourceItem>, outlet: &Outlet<'_, TargetItem>) {
+        for item in inlet.iter() {
             let encoded = match self.control.counters.timed(Stage::Encode, || self.encode(item)) {
                 Ok(encoded) => encoded,
                 Err(error) => return self.control.fail(error),

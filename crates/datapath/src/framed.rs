@@ -1,11 +1,10 @@
 //! Frames on a link: reading and writing whole frames, with blocks in buffers of the pool.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 
 use crate::frame::{self, FrameError, FrameKey, HEADER_BYTES, Header, Kind};
 use crate::link::LinkError;
-use crate::pool::{Pool, PooledBuffer};
+use crate::pool::PooledBuffer;
 
 /// What came with a header.
 #[derive(Debug)]
@@ -63,14 +62,14 @@ impl FrameReader {
         Self { stream, inner, half_read: None }
     }
 
-    /// The next frame; `None` if the pool was closed. A block waits for its buffer before it is read, which is how a slow target holds
+    /// The next frame; `None` if no buffer is lent any more. A block waits for its buffer before it is read, which is how a slow target holds
     /// the source back.
-    pub(crate) fn next(&mut self, pool: &Arc<Pool>) -> Result<Option<Received>, LinkError> {
+    pub(crate) fn next(&mut self, lend: impl FnOnce() -> Option<PooledBuffer>) -> Result<Option<Received>, LinkError> {
         let header = self.header()?;
         if !matches!(header.kind, Kind::Data { .. } | Kind::Pages { .. }) {
             return self.with_small(header).map(Some);
         }
-        let Some(mut buffer) = pool.take() else {
+        let Some(mut buffer) = lend() else {
             self.half_read = Some(header);
             return Ok(None);
         };

@@ -1,7 +1,6 @@
 //! The target's first stage: takes the frames of all streams in their order, asks the gate, and hands on what it lets in.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 
 use crate::control::Control;
 use crate::digest::{BLOCK_LEN, BlockDigest, blocks};
@@ -10,9 +9,11 @@ use crate::error::TransferError;
 use crate::frame::Kind;
 use crate::framed::{FrameReader, Payload, Received};
 use crate::gate::{self, OpenRun, Refusal};
+use crate::handover::Outlet;
 use crate::lanes::{Lanes, Taken};
 use crate::late::LateStreams;
 use crate::link::LinkError;
+use crate::meter::Doing;
 use crate::pages::PageSet;
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
@@ -28,7 +29,7 @@ pub(crate) fn read_stream(
 ) -> bool {
     let lane = usize::from(reader.stream);
     loop {
-        match reader.next(&control.pool) {
+        match reader.next(|| control.take_buffer(Stage::Network)) {
             Ok(Some(frame)) => {
                 control.counters.wire_bytes.add(frame.wire_bytes());
                 if let Err(frame) = lanes.put(lane, frame) {
@@ -51,7 +52,7 @@ pub(crate) struct Intake<'a> {
     pub(crate) run: OpenRun,
     /// Looks at some of what the source leaves out unasked.
     pub(crate) sampler: Option<Sampler<'a>>,
-    pub(crate) outlet: SyncSender<TargetItem>,
+    pub(crate) outlet: Outlet<'a, TargetItem>,
 }
 
 impl Intake<'_> {
@@ -66,7 +67,7 @@ impl Intake<'_> {
         loop {
             let lane = self.run.next.0 % u64::from(self.run.streams);
             let lane = usize::try_from(lane).unwrap_or_default();
-            match self.control.counters.timed(Stage::Network, || self.lanes.take(lane)) {
+            match self.control.counters.during(Stage::Network, Doing::Input, || self.lanes.take(lane)) {
                 Taken::Item(frame) => {
                     if !self.pass_on(frame)? {
                         return Ok(());

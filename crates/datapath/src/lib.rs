@@ -23,6 +23,7 @@
 #![deny(unsafe_code)]
 
 pub mod arrival;
+pub mod bench;
 pub mod changes;
 #[cfg(feature = "decoders")]
 pub mod decoders;
@@ -50,10 +51,12 @@ mod dealer;
 mod differ;
 mod encoder;
 mod framed;
+mod handover;
 mod intake;
 mod knowledge;
 mod lanes;
 mod matcher;
+mod meter;
 mod outbound;
 mod reader;
 mod sampler;

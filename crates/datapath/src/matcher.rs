@@ -4,7 +4,7 @@
 //! are sent. A few blocks wait for their pages at a time, so that the way there and back costs no time of its own.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::TryRecvError;
 use std::sync::{Mutex, PoisonError};
 
 use crate::control::{Control, Halt};
@@ -12,7 +12,9 @@ use crate::dealer::Dealt;
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN, BlockDigest, is_zero};
 use crate::encoder::TargetItem;
 use crate::frame::Comparison;
+use crate::handover::{Inlet, Outlet};
 use crate::knowledge::{CHUNK_LEN, DIGESTS_BYTES, Knowledge, Known, PageDigest, Seed};
+use crate::meter::Doing;
 use crate::pages::{PAGE_LEN, PAGES, PageSet};
 use crate::pool::PooledBuffer;
 use crate::progress::Stage;
@@ -56,7 +58,7 @@ pub(crate) struct Matcher<'a> {
     pub(crate) control: &'a Control,
     pub(crate) knowledge: &'a Mutex<Knowledge>,
     seed: Seed,
-    outlet: SyncSender<Dealt>,
+    outlet: Outlet<'a, Dealt>,
     /// The target tells what it is asked for, and nothing by itself.
     asks: bool,
     /// Where what has been taken in ends.
@@ -71,7 +73,7 @@ impl<'a> Matcher<'a> {
         control: &'a Control,
         knowledge: &'a Mutex<Knowledge>,
         config: &SenderConfig,
-        outlet: SyncSender<Dealt>,
+        outlet: Outlet<'a, Dealt>,
     ) -> Self {
         let (seed, asks) = (Seed::of(&config.key), config.comparison() == Comparison::Asked);
         let (taken, settled) = (config.from_seq, config.from_seq);
@@ -79,10 +81,10 @@ impl<'a> Matcher<'a> {
     }
 
     /// Works until the encoder has no more, nobody takes what comes, or the sending ends.
-    pub(crate) fn run(mut self, inlet: Receiver<TargetItem>) {
+    pub(crate) fn run(mut self, inlet: &Inlet<'_, TargetItem>) {
         let mut more = true;
         while more || !self.pending.is_empty() {
-            let Some(after) = self.fill(&inlet, more) else { return };
+            let Some(after) = self.fill(inlet, more) else { return };
             more = after;
             if self.learn().is_none() {
                 return;
@@ -95,7 +97,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// Takes in what has come, up to its bound; whether more can come, `None` if this is over.
-    fn fill(&mut self, inlet: &Receiver<TargetItem>, more: bool) -> Option<bool> {
+    fn fill(&mut self, inlet: &Inlet<'_, TargetItem>, more: bool) -> Option<bool> {
         while more && self.has_room() {
             let item = if self.pending.is_empty() { inlet.recv().map_err(Into::into) } else { inlet.try_recv() };
             match item {
@@ -223,7 +225,7 @@ impl<'a> Matcher<'a> {
 
     /// Waits for what is to be heard; `None` if this ends before.
     fn wait(&self, heard: impl Fn(&Knowledge) -> bool) -> Option<()> {
-        self.control.counters.timed(Stage::Compare, || {
+        self.control.counters.during(Stage::Compare, Doing::Input, || {
             self.control.wait_until(None, |halt| halt != Halt::No || heard(&self.lock()));
         });
         heard(&self.lock()).then_some(())

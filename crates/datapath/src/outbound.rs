@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
 use crate::control::{Control, Halt};
@@ -11,6 +10,7 @@ use crate::dealer::{Dealer, Dealt};
 use crate::encoder::Encoder;
 use crate::frame::{Header, Kind};
 use crate::framed::{FrameReader, FrameWriter, Payload, Received};
+use crate::handover::queue;
 use crate::io::BlockDevice;
 use crate::knowledge::{Knowledge, Known};
 use crate::lanes::{GRACE, LAST_WORDS, Lanes, Taken};
@@ -21,7 +21,6 @@ use crate::progress::Stage;
 use crate::reader::Reader;
 use crate::sender::SenderConfig;
 use crate::stages::{self, Work};
-use crate::transfer::QUEUE_ITEMS;
 
 /// A frame on its way to a stream.
 #[derive(Debug)]
@@ -85,8 +84,9 @@ impl<'a> Outbound<'a> {
     /// Works until the target has all, or this is ended; whether the target has all.
     pub(crate) fn run(&self, source: &dyn BlockDevice, links: Vec<Link>) -> bool {
         let (control, config) = (self.control, self.config);
-        let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
-        let (from_encoder, to_next) = sync_channel(QUEUE_ITEMS);
+        let (counters, next) = (&control.counters, if config.compare { Stage::Compare } else { Stage::Network });
+        let (from_reader, to_encoder) = queue(counters, Stage::Source, Stage::Encode);
+        let (from_encoder, to_next) = queue(counters, Stage::Encode, next);
         let stretch = (config.from_seq, config.size_bytes);
         let reader = Reader::new(source, stretch, config.digests.changes(config.compare), control, from_reader);
         let encoder = Encoder::new(control, &config.digests, config.compare, config.from_seq);
@@ -96,12 +96,12 @@ impl<'a> Outbound<'a> {
         ];
         let dealer = Dealer::new(control, self.lanes, config, self.streams);
         if config.compare {
-            let (from_matcher, to_dealer) = sync_channel(QUEUE_ITEMS);
+            let (from_matcher, to_dealer) = queue(counters, Stage::Compare, Stage::Network);
             let matcher = Matcher::new(control, &self.knowledge, config, from_matcher);
-            work.push((Stage::Compare, Box::new(move || matcher.run(to_next))));
-            work.push((Stage::Network, Box::new(move || dealer.run(to_dealer.into_iter()))));
+            work.push((Stage::Compare, Box::new(move || matcher.run(&to_next))));
+            work.push((Stage::Network, Box::new(move || dealer.run(to_dealer.iter()))));
         } else {
-            work.push((Stage::Network, Box::new(move || dealer.run(to_next.into_iter().map(Dealt::Item)))));
+            work.push((Stage::Network, Box::new(move || dealer.run(to_next.iter().map(Dealt::Item)))));
         }
         let mut cuts = Vec::new();
         for (stream, Link { reader, writer, shutdown }) in (0..).zip(links) {

@@ -1,46 +1,14 @@
 //! How far a transfer is, and which stage holds it up; counters that any thread may read at any time.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A part of the pipeline that can be the slowest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Stage {
-    /// Reading the source.
-    Source,
-    /// Finding zeros and hashing.
-    Encode,
-    /// Writing the target.
-    Target,
-    /// Flushing, reading back, and waiting for the checkpoint to be committed.
-    Commit,
-    /// The bandwidth limit.
-    Limit,
-    /// The streams between the two sides.
-    Network,
-    /// Reading the target and comparing.
-    Compare,
-}
+use tanist_model::stage::{StageUse, limit_of};
 
-impl Stage {
-    pub const ALL: [Self; 7] =
-        [Self::Source, Self::Encode, Self::Target, Self::Commit, Self::Limit, Self::Network, Self::Compare];
-}
+pub use crate::meter::{Fill, StageTime};
+pub use tanist_model::stage::Stage;
 
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Source => "source",
-            Self::Encode => "encode",
-            Self::Target => "target",
-            Self::Commit => "commit",
-            Self::Limit => "the rate that was set",
-            Self::Network => "network",
-            Self::Compare => "comparison",
-        })
-    }
-}
+use crate::meter::{Doing, Gauge, Meter};
 
 /// A reading of a transfer's counters. Bytes count from the start of this attempt, positions from the start of the volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,17 +39,54 @@ pub struct Progress {
     pub durable_seq: u64,
     /// Everything below is committed by the caller.
     pub committed_seq: u64,
-    /// Time each stage was the one that worked, in [`Stage::ALL`]'s order.
-    pub busy: [Duration; 7],
+    /// Since the attempt began.
+    pub elapsed: Duration,
+    /// What each stage did meanwhile, in [`Stage::ALL`]'s order.
+    pub stages: [StageReading; 7],
+}
+
+/// A reading of one stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StageReading {
+    pub time: StageTime,
+    /// The queue in front of it.
+    pub queue: Fill,
 }
 
 impl Progress {
-    /// The stage that was busiest since `earlier`; `None` if nothing has moved.
+    /// The stage for which the others waited since `earlier`; `None` if none did much.
     #[must_use]
     pub fn limiting_stage(&self, earlier: &Self) -> Option<Stage> {
-        let busy = |stage: &Stage| self.busy[*stage as usize].saturating_sub(earlier.busy[*stage as usize]);
-        Stage::ALL.into_iter().max_by_key(busy).filter(|stage| !busy(stage).is_zero())
+        limit_of(&self.stages_since(earlier))
     }
+
+    /// What the stages of this side did since `earlier`, in their order; those that never did anything are left out.
+    #[must_use]
+    pub fn stages_since(&self, earlier: &Self) -> Vec<StageUse> {
+        let passed = self.elapsed.saturating_sub(earlier.elapsed);
+        let readings = Stage::ALL.into_iter().zip(self.stages.iter().zip(&earlier.stages));
+        let present = readings.filter(|(_, (now, _))| !now.time.is_zero());
+        present.map(|(stage, (now, earlier))| now.since(stage, earlier, passed)).collect()
+    }
+}
+
+impl StageReading {
+    fn since(&self, stage: Stage, earlier: &Self, passed: Duration) -> StageUse {
+        let share = |now: Duration, earlier: Duration| permille(now.saturating_sub(earlier), passed);
+        StageUse {
+            stage,
+            worked_permille: share(self.time.worked, earlier.time.worked),
+            input_permille: share(self.time.input, earlier.time.input),
+            output_permille: share(self.time.output, earlier.time.output),
+            queued_bytes: self.queue.mean_since(&earlier.queue),
+            queue_limit_bytes: self.queue.limit_bytes,
+        }
+    }
+}
+
+fn permille(part: Duration, whole: Duration) -> u16 {
+    let share = (part.as_nanos() * 1000).checked_div(whole.as_nanos()).unwrap_or(0);
+    u16::try_from(share.min(1000)).unwrap_or(1000)
 }
 
 /// The counters behind [`Progress`].
@@ -101,7 +106,18 @@ pub(crate) struct Counters {
     pub(crate) written_seq: Counter,
     pub(crate) durable_seq: Counter,
     pub(crate) committed_seq: Counter,
-    busy_nanos: [Counter; 7],
+    began: Began,
+    meters: [Meter; 7],
+    queues: [Gauge; 7],
+}
+
+#[derive(Debug)]
+struct Began(Instant);
+
+impl Default for Began {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
 }
 
 impl Counters {
@@ -114,12 +130,19 @@ impl Counters {
         counters
     }
 
-    /// Does `work` and books its time on `stage`.
+    /// Does `work`, and books its time on `stage`.
     pub(crate) fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
-        let start = Instant::now();
-        let result = work();
-        self.busy_nanos[stage as usize].add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        result
+        self.during(stage, Doing::Work, work)
+    }
+
+    /// The same for what is no work.
+    pub(crate) fn during<T>(&self, stage: Stage, doing: Doing, what: impl FnOnce() -> T) -> T {
+        self.meters[stage as usize].during(doing, what)
+    }
+
+    /// How much waits for a stage.
+    pub(crate) fn queue(&self, stage: Stage) -> &Gauge {
+        &self.queues[stage as usize]
     }
 
     pub(crate) fn snapshot(&self) -> Progress {
@@ -138,7 +161,8 @@ impl Counters {
             written_seq: self.written_seq.get(),
             durable_seq: self.durable_seq.get(),
             committed_seq: self.committed_seq.get(),
-            busy: std::array::from_fn(|i| Duration::from_nanos(self.busy_nanos[i].get())),
+            elapsed: self.began.0.elapsed(),
+            stages: std::array::from_fn(|i| StageReading { time: self.meters[i].read(), queue: self.queues[i].read() }),
         }
     }
 }
@@ -165,15 +189,23 @@ impl Counter {
 mod tests {
     use super::*;
 
+    fn seconds(amount: u64) -> Duration {
+        Duration::from_secs(amount)
+    }
+
     #[test]
-    fn the_busiest_stage_since_the_last_look_is_the_limit() {
-        let counters = Counters::default();
-        counters.busy_nanos[Stage::Source as usize].add(1_000);
-        let before = counters.snapshot();
-        counters.busy_nanos[Stage::Source as usize].add(10);
-        counters.busy_nanos[Stage::Commit as usize].add(20);
-        assert_eq!(counters.snapshot().limiting_stage(&before), Some(Stage::Commit));
-        assert_eq!(counters.snapshot().limiting_stage(&Progress::default()), Some(Stage::Source));
-        assert_eq!(before.limiting_stage(&before), None);
+    fn shares_are_of_the_time_since_the_last_look() {
+        let mut before = Progress { elapsed: seconds(10), ..Progress::default() };
+        before.stages[Stage::Source as usize].time.worked = seconds(9);
+        let mut now = Progress { elapsed: seconds(20), ..before };
+        now.stages[Stage::Source as usize].time.worked = seconds(11);
+        now.stages[Stage::Target as usize].time =
+            StageTime { worked: seconds(8), input: seconds(1), output: seconds(0) };
+        let shares = |stage: &StageUse| (stage.stage, stage.worked_permille, stage.input_permille);
+        let since: Vec<_> = now.stages_since(&before).iter().map(shares).collect();
+        assert_eq!(since, [(Stage::Source, 200, 0), (Stage::Target, 800, 100)]);
+        assert_eq!(now.limiting_stage(&before), Some(Stage::Target));
+        assert_eq!(now.limiting_stage(&Progress::default()), Some(Stage::Source));
+        assert_eq!(now.limiting_stage(&now), None);
     }
 }

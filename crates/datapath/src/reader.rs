@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::SyncSender;
 
 use tanist_model::replication::Side;
 
@@ -10,6 +9,7 @@ use crate::changes::{Changes, Look, Looks};
 use crate::control::{Control, Halt};
 use crate::digest::BLOCK_BYTES;
 use crate::error::{Operation, TransferError};
+use crate::handover::{Load, Outlet};
 use crate::io::ordered::OrderedReads;
 use crate::io::{BlockDevice, Extent, ExtentKind};
 use crate::pool::PooledBuffer;
@@ -24,6 +24,12 @@ pub(crate) enum SourceItem {
     Hole { length: u64 },
     /// Whole blocks that did not change, by the word of the storage system: their stored digests stand for them.
     Unread { length: u64 },
+}
+
+impl Load for SourceItem {
+    fn held_bytes(&self) -> u64 {
+        if matches!(self, Self::Block { .. }) { BLOCK_BYTES } else { 0 }
+    }
 }
 
 /// What is to be handed on next; a block has been begun to be read.
@@ -43,7 +49,7 @@ pub(crate) struct Reader<'a> {
     position: u64,
     control: &'a Control,
     looks: Option<Looks<'a>>,
-    outlet: SyncSender<SourceItem>,
+    outlet: Outlet<'a, SourceItem>,
 }
 
 impl<'a> Reader<'a> {
@@ -53,7 +59,7 @@ impl<'a> Reader<'a> {
         (position, size_bytes): (u64, u64),
         changes: Option<&'a Changes>,
         control: &'a Control,
-        outlet: SyncSender<SourceItem>,
+        outlet: Outlet<'a, SourceItem>,
     ) -> Self {
         Self { source, size_bytes, position, control, looks: changes.map(Looks::new), outlet }
     }
@@ -139,7 +145,7 @@ impl<'a> Reader<'a> {
         if !self.control.pass_limit(length) {
             return None;
         }
-        self.control.pool.take()
+        self.control.take_buffer(Stage::Source)
     }
 
     fn receive(

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -14,6 +13,7 @@ use crate::error::TransferError;
 use crate::frame::{Comparison, FrameKey, Header, Kind, MAX_STREAMS, reason_payload};
 use crate::framed::{FrameReader, FrameWriter, Received};
 use crate::gate::{GateRules, OpenRun, Refusal, admit_open};
+use crate::handover::queue;
 use crate::intake::{Intake, read_stream};
 use crate::io::BlockDevice;
 use crate::knowledge::Seed;
@@ -26,7 +26,7 @@ use crate::sampler::Sampler;
 use crate::scanner::{Findings, Scanner};
 use crate::stages::{self, Work, guarded};
 use crate::teller::{Teller, Telling};
-use crate::transfer::{POOL_BUFFERS, QUEUE_ITEMS, TransferConfig, TransferEvent, conclude, tell_durable};
+use crate::transfer::{POOL_BUFFERS, TransferConfig, TransferEvent, conclude, tell_durable};
 use crate::writer::Writer;
 
 /// What is to be received.
@@ -69,7 +69,8 @@ impl Receiver {
         config.late.write_without_gate(&target);
         let reading = Arc::default();
         let reception = Reception { config, control: shared, telling: told, findings, cuts, reading };
-        let supervisor = thread::spawn(move || {
+        // The checkpoints are made on it.
+        let supervisor = stages::spawn(Stage::Commit, move || {
             let control = Arc::clone(&reception.control);
             guarded(&control, || reception.run(target, streams, &events));
         });
@@ -276,7 +277,8 @@ impl Reception {
         let writers = Mutex::new(writers);
         let mut leave = Leave::Cut;
         thread::scope(|scope| {
-            scope.spawn(|| guarded(&self.control, || lock(&writers).push(teller.run())));
+            let tell = || guarded(&self.control, || lock(&writers).push(teller.run()));
+            stages::spawn_in(scope, Stage::Network, tell);
             guarded(&self.control, || {
                 let outcome = self.supervise(&*target, run, &lanes, events);
                 drop(target);
@@ -295,7 +297,7 @@ impl Reception {
         let (lanes, control, late) = (Arc::clone(lanes), Arc::clone(&self.control), self.config.late.clone());
         let reading = Arc::clone(&self.reading);
         reading.fetch_add(1, Ordering::AcqRel);
-        thread::spawn(move || {
+        stages::spawn(Stage::Network, move || {
             let mut goes_on = false;
             guarded(&control, || goes_on = read_stream(&mut reader, &lanes, &control, &late));
             drop(lanes);
@@ -334,14 +336,14 @@ impl Reception {
         events: &dyn Fn(TransferEvent),
     ) -> TransferEvent {
         let (control, config) = (&*self.control, &self.config.transfer);
-        let (from_intake, to_writer) = sync_channel(QUEUE_ITEMS);
+        let (from_intake, to_writer) = queue(&control.counters, Stage::Network, Stage::Target);
         let findings = &self.findings;
         findings.begin(&run);
         let sampler = (run.comparison == Comparison::Asked).then(|| Sampler::new(target, control));
         let intake = Intake { lanes, control, findings, run, sampler, outlet: from_intake };
         let mut stages: Vec<Work<'_>> = vec![
             (Stage::Network, Box::new(move || intake.run())),
-            (Stage::Target, Box::new(move || Writer::new(target, control, config).run(to_writer))),
+            (Stage::Target, Box::new(move || Writer::new(target, control, config).run(&to_writer))),
         ];
         if config.compare {
             let scanner = Scanner::new(target, control, config, findings, Seed::of(&self.config.key));

@@ -15,6 +15,7 @@ use crate::frame::{Comparison, Kind};
 use crate::gate::OpenRun;
 use crate::io::{BlockDevice, ExtentKind};
 use crate::knowledge::{CHUNK_LEN, DIGESTS_BYTES, LOOKAHEAD_BYTES, PageDigest, Seed};
+use crate::meter::Doing;
 use crate::pages::PAGE_LEN;
 use crate::progress::Stage;
 use crate::transfer::TransferConfig;
@@ -143,16 +144,21 @@ impl<'a> Scanner<'a> {
             }
             self.tell_batch();
             if self.position < self.end {
-                self.control.wait_until(None, |halt| halt != Halt::No || self.is_near());
+                self.wait(Doing::Output, || self.is_near());
             } else if let Some((offset, end)) = self.findings.take_wanted() {
                 (self.position, self.end, self.batch.0) = (offset, end, offset);
             } else if self.is_over() {
                 return Ok(());
             } else {
-                self.control.wait_until(None, |halt| halt != Halt::No || self.findings.has_wanted() || self.is_over());
+                self.wait(Doing::Input, || self.findings.has_wanted() || self.is_over());
             }
         }
         Ok(())
+    }
+
+    fn wait(&self, why: Doing, enough: impl Fn() -> bool) {
+        let wait = || self.control.wait_until(None, |halt| halt != Halt::No || enough());
+        self.control.counters.during(Stage::Compare, why, wait);
     }
 
     /// False while it is far enough ahead of what is settled.

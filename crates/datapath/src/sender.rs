@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use tanist_model::replication::Side;
 
@@ -17,8 +17,8 @@ use crate::limit::BytesPerSecond;
 use crate::link::{Link, LinkError};
 use crate::outbound::{Outbound, Outgoing};
 use crate::pool::Pool;
-use crate::progress::Progress;
-use crate::stages::guarded;
+use crate::progress::{Progress, Stage};
+use crate::stages::{self, guarded};
 use crate::stored::Digests;
 use crate::transfer::{POOL_BUFFERS, check_start};
 use crate::verify::check_size;
@@ -58,7 +58,7 @@ impl SenderConfig {
 pub enum SenderEvent {
     /// The target said that the whole snapshot is durable and committed.
     Finished {
-        progress: Progress,
+        progress: Box<Progress>,
     },
     /// Stopped on request, of either side. What is committed may be more than was heard of.
     Stopped {
@@ -91,7 +91,7 @@ impl Sender {
         let cuts = Arc::new(links.iter().map(|link| Cut::new(Arc::clone(&link.shutdown))).collect::<Vec<_>>());
         let control = new_control(&config, &lanes, cuts);
         let shared = Arc::clone(&control);
-        let supervisor = thread::spawn(move || {
+        let supervisor = stages::spawn(Stage::Network, move || {
             let outcome = guarded(&shared, || supervise(&*source, &config, &shared, &lanes, links));
             drop(source);
             events(outcome);
@@ -182,7 +182,7 @@ fn supervise(
     let finished = Outbound::new(control, lanes, config, links.len()).run(source, links);
     let progress = control.counters.snapshot();
     match control.take_failure() {
-        _ if finished => SenderEvent::Finished { progress },
+        _ if finished => SenderEvent::Finished { progress: Box::new(progress) },
         Some(error) => SenderEvent::Failed(error),
         None if control.is_aborted() => SenderEvent::Aborted,
         None => SenderEvent::Stopped { committed_seq: progress.committed_seq },

@@ -1,6 +1,6 @@
 //! Stages on threads of their own: started together, joined together, and none of them waits for one that has panicked.
 
-use std::thread;
+use std::thread::{self, JoinHandle, Scope, ScopedJoinHandle};
 
 use crate::control::{Control, Halt};
 use crate::error::TransferError;
@@ -12,12 +12,7 @@ pub(crate) type Work<'a> = (Stage, Box<dyn FnOnce() + Send + 'a>);
 /// Runs the stages, and `last` on this thread; what `last` says, once all have ended.
 pub(crate) fn run<'a, T>(control: &Control, stages: Vec<Work<'a>>, last: impl FnOnce() -> T) -> T {
     thread::scope(|scope| {
-        let start = |(stage, work): Work<'a>| {
-            // The kernel shows who takes the CPU by these names (`top -H`, `/proc/PID/task/*/comm`).
-            let thread = thread::Builder::new().name(stage.to_string());
-            let started = thread.spawn_scoped(scope, move || guarded(control, work));
-            (stage, started.unwrap_or_else(|error| panic!("start the thread of the stage {stage}: {error}")))
-        };
+        let start = |(stage, work): Work<'a>| (stage, spawn_in(scope, stage, move || guarded(control, work)));
         let running: Vec<_> = stages.into_iter().map(start).collect();
         let outcome = guarded(control, last);
         for (stage, handle) in running {
@@ -27,6 +22,31 @@ pub(crate) fn run<'a, T>(control: &Control, stages: Vec<Work<'a>>, last: impl Fn
         }
         outcome
     })
+}
+
+/// Starts a thread under the name of its stage: by it the kernel shows who takes the CPU (`top -H`, `/proc/PID/task/*/comm`).
+///
+/// # Panics
+/// If the operating system has no thread left, as [`thread::spawn`] does.
+pub(crate) fn spawn(stage: Stage, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    named(stage).spawn(work).unwrap_or_else(|error| no_thread(stage, &error))
+}
+
+/// The same within a scope.
+pub(crate) fn spawn_in<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    stage: Stage,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    named(stage).spawn_scoped(scope, work).unwrap_or_else(|error| no_thread(stage, &error))
+}
+
+fn named(stage: Stage) -> thread::Builder {
+    thread::Builder::new().name(stage.name().to_owned())
+}
+
+fn no_thread(stage: Stage, error: &std::io::Error) -> ! {
+    panic!("start a thread of the stage {stage}: {error}")
 }
 
 /// Ends the other stages if the thread it lives on panics, so that none of them waits for ever.

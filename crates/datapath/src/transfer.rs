@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tanist_model::byte_range::ByteRanges;
@@ -17,6 +16,7 @@ use crate::differ::Differ;
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
 use crate::encoder::Encoder;
 use crate::error::{GeometryError, TransferError};
+use crate::handover::queue;
 use crate::io::BlockDevice;
 use crate::limit::BytesPerSecond;
 use crate::pool::Pool;
@@ -29,8 +29,6 @@ use crate::writer::Writer;
 
 /// Buffers of one block each that a transfer may have; with the one of the read-back, its memory.
 pub(crate) const POOL_BUFFERS: usize = 12;
-/// Items between two stages. Blocks are bounded by the pool; this bounds what carries no buffer.
-pub(crate) const QUEUE_ITEMS: usize = 8;
 
 /// What to copy, and how often to make it durable.
 #[derive(Clone, Debug)]
@@ -115,12 +113,12 @@ pub enum TransferEvent {
     /// Everything below the checkpoint is flushed and, by policy, read back. To be committed, then [`Transfer::committed`].
     Durable {
         checkpoint: Checkpoint,
-        progress: Progress,
+        progress: Box<Progress>,
     },
     /// The checkpoint covers the whole volume; it was reported as durable before.
     Finished {
         checkpoint: Checkpoint,
-        progress: Progress,
+        progress: Box<Progress>,
     },
     /// Stopped on request; what was written was reported as durable before.
     Stopped {
@@ -150,7 +148,8 @@ impl Transfer {
         let stall_bytes = config.effective_stall_bytes();
         let control = Arc::new(Control::new(config.from.seq, pool, stall_bytes, config.limit, Box::new(|_| {})));
         let shared = Arc::clone(&control);
-        let supervisor = thread::spawn(move || {
+        // The checkpoints are made on it.
+        let supervisor = stages::spawn(Stage::Commit, move || {
             let outcome = supervise(&*source, &*target, &config, &shared, &events);
             // The devices are closed before the outcome is told: whoever hears it may rely on the lock being free.
             drop((source, target));
@@ -241,7 +240,7 @@ pub(crate) fn conclude(control: &Control, config: &TransferConfig, checkpoint: C
     }
     match control.halted() {
         _ if checkpoint.seq == config.size_bytes => {
-            TransferEvent::Finished { checkpoint, progress: control.counters.snapshot() }
+            TransferEvent::Finished { checkpoint, progress: Box::new(control.counters.snapshot()) }
         }
         Halt::Abort => TransferEvent::Aborted,
         _ => TransferEvent::Stopped { checkpoint },
@@ -255,8 +254,9 @@ fn run_stages(
     control: &Control,
     events: &dyn Fn(TransferEvent),
 ) -> Checkpoint {
-    let (from_reader, to_encoder) = sync_channel(QUEUE_ITEMS);
-    let (from_encoder, to_differ) = sync_channel(QUEUE_ITEMS);
+    let (counters, next) = (&control.counters, if config.compare { Stage::Compare } else { Stage::Target });
+    let (from_reader, to_encoder) = queue(counters, Stage::Source, Stage::Encode);
+    let (from_encoder, to_next) = queue(counters, Stage::Encode, next);
     let stretch = (config.from.seq, config.size_bytes);
     let reader = Reader::new(source, stretch, config.digests.changes(config.compare), control, from_reader);
     let encoder = Encoder::new(control, &config.digests, config.compare, config.from.seq);
@@ -265,18 +265,18 @@ fn run_stages(
         (Stage::Encode, Box::new(move || encoder.run(&to_encoder, &from_encoder))),
     ];
     let to_writer = if config.compare {
-        let (from_differ, to_writer) = sync_channel(QUEUE_ITEMS);
+        let (from_differ, to_writer) = queue(counters, Stage::Compare, Stage::Target);
         let differ = Differ::new(target, control, config);
-        stages.push((Stage::Compare, Box::new(move || differ.run(to_differ, &from_differ))));
+        stages.push((Stage::Compare, Box::new(move || differ.run(&to_next, &from_differ))));
         to_writer
     } else {
-        to_differ
+        to_next
     };
-    stages.push((Stage::Target, Box::new(move || Writer::new(target, control, config).run(to_writer))));
+    stages.push((Stage::Target, Box::new(move || Writer::new(target, control, config).run(&to_writer))));
     let checkpointer = Checkpointer { target, control, verify: config.verify, checkpoint: config.from };
     stages::run(control, stages, || checkpointer.run(|checkpoint| tell_durable(control, checkpoint, events)))
 }
 
 pub(crate) fn tell_durable(control: &Control, checkpoint: Checkpoint, events: &dyn Fn(TransferEvent)) {
-    events(TransferEvent::Durable { checkpoint, progress: control.counters.snapshot() });
+    events(TransferEvent::Durable { checkpoint, progress: Box::new(control.counters.snapshot()) });
 }

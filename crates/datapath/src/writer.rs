@@ -4,7 +4,7 @@
 //! write comes at once. If the checkpoint stage is busy the window simply grows: copying goes on until the stall limit.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use tanist_model::replication::Side;
@@ -13,6 +13,7 @@ use crate::control::{Control, Room};
 use crate::digest::{BLOCK_BYTES, PagesDigest};
 use crate::encoder::TargetItem;
 use crate::error::{Operation, TransferError};
+use crate::handover::Inlet;
 use crate::io::queue::{Direction, IoQueue, Request};
 use crate::io::{BlockDevice, ExtentKind};
 use crate::progress::Stage;
@@ -64,8 +65,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    pub(crate) fn run(mut self, inlet: Receiver<TargetItem>) {
-        match self.write_all(&inlet).and_then(|_| self.apply_zeros()).and_then(|()| self.settle()) {
+    pub(crate) fn run(mut self, inlet: &Inlet<'_, TargetItem>) {
+        match self.write_all(inlet).and_then(|_| self.apply_zeros()).and_then(|()| self.settle()) {
             Ok(()) => self.control.offer_last(self.window),
             Err(error) => {
                 self.control.fail(error);
@@ -74,7 +75,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn write_all(&mut self, inlet: &Receiver<TargetItem>) -> Result<Ended, TransferError> {
+    fn write_all(&mut self, inlet: &Inlet<'_, TargetItem>) -> Result<Ended, TransferError> {
         loop {
             match inlet.recv_timeout(self.until_due()) {
                 Ok(_) if self.control.is_aborted() => return Ok(Ended::Halted),

@@ -12,7 +12,7 @@ use tanist_model::run::Checkpoint;
 
 fn progress(event: &TransferEvent) -> Progress {
     match event {
-        TransferEvent::Finished { progress, .. } => *progress,
+        TransferEvent::Finished { progress, .. } => **progress,
         other => panic!("not finished: {other:?}"),
     }
 }

@@ -30,7 +30,7 @@ fn run(
 
 fn finished(event: &TransferEvent) -> (Checkpoint, Progress) {
     match event {
-        TransferEvent::Finished { checkpoint, progress } => (*checkpoint, *progress),
+        TransferEvent::Finished { checkpoint, progress } => (*checkpoint, **progress),
         other => panic!("not finished: {other:?}"),
     }
 }

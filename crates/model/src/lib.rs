@@ -27,6 +27,7 @@ pub mod retention;
 pub mod run;
 pub mod schedule;
 pub mod spelling;
+pub mod stage;
 pub mod state;
 pub mod takeover;
 pub mod time;

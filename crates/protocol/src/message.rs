@@ -12,6 +12,7 @@ use tanist_model::id::{
 };
 use tanist_model::replication::Side;
 use tanist_model::run::{BoundSnapshot, Checkpoint};
+use tanist_model::stage::StageUse;
 use tanist_model::takeover::PeerVerdict;
 use tanist_model::time::Timestamp;
 use tanist_model::volume::{StorageReport, VolumeReport};
@@ -73,6 +74,9 @@ pub struct RunProgress {
     /// What this holder has done for the run, all its attempts together.
     #[serde(default)]
     pub work: RunWork,
+    /// Where its time goes: the stages on this side.
+    #[serde(default)]
+    pub stages: Vec<StageUse>,
 }
 
 /// Frames that came when their reception was over, and why the last of them was not let in.

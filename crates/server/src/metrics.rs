@@ -1,6 +1,8 @@
 //! Numbers for Prometheus. Counters are kept where things happen; what has a present value is read off the machine when
 //! somebody looks. The recorder belongs to the server and not to the process, so that two servers do not share numbers.
 
+mod stages;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +84,7 @@ impl Metrics {
         let mut page = self.handle.render();
         // Written here and not registered: what is deleted must vanish from the page.
         page.push_str(&replication_lines(&gauges.replications));
+        page.push_str(&stages::lines(&gauges.replications));
         page.push_str(&alarm_lines(alarms));
         page
     }
@@ -244,6 +247,7 @@ fn evidence_kind(evidence: &Evidence) -> &'static str {
 mod tests {
     use super::*;
     use tanist_model::id::ReplicationName;
+    use tanist_model::stage::{Stage, StageUse};
     use tanist_model::work::RunWork;
 
     fn gauges() -> Gauges {
@@ -263,6 +267,7 @@ mod tests {
             refused_frames: 2,
             work: Some(RunWork { same_bytes: 77, ..RunWork::default() }),
             copied_again_bytes: None,
+            stages: Vec::new(),
             drill_ms: Some(410),
             drill_good_at: Some(Timestamp(1_795_342_800_500_000)),
             drill_failing: Some(false),
@@ -303,6 +308,32 @@ mod tests {
             assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
         }
         assert!(!page.contains("tanist_replication_lag_seconds{"));
+    }
+
+    #[test]
+    fn the_page_shows_where_the_time_of_a_run_goes() {
+        let of = |stage, worked_permille, output_permille, queue_limit_bytes| StageUse {
+            stage,
+            worked_permille,
+            input_permille: 5,
+            output_permille,
+            queued_bytes: 7,
+            queue_limit_bytes,
+        };
+        let mut gauges = gauges();
+        gauges.replications[0].stages = vec![of(Stage::Source, 120, 860, 0), of(Stage::Target, 985, 0, 8 << 20)];
+        let page = Metrics::new().unwrap().page(&gauges, &[]);
+        for line in [
+            "tanist_run_stage_ratio{replication=\"db\",stage=\"source\",doing=\"work\"} 0.12",
+            "tanist_run_stage_ratio{replication=\"db\",stage=\"source\",doing=\"output\"} 0.86",
+            "tanist_run_stage_ratio{replication=\"db\",stage=\"target\",doing=\"input\"} 0.005",
+            "tanist_run_stage_queued_bytes{replication=\"db\",stage=\"target\"} 7",
+            "tanist_run_stage_queue_limit_bytes{replication=\"db\",stage=\"target\"} 8388608",
+            "tanist_run_limit{replication=\"db\",stage=\"target\"} 1",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
+        }
+        assert!(!page.contains("tanist_run_stage_queued_bytes{replication=\"db\",stage=\"source\""), "it has no queue");
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::verify::{Verified, VerifyControl, verify_full};
@@ -22,6 +21,7 @@ use tanist_storage::StorageError;
 
 use super::{Engine, Message};
 use crate::clock;
+use crate::measured::Measured;
 use crate::source::{changes_of, kind_of_opening, same_volume, view_of};
 use crate::streams::key_of;
 
@@ -33,9 +33,7 @@ pub(super) struct Copying {
     order: CopyOrder,
     stage: Stage,
     halting: bool,
-    last_progress: (Instant, Progress),
-    rate: u64,
-    limit: String,
+    measured: Measured,
     /// What this engine had done for the run before.
     before: RunWork,
 }
@@ -123,16 +121,8 @@ impl Engine {
     fn begin(&mut self, order: CopyOrder, stage: Stage) {
         self.note_work();
         let before = self.work_for(order.run);
-        self.copying = Some(Copying {
-            number: self.attempts,
-            order,
-            stage,
-            halting: false,
-            last_progress: (Instant::now(), Progress::default()),
-            rate: 0,
-            limit: String::new(),
-            before,
-        });
+        let measured = Measured::starting_at(Progress { written_seq: order.from.seq, ..Progress::default() });
+        self.copying = Some(Copying { number: self.attempts, order, stage, halting: false, measured, before });
     }
 
     /// The networked form: a reader opens the streams; the desk was told before the server could hear that we wait.
@@ -392,9 +382,7 @@ impl Engine {
         self.note_work();
         let Some(copying) = &self.copying else { return };
         let (run, Some(now)) = (copying.order.run, copying.reading()) else { return };
-        let (rate_bytes_per_second, limit) = (copying.rate, copying.limit.clone());
-        let (passed_bytes, work) = (now.written_seq, self.work_for(run));
-        let progress = RunProgress { passed_bytes, rate_bytes_per_second, limit, work };
+        let progress = copying.measured.progress(now.written_seq, self.work_for(run));
         self.report(EngineEvent::Progress { run, progress });
     }
 
@@ -448,24 +436,17 @@ impl Copying {
 
     /// A reading, if the last one is old enough to measure a rate against.
     fn progress(&mut self) -> Option<RunProgress> {
-        let elapsed = self.last_progress.0.elapsed();
-        if elapsed < super::PROGRESS_INTERVAL {
+        if !self.measured.is_due() {
             return None;
         }
-        let work = RunWork::default();
         if let Stage::Verify { control, .. } = &self.stage {
-            let (passed_bytes, rate_bytes_per_second) = (control.verified_seq(), self.rate);
-            return Some(RunProgress { passed_bytes, rate_bytes_per_second, limit: "verify".to_owned(), work });
+            let (passed_bytes, rate_bytes_per_second) = (control.verified_seq(), self.measured.rate());
+            let limit = "verify".to_owned();
+            return Some(RunProgress { passed_bytes, rate_bytes_per_second, limit, ..RunProgress::default() });
         }
         let now = self.reading()?;
-        let moved = now.written_seq.saturating_sub(self.last_progress.1.written_seq);
-        let rate = (moved as f64 / elapsed.as_secs_f64()) as u64;
-        // Half old, half new: steady enough to read, quick enough to show a stall.
-        self.rate = if self.rate == 0 { rate } else { self.rate / 2 + rate / 2 };
-        self.limit = now.limiting_stage(&self.last_progress.1).map_or_else(String::new, |stage| stage.to_string());
-        self.last_progress = (Instant::now(), now);
-        let limit = self.limit.clone();
-        Some(RunProgress { passed_bytes: now.written_seq, rate_bytes_per_second: self.rate, limit, work })
+        self.measured.note(now, |progress| progress.written_seq);
+        Some(self.measured.progress(now.written_seq, RunWork::default()))
     }
 }
 

@@ -25,11 +25,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use self::copying::{Copying, VerifyOutcome};
 use crate::application::{Applications, Attempt};
 use crate::digests::DigestFiles;
+use crate::measured::PROGRESS_INTERVAL;
 use crate::storages::Storages;
 
 /// How often the progress of a copy is reported.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-
 /// Between two attempts to flush a target that is to be closed.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,7 +44,7 @@ pub(crate) struct Report {
 pub(crate) enum Message {
     Command(EngineCommand),
     /// A stream of the reader.
-    Arrival(Arrival),
+    Arrival(Box<Arrival>),
     /// From the transfer with this number; an earlier one's words are ignored.
     Transfer(u64, TransferEvent),
     Verified(u64, VerifyOutcome),
@@ -232,7 +231,7 @@ impl Engine {
         match message {
             Message::Transfer(number, event) => self.on_transfer(number, event),
             Message::Verified(number, outcome) => self.on_verified(number, outcome),
-            Message::Arrival(arrival) => self.on_arrival(arrival),
+            Message::Arrival(arrival) => self.on_arrival(*arrival),
             Message::Frozen { number, run, kept, made } => self.on_frozen(number, run, kept, made),
             Message::Command(command) => return self.command(command, queue),
         }

@@ -14,6 +14,7 @@ use crate::recovery_point::RecoveryPointPlace;
 use crate::removal::Remnant;
 use crate::replication::{FencingTier, Intent, Side};
 use crate::run::{ChainDigest, RunState};
+use crate::stage::StageUse;
 use crate::takeover::TakeoverRecord;
 use crate::time::Timestamp;
 use crate::work::RunWork;
@@ -44,6 +45,9 @@ pub struct RunView {
     pub seconds_left: Option<u64>,
     /// Which stage is the limit now.
     pub limit: Option<String>,
+    /// Where the time of the last few seconds went, in the order in which a block passes the stages; of both sides, in the networked form.
+    #[serde(default)]
+    pub stages: Vec<StageUse>,
     pub takeovers: u32,
     pub repairs: u32,
     /// What it may leave unwritten, and unread: `full`, `compare`, `delta` or `changes`; not yet decided before its snapshot is bound.

@@ -2,6 +2,7 @@
 
 use tanist_model::id::ReplicationName;
 use tanist_model::replication::ReplicationRecord;
+use tanist_model::stage::StageUse;
 use tanist_model::time::Timestamp;
 use tanist_model::work::RunWork;
 use tanist_protocol::server::ServerMachine;
@@ -44,6 +45,8 @@ pub struct ReplicationGauges {
     /// Of the present run, or else the last.
     pub work: Option<RunWork>,
     pub copied_again_bytes: Option<u64>,
+    /// Of the present run, lately.
+    pub stages: Vec<StageUse>,
     /// How long the last drill took that came so far.
     pub drill_ms: Option<u64>,
     /// When the last good one was decided.
@@ -86,6 +89,7 @@ fn replication(machine: &ServerMachine, record: &ReplicationRecord) -> Replicati
         refused_frames: record.refused.total,
         work: shown.as_ref().map(|run| run.work),
         copied_again_bytes: shown.as_ref().map(|run| run.copied_again_bytes),
+        stages: shown.map(|run| run.stages).unwrap_or_default(),
         drill_ms: drills.results.iter().rev().find_map(|result| result.took_ms),
         drill_good_at: drills.last_good.as_ref().map(|good| good.at),
         drill_failing: (drills.overdue || drills.last().is_some())

@@ -4,8 +4,9 @@ use tanist_model::api::RunView;
 use tanist_model::id::RunId;
 use tanist_model::replication::ReplicationRecord;
 use tanist_model::run::{RunRecord, RunState};
+use tanist_model::stage::{StageUse, limit_of, merged};
 use tanist_model::work::RunWork;
-use tanist_protocol::message::RunProgress;
+use tanist_protocol::message::{RoleReport, RunProgress};
 use tanist_protocol::server::ServerMachine;
 
 use super::waiting;
@@ -15,7 +16,12 @@ use super::waiting;
 pub fn current(machine: &ServerMachine, record: &ReplicationRecord) -> Option<RunView> {
     let run = machine.state().current_run(record)?;
     let waiting = waiting::of_run(machine, record, run);
-    Some(RunView { waiting, ..view(record, run, progress(machine, record, run.id)) })
+    let (told, stages) = (progress(machine, record, run.id), stages(machine, record, run.id));
+    let limit = limit_of(&stages).map(|stage| stage.to_string());
+    let view = view(record, run, told);
+    // Without stages: an agent of an earlier version, or the reading of the whole target.
+    let limit = if stages.is_empty() { view.limit } else { limit };
+    Some(RunView { waiting, limit, stages, ..view })
 }
 
 /// The run that ended last.
@@ -35,8 +41,23 @@ pub fn last(machine: &ServerMachine, record: &ReplicationRecord) -> Option<RunVi
 #[must_use]
 pub fn progress<'a>(machine: &'a ServerMachine, record: &ReplicationRecord, run: RunId) -> Option<&'a RunProgress> {
     let session = machine.session(&record.holder.as_ref()?.agent).filter(|session| session.is_connected())?;
-    let role = session.roles.get(&record.id).filter(|role| role.epochs == record.epochs && role.run == Some(run))?;
-    role.progress.as_ref()
+    let is_of_it = |role: &&RoleReport| role.epochs.same_holder(record.epochs) && role.run == Some(run);
+    session.roles.get(&record.id).filter(is_of_it)?.progress.as_ref()
+}
+
+/// Where the time of the run goes, by the word of whoever holds the target and whoever reads the source for it.
+#[must_use]
+pub fn stages(machine: &ServerMachine, record: &ReplicationRecord, run: RunId) -> Vec<StageUse> {
+    let holder = progress(machine, record, run).map_or(&[][..], |progress| progress.stages.as_slice());
+    let reader = reading(machine, record, run).map_or(&[][..], |progress| progress.stages.as_slice());
+    merged(holder, reader)
+}
+
+/// What the reader's beat says of the run.
+fn reading<'a>(machine: &'a ServerMachine, record: &ReplicationRecord, run: RunId) -> Option<&'a RunProgress> {
+    let session = machine.session(&record.reader.as_ref()?.agent).filter(|session| session.is_connected())?;
+    let is_of_it = |role: &&RoleReport| role.epochs.source == record.epochs.source && role.run == Some(run);
+    session.readings.get(&record.id).filter(is_of_it)?.progress.as_ref()
 }
 
 fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgress>) -> RunView {
@@ -57,6 +78,7 @@ fn view(record: &ReplicationRecord, run: &RunRecord, progress: Option<&RunProgre
         rate_bytes_per_second: rate,
         seconds_left: seconds_left(run.state, size_bytes.saturating_sub(done_bytes), rate),
         limit: progress.map(|progress| progress.limit.clone()).filter(|limit| !limit.is_empty()),
+        stages: Vec::new(),
         takeovers: run.takeovers,
         method: run.method.map(|method| method.name().to_owned()),
         snapshot: run.snapshot.as_ref().map(|snapshot| snapshot.id),

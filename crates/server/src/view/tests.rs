@@ -260,6 +260,7 @@ fn beat(incarnation: u128) -> AgentMessage {
             rate_bytes_per_second: 50,
             limit: "the source".into(),
             work: Default::default(),
+            stages: Vec::new(),
         }),
     };
     AgentMessage::Heartbeat(Heartbeat {

@@ -1,6 +1,7 @@
 //! What can be typed: the command tree, frozen by a test. Nothing here acts.
 
 pub mod agent;
+pub mod bench;
 pub mod moment;
 pub mod policy;
 pub mod replication;
@@ -15,6 +16,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, ReplicationName};
 
 use agent::{AgentCommand, AgentPlace};
+use bench::BenchCommand;
 use replication::{ReplicationCommand, RestoreArgs, TransferArgs};
 use server::{DemoArgs, ServerCommand};
 use support::SupportCommand;
@@ -103,6 +105,9 @@ pub enum Command {
     Events(EventsArgs),
     /// Only what needs a human; exits 0, 1, 2 or 3 like a monitoring plugin.
     Status,
+    /// Measure what there is can do.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Help from somebody who is not here.
     #[command(subcommand)]
     Support(SupportCommand),

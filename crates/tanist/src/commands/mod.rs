@@ -3,6 +3,7 @@
 
 mod agent;
 mod apply;
+mod bench;
 mod confirm;
 mod drill;
 mod events;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
         Command::RecoveryPoint(command) => ask(recovery_point::run(command, &session)),
         Command::VerifyRecord(args) => record::verify(&args, &session),
         Command::Events(args) => ask(events::run(args, &session)),
+        Command::Bench(command) => bench::run(command, &session),
         Command::Support(command) => ask(support::run(command, &session)),
         Command::Status => ask(status::run(&session)),
         Command::Explain(args) => explain::run(&args, &session),
@@ -66,7 +68,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
 }
 
 /// Runs a command that asks the server: one thread is plenty.
-fn ask(command: impl Future<Output = Outcome>) -> Outcome {
+fn ask<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|source| Failure::io("start the runtime", source))?.block_on(command)
 }

@@ -1,6 +1,7 @@
 //! How answers look. Rendering is pure: a view and a [`Style`] go in, text comes out; [`Screen`] alone writes.
 
 pub mod apply;
+pub mod bench;
 pub mod drills;
 pub mod error;
 pub mod events;
@@ -14,6 +15,7 @@ pub mod record;
 pub(crate) mod samples;
 pub mod screen;
 pub mod show;
+pub mod stages;
 pub mod status;
 pub mod style;
 pub mod table;

@@ -18,6 +18,7 @@ use tanist_model::policy::{Policy, SourceMode, StreamCount, VerifyMode};
 use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{FencingTier, Intent, ProofKind, Side};
 use tanist_model::run::{ChainDigest, RunState};
+use tanist_model::stage::{Stage, StageUse};
 use tanist_model::takeover::{
     Candidate, Ending, Evidence, PeerVerdict, ProbeVerdict, ProvenEpoch, TakeoverRecord, TakeoverStatement,
 };
@@ -107,6 +108,26 @@ fn side(side: Side, address: &str) -> SideView {
     }
 }
 
+/// A limit was set, and everything behind it waits.
+fn stages() -> Vec<StageUse> {
+    let of = |stage, [worked_permille, input_permille, output_permille]: [u16; 3], queue_limit_bytes| StageUse {
+        stage,
+        worked_permille,
+        input_permille,
+        output_permille,
+        queued_bytes: queue_limit_bytes / 16,
+        queue_limit_bytes,
+    };
+    vec![
+        of(Stage::Bandwidth, [930, 0, 0], 0),
+        of(Stage::Source, [60, 930, 0], 0),
+        of(Stage::Encode, [24, 976, 0], 8 * MIB),
+        of(Stage::Compare, [71, 929, 0], 8 * MIB),
+        of(Stage::Target, [8, 992, 0], 8 * MIB),
+        of(Stage::Commit, [55, 945, 0], 256 * MIB),
+    ]
+}
+
 pub fn run() -> RunView {
     RunView {
         id: RunId(0x3f2a_9c01_0000_0001),
@@ -116,7 +137,8 @@ pub fn run() -> RunView {
         size_bytes: 512 * MIB,
         rate_bytes_per_second: 48 * MIB,
         seconds_left: Some(4),
-        limit: Some("the rate limit".into()),
+        limit: Some("bandwidth".into()),
+        stages: stages(),
         method: Some("delta".into()),
         snapshot: None,
         work: RunWork {
@@ -258,6 +280,8 @@ pub fn replication() -> ReplicationView {
                 sent_bytes: 501 * MIB,
             },
             copied_again_bytes: 0,
+            limit: None,
+            stages: Vec::new(),
             requested_at: at(0),
             finished_at: Some(at(8_000)),
             ..run()

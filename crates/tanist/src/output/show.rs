@@ -11,7 +11,7 @@ use super::plan::form;
 use super::progress::waits;
 use super::table::Rows;
 use super::why::summary_of_takeover;
-use super::{Style, Tone, drills, units, words};
+use super::{Style, Tone, drills, stages, units, words};
 
 /// The whole page, in blocks with an empty line between them.
 #[must_use]
@@ -164,10 +164,11 @@ fn current_run(run: &RunView, style: Style) -> String {
     let asked = units::ago(run.requested_at, style.now);
     let (title, speed, work) = (style.paint(Tone::Strong, &title), speed(run), work(run));
     let waiting = run.waiting.as_ref().map(|waiting| format!("  {}\n", waits(waiting, style.now))).unwrap_or_default();
-    format!("{title}\n  {speed}\n{waiting}{work}  {}, asked for {asked}\n", troubles(run))
+    let stages = stages::table(run, style);
+    format!("{title}\n  {speed}\n{waiting}{stages}{work}  {}, asked for {asked}\n", troubles(run))
 }
 
-/// `61 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: bandwidth policy`.
+/// `61 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: bandwidth`.
 #[must_use]
 pub fn speed(run: &RunView) -> String {
     let mut parts = vec![format!("{} %", percent(run))];

@@ -302,10 +302,7 @@ fn plain_progress_speaks_when_something_changed() {
     let mut run = samples::run();
     let start = Timestamp(0);
     let first = log.line(&run, start).unwrap();
-    assert_eq!(
-        first,
-        "run 3f2a9c01, copying on h2: 60 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: the rate limit"
-    );
+    assert_eq!(first, "run 3f2a9c01, copying on h2: 60 %, 312 MiB of 512 MiB, 48 MiB/s, 4 s left, limit: bandwidth");
     assert_eq!(log.line(&run, start.plus(Duration::from_secs(9))), None);
     assert!(log.line(&run, start.plus(Duration::from_secs(10))).is_some(), "a sign of life every ten seconds");
     run.state = RunState::Verifying;

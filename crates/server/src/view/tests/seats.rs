@@ -4,9 +4,10 @@ use tanist_model::api::{Health, ReplicationView, SideView};
 use tanist_model::event::{Event, EventCode};
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, Epoch, Epochs, EventSeq, Incarnation};
-use tanist_model::replication::{Reader, ReplicationRecord, SideRecord};
+use tanist_model::replication::{Reader, ReplicationRecord, Side, SideRecord};
 use tanist_model::run::RunState;
-use tanist_protocol::message::AgentMessage;
+use tanist_model::stage::{Stage, StageUse};
+use tanist_protocol::message::{AgentMessage, Heartbeat, RoleReport, RunProgress};
 use tanist_protocol::server::{ConnectionId, Input, ServerMachine};
 
 use super::super::replication::{replication, verdict};
@@ -62,6 +63,46 @@ fn whoever_reads_for_another_is_listed_as_such() {
     assert_eq!((counts(0), counts(1)), ((1, 0, 0), (0, 1, 0)));
     let gauges = gauges::gauges(&machine);
     assert_eq!((gauges.replications[0].source_epoch, gauges.replications[0].has_reader), (4, true));
+}
+
+/// What two agents say of the stages of a run: the source of h2 has all the time it wants, and the target of h1 never stands still.
+#[test]
+fn the_limit_of_a_networked_run_is_found_from_what_both_sides_say() {
+    let of = |stage, [worked_permille, input_permille, output_permille]: [u16; 3]| StageUse {
+        stage,
+        worked_permille,
+        input_permille,
+        output_permille,
+        queued_bytes: 0,
+        queue_limit_bytes: 0,
+    };
+    let reads = vec![of(Stage::Source, [100, 0, 890]), of(Stage::Network, [990, 5, 0])];
+    let writes = vec![of(Stage::Network, [0, 40, 950]), of(Stage::Target, [980, 10, 0])];
+    let mut state = state(ReplicationRecord { run: Some(RUN), target_dirty: Some(RUN), ..networked() });
+    state.runs.insert((ID, RUN), run(RunState::Copying));
+    let mut machine = machine(state);
+    for (number, side, stages) in [(1, Side::Target, writes), (2, Side::Source, reads)] {
+        let message = working_beat(number, side, stages);
+        let (agent, connection) = (name(&format!("h{number}")), ConnectionId(number.into()));
+        machine.handle(at(10), Input::Message { agent, connection, message });
+    }
+    let shown = replication(&machine, &machine.state().replications[&ID]).run.unwrap();
+    assert_eq!(shown.limit.as_deref(), Some("target"), "{:?}", shown.stages);
+    let stages: Vec<_> = shown.stages.iter().map(|one| (one.stage, one.worked_permille)).collect();
+    assert_eq!(stages, [(Stage::Source, 100), (Stage::Network, 40), (Stage::Target, 980)]);
+    assert_eq!(gauges::gauges(&machine).replications[0].stages, shown.stages);
+}
+
+/// The beat of an agent that works on the run on this side.
+fn working_beat(number: u32, side: Side, stages: Vec<StageUse>) -> AgentMessage {
+    let (AgentMessage::Heartbeat(own), AgentMessage::Heartbeat(role)) = (beat(number.into()), beat(1)) else {
+        unreachable!("a beat is a heartbeat")
+    };
+    // The holder has its place since before this reader.
+    let epochs = if side == Side::Source { networked().epochs } else { role.roles[0].epochs };
+    let progress = role.roles[0].progress.clone().map(|progress| RunProgress { stages, ..progress });
+    let role = RoleReport { side, epochs, progress, ..role.roles[0].clone() };
+    AgentMessage::Heartbeat(Heartbeat { roles: vec![role], ..own })
 }
 
 /// A run is in progress; the agent that reads has lost its connection, and the server has looked at what that means.

@@ -7,7 +7,7 @@
 
 mod acquaintances;
 mod application;
-mod clock;
+pub mod clock;
 mod config;
 mod core;
 #[cfg(feature = "decoders")]
@@ -34,4 +34,6 @@ mod watch;
 pub use application::{ApplicationConfig, GUARD_COMMAND, QuiesceLimit, guard};
 pub use config::{AgentConfig, ConfigError, DEFAULT_RECORDING, StorageConfig};
 pub use export::{ExportError, ExportOrder, export};
+/// How an agent reaches its server, for agents that are nothing but that (`tanist-crowd`).
+pub use link::{Dialler, Link, LinkEvent};
 pub use run::{AgentError, run};

@@ -179,20 +179,21 @@ impl fmt::Debug for Link {
 struct AgentEnds;
 
 impl Link {
-    /// `serial`: of the certificate that the next connection shows. `acquaintances`: the peers of an earlier process of the agent.
+    /// `entropy`: for how long it pauses between attempts. `serial`: of the certificate that the next connection shows. `acquaintances`: the peers of an earlier process of the agent.
     #[must_use]
     pub fn new(
         dialler: Dialler,
         serial: watch::Receiver<Serial>,
         timers: Timers,
         acquaintances: Vec<PeerAddress>,
+        entropy: u128,
         events: mpsc::Sender<LinkEvent>,
     ) -> Self {
         let (speaker, words) = mpsc::channel(QUEUE);
         Self {
             dialler,
             serial,
-            finder: WayFinder::new(timers, now(), acquaintances),
+            finder: WayFinder::new(timers, now(), acquaintances).spread_by(entropy),
             dials: JoinSet::new(),
             under_way: HashMap::new(),
             fresh: None,

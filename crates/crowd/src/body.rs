@@ -7,7 +7,7 @@ use std::time::Duration;
 use tanist_agent::LinkEvent;
 use tanist_agent::clock;
 use tanist_model::id::Term;
-use tanist_protocol::agent::{AgentMachine, Effect, Input, Role};
+use tanist_protocol::agent::{AgentMachine, Effect, EngineCommand, Input, Role};
 use tanist_protocol::driver::{Interpreter, Step};
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::mutation::Mutations;
@@ -181,6 +181,9 @@ impl Body {
         match effect {
             Effect::Send(message) => self.say(message),
             Effect::Engine { replication, epochs, command } => {
+                if matches!(command, EngineCommand::Open { .. }) {
+                    self.ground.openings.send_modify(|openings| *openings += 1);
+                }
                 let event = engine::obey(&command).map(|event| Input::Engine { replication, epochs, event });
                 self.answers.extend(event);
             }

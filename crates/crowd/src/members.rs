@@ -35,6 +35,8 @@ pub enum CrowdError {
     /// The certificate is not an agent's.
     #[error("the certificate of {0} is not an agent's")]
     NotAnAgent(String),
+    #[error("{missing} of {expected} agents had not begun to act after {} s", limit.as_secs())]
+    Idle { missing: usize, expected: usize, limit: Duration },
     #[error("{missing} of {expected} agents were not welcomed by the server in {} s", limit.as_secs())]
     Unwelcome { missing: usize, expected: usize, limit: Duration },
 }
@@ -53,6 +55,8 @@ pub struct Welcome {
 pub(crate) struct Ground {
     pub(crate) roll: Roll,
     pub(crate) welcomes: mpsc::UnboundedSender<Welcome>,
+    /// How often an agent has begun to act.
+    pub(crate) openings: watch::Sender<usize>,
 }
 
 /// One of the crowd.
@@ -88,6 +92,8 @@ pub struct Crowd {
     members: Vec<Member>,
     ground: Arc<Ground>,
     welcomes: mpsc::UnboundedReceiver<Welcome>,
+    /// The latest of the servers that have welcomed anybody.
+    term: Term,
 }
 
 impl Crowd {
@@ -98,9 +104,10 @@ impl Crowd {
     /// [`CrowdError::NotAnAgent`].
     pub fn new(server: &str, identities: Vec<Identity>) -> Result<Self, CrowdError> {
         let (welcomed, welcomes) = mpsc::unbounded_channel();
-        let ground = Arc::new(Ground { roll: Roll::default(), welcomes: welcomed });
+        let openings = watch::Sender::new(0);
+        let ground = Arc::new(Ground { roll: Roll::default(), welcomes: welcomed, openings });
         let members: Result<Vec<Member>, CrowdError> = identities.into_iter().map(Member::of).collect();
-        Ok(Self { server: server.to_owned(), members: members?, ground, welcomes })
+        Ok(Self { server: server.to_owned(), members: members?, ground, welcomes, term: Term(0) })
     }
 
     #[must_use]
@@ -152,12 +159,12 @@ impl Crowd {
         Ok(took)
     }
 
-    /// Waits until all agents that live are welcomed by a server of a term after this one; when each was.
+    /// Waits until all agents that live are welcomed by the next server; when each was. What the last one says meanwhile does not count.
     ///
     /// # Errors
     /// [`CrowdError::Unwelcome`] if they are not within `limit`.
-    pub async fn welcomed_after(&mut self, term: Term, limit: Duration) -> Result<Vec<Instant>, CrowdError> {
-        let deadline = Instant::now() + limit;
+    pub async fn welcomed_anew(&mut self, limit: Duration) -> Result<Vec<Instant>, CrowdError> {
+        let (deadline, term) = (Instant::now() + limit, self.term);
         let alive = self.members.iter().enumerate().filter(|(_, member)| member.process.is_some());
         let mut missing: BTreeSet<usize> = alive.map(|(number, _)| number).collect();
         let expected = missing.len();
@@ -186,8 +193,30 @@ impl Crowd {
         }
     }
 
+    /// How often an agent of this crowd has begun to act so far.
+    #[must_use]
+    pub fn openings(&self) -> usize {
+        *self.ground.openings.borrow()
+    }
+
+    /// Waits until agents have begun to act `more` times since there were `before`.
+    ///
+    /// # Errors
+    /// [`CrowdError::Idle`] if they have not within `limit`.
+    pub async fn opened(&self, before: usize, more: usize, limit: Duration) -> Result<(), CrowdError> {
+        let mut openings = self.ground.openings.subscribe();
+        let enough = tokio::time::timeout(limit, openings.wait_for(|now| *now >= before + more)).await;
+        if matches!(enough, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let missing = (before + more).saturating_sub(self.openings());
+        Err(CrowdError::Idle { missing, expected: more, limit })
+    }
+
     async fn welcome_before(&mut self, deadline: Instant) -> Option<Welcome> {
-        tokio::time::timeout_at(deadline.into(), self.welcomes.recv()).await.ok().flatten()
+        let welcome = tokio::time::timeout_at(deadline.into(), self.welcomes.recv()).await.ok().flatten()?;
+        self.term = self.term.max(welcome.term);
+        Some(welcome)
     }
 
     fn began(&self, agent: usize) -> Option<Instant> {
@@ -222,7 +251,7 @@ impl Member {
         let (serial, followed) = watch::channel(self.identity.holder().serial_hex.clone());
         let (events, heard) = mpsc::channel(QUEUE);
         ground.roll.enter(self.name.clone(), incarnation);
-        let link = tokio::spawn(Link::new(dialler, followed, Timers::DEFAULT, Vec::new(), events).keep());
+        let link = tokio::spawn(Link::new(dialler, followed, Timers::DEFAULT, Vec::new(), entropy()?, events).keep());
         let body = Body::new(number, machine, Volumes::of_pair(number / 2)?, Arc::clone(ground));
         let vanish = Arc::new(Notify::new());
         let body = tokio::spawn(body.live(heard, Arc::clone(&vanish)));

@@ -10,8 +10,8 @@ use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, Epoch, ReplicationName, RunId, VolumeAddress};
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
 
-pub use super::enrol::IssuedCertificate;
 use super::concerns::members;
+pub use super::enrol::IssuedCertificate;
 use super::survey::Purpose;
 use super::{Effect, ServerMachine};
 use crate::message::{PeerAddress, RoleState};

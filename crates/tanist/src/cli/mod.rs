@@ -1,6 +1,7 @@
 //! What can be typed: the command tree, frozen by a test. Nothing here acts.
 
 pub mod agent;
+pub mod bench;
 pub mod moment;
 pub mod policy;
 pub mod replication;
@@ -15,6 +16,7 @@ use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, ReplicationName};
 
 use agent::{AgentCommand, AgentPlace};
+use bench::BenchCommand;
 use replication::{ReplicationCommand, RestoreArgs, TransferArgs};
 use server::{DemoArgs, ServerCommand};
 use support::SupportCommand;
@@ -112,6 +114,9 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for every command.
     Man(ManArgs),
+    /// Measure what tanist can do here.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Show takeovers at work on this machine: a server, three agents, two file-backed storage systems.
     Demo(DemoArgs),
 }

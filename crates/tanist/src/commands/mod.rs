@@ -45,6 +45,7 @@ pub fn run(cli: Cli, screen: &Screen) -> Outcome {
     match cli.command {
         Command::Server(command) => server::run(command, &session),
         Command::Agent(command) => agent::run(command, &session),
+        Command::Bench(command) => crate::bench::run(&command, screen),
         Command::Demo(args) => ask(crate::demo::run(&args, session.screen)),
         Command::Token(command) => ask(token::run(command, &session)),
         Command::Login(args) => ask(login::run(args, &session)),

@@ -100,8 +100,11 @@ impl Body {
     fn tick_due(&self) -> Instant {
         let timers = Timers::DEFAULT;
         let acts = self.machine.roles().values().any(Role::is_acting) || !self.machine.readings().is_empty();
-        if acts || self.link.is_none() {
+        if acts {
             return self.last_tick + self.machine.tick_interval();
+        }
+        if self.link.is_none() {
+            return self.last_tick + timers.beat_idle;
         }
         let pace = if self.watched.volumes.is_empty() { timers.beat_idle } else { timers.beat_failover };
         (self.last_beat + pace).max(self.last_tick + self.machine.tick_interval())

@@ -190,10 +190,10 @@ async fn records_since(
 }
 
 fn summary(at: Timestamp, records: &[Vec<TakeoverRecord>]) -> Takeovers {
-    let first = records.iter().filter_map(|of_one| of_one.first());
+    let first = records.iter().filter_map(|of_one| of_one.first()?.granted_at);
     let last = records.iter().filter_map(|of_one| of_one.last()?.activated_at);
     Takeovers {
-        granted: Percentiles::of(first.map(|record| record.committed_at.since(at)).collect()),
+        granted: Percentiles::of(first.map(|granted| granted.since(at)).collect()),
         activated: Percentiles::of(last.map(|activated| activated.since(at)).collect()),
         repeated: records.iter().map(|of_one| of_one.len().saturating_sub(1)).sum(),
     }

@@ -45,7 +45,7 @@ pub(super) struct Size {
     pub(super) restart: Restart,
 }
 
-/// All who act were lost in one moment: from there to the commit of the successor's grant, and to that of its activation.
+/// All who act were lost in one moment: from there to the grant of the successor, and to its activation.
 #[derive(Debug, Serialize)]
 pub(super) struct Takeovers {
     pub(super) granted: Option<Percentiles>,

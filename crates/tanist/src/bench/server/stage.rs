@@ -1,6 +1,7 @@
 //! The server that is measured: a process with a store of its own, in a directory that ends with the measurement.
 
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,6 @@ use crate::client::Client;
 use crate::client::context::Context;
 use crate::failure::Failure;
 use crate::own_process::{Player, once};
-use tanist_wire::file;
 
 /// How long the server may take to answer after its start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -87,8 +87,7 @@ fn new_folder(dir: Option<&Path>, agents: usize) -> Result<PathBuf, Failure> {
     let below = || std::env::temp_dir().join(format!("tanist-bench-{}-{agents}", std::process::id()));
     let folder = dir.map_or_else(below, Path::to_owned);
     let failed = |e| Failure::io(format!("make the new directory {}", folder.display()), e);
-    std::fs::create_dir(&folder).map_err(failed)?;
-    file::create_private_folder(&folder.join("server")).map_err(|e| failed(std::io::Error::other(e)))?;
+    std::fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
     std::path::absolute(&folder).map_err(failed)
 }
 

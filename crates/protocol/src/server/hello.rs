@@ -201,7 +201,7 @@ impl ServerMachine {
     /// the direct form both sides count alike.
     fn forgotten_epochs<'a>(
         &'a self,
-        agent: &AgentName,
+        agent: &'a AgentName,
         session: &'a Session,
     ) -> impl Iterator<Item = (ReplicationId, Epochs)> + 'a {
         self.concerned(agent).flat_map(move |record| {

@@ -3,16 +3,18 @@
 use tanist_model::enrolment::{JoinToken, SecretHash};
 use tanist_model::id::CommandId;
 use tanist_protocol::message::ServerMessage;
-use tanist_protocol::server::{Command, Effect, Input, IssuedCertificate, ServerMachine};
+use tanist_protocol::server::command::IssuedCertificate;
+use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
 
 use crate::world::{Seen, at, connect, db, member, name, process, seen, server, state};
 
 /// Who is told what to watch.
-fn told(seen: &Seen) -> Vec<&str> {
-    let watch = |effect: &&Effect| matches!(effect, Effect::Send { message: ServerMessage::Watch { .. }, .. });
-    let agent = |effect| if let Effect::Send { agent, .. } = effect { Some(agent) } else { None };
-    let mut told: Vec<&str> =
-        seen.effects().into_iter().filter(watch).filter_map(|e| agent(e)).map(|a| a.as_str()).collect();
+fn told(seen: &Seen) -> Vec<String> {
+    let watcher = |effect: &'_ Effect| match effect {
+        Effect::Send { agent, message: ServerMessage::Watch { .. }, .. } => Some(agent.to_string()),
+        _ => None,
+    };
+    let mut told: Vec<String> = seen.effects().into_iter().filter_map(watcher).collect();
     told.sort_unstable();
     told
 }

@@ -30,7 +30,7 @@ type Control = Established<AgentMessage, ServerMessage>;
 
 pub async fn serve(incoming: Incoming<TcpStream>, from: SocketAddr, door: &Door) {
     let agent = incoming.peer().and_then(PeerIdentity::agent).cloned();
-    match admit(incoming, door).await {
+    match Box::pin(admit(incoming, door)).await {
         Ok(control) => converse(control, from, door).await,
         Err(error) => door.refusals.failed(&door.core, from, agent, &error),
     }

@@ -204,11 +204,13 @@ async fn restart(stage: &mut Stage, crowd: &mut Crowd) -> Result<Restart, Failur
     let before = epochs(&ready(&stage.client).await?);
     let died = stage.restart().await?;
     let answered = died.elapsed();
-    let welcomed = crowd.welcomed_anew(PATIENCE).await?;
-    let after = epochs(&ready(&stage.client).await?);
+    let welcomed = crowd.welcomed_anew(PATIENCE).await;
+    let missing = crowd.len() - welcomed.len();
+    let after = epochs(&stage.client.replications().await?);
     Ok(Restart {
         answered_ms: u64::try_from(answered.as_millis()).unwrap_or(u64::MAX),
-        back: Percentiles::of(welcomed.into_iter().map(|at| at.duration_since(died)).collect()),
+        back: Percentiles::of(welcomed.into_iter().map(|at| at.saturating_duration_since(died)).collect()),
+        missing,
         takeovers: after.iter().filter(|(name, epoch)| before.get(*name) != Some(*epoch)).count(),
     })
 }

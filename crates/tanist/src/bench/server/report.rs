@@ -61,7 +61,9 @@ pub(super) struct Restart {
     pub(super) answered_ms: u64,
     /// From its death to its welcome of each agent.
     pub(super) back: Option<Percentiles>,
-    /// Of agents that came too late to be taken for alive.
+    /// Agents that were not back two minutes after.
+    pub(super) missing: usize,
+    /// Of agents that came too late to be taken for alive, by the time that the last one was back.
     pub(super) takeovers: usize,
 }
 
@@ -96,6 +98,7 @@ pub(super) fn render(report: &Report, style: Style) -> String {
     line("server killed: it answers after", none(), &|s| format!("{} ms", s.restart.answered_ms));
     line("  agents back, median, p99", none(), &|s| pair(s.restart.back));
     line("  the last one", none(), &|s| s.restart.back.map_or_else(none, |p| format!("{:.0} ms", p.most_ms)));
+    line("  not back after two minutes", "0".to_owned(), &|s| s.restart.missing.to_string());
     line("  takeovers by it", "0".to_owned(), &|s| s.restart.takeovers.to_string());
     format!("{}\n{}", rows.render(0), footing(report))
 }
@@ -136,7 +139,7 @@ mod tests {
             acting_cpu_percent: 4.0,
             crash: takeovers(),
             silence: takeovers(),
-            restart: Restart { answered_ms: 120, back: times(), takeovers: 0 },
+            restart: Restart { answered_ms: 120, back: times(), missing: 0, takeovers: 0 },
         }
     }
 

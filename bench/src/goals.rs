@@ -28,7 +28,7 @@ pub const NOT_BUILT: [(&str, &str); 2] = [
     ("1 % changed, changed extents known: at most 0.1 of the full scan", "not measured: no case of it yet"),
     (
         "10,000 idle agents on one server: at most 5 % of a core and 20 KiB a connection; 1,000 takeovers at once",
-        "not built: nothing makes so many agents yet",
+        "measured by `tanist bench server`: [how many agents a server bears](scale.md)",
     ),
 ];
 

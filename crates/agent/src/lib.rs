@@ -8,7 +8,7 @@
 mod acquaintances;
 mod application;
 mod bench;
-mod clock;
+pub mod clock;
 mod config;
 mod core;
 #[cfg(feature = "decoders")]
@@ -37,4 +37,6 @@ pub use application::{ApplicationConfig, GUARD_COMMAND, QuiesceLimit, guard};
 pub use bench::{BenchError, BenchLink, BenchOrder, BenchReport, BenchStage, InUse, bench, sink};
 pub use config::{AgentConfig, ConfigError, DEFAULT_RECORDING, StorageConfig};
 pub use export::{ExportError, ExportOrder, export};
+/// How an agent reaches its server, for agents that are nothing but that (`tanist-crowd`).
+pub use link::{Dialler, Link, LinkEvent};
 pub use run::{AgentError, run};

@@ -2,6 +2,7 @@
 //! ([`WayFinder`]); here its steps are carried out. The loop sees connections come and go; it never waits for one.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ type Control = Established<ServerMessage, AgentMessage>;
 
 /// What the link tells the loop.
 #[derive(Debug)]
-pub(crate) enum LinkEvent {
+pub enum LinkEvent {
     /// Messages for the server go into this queue until the link is lost, or replaced by the next of these.
     Up {
         outbox: mpsc::Sender<AgentMessage>,
@@ -131,12 +132,13 @@ impl Drop for Conversation {
 }
 
 /// How the server and the relays are reached.
-#[derive(Clone)]
-pub(crate) struct Dialler {
-    pub(crate) server: String,
-    pub(crate) config: Arc<ClientConfig>,
-    pub(crate) live: Arc<LiveCertificate>,
-    pub(crate) anchor: TrustAnchor,
+#[derive(Clone, Debug)]
+pub struct Dialler {
+    /// `HOST:PORT`.
+    pub server: String,
+    pub config: Arc<ClientConfig>,
+    pub live: Arc<LiveCertificate>,
+    pub anchor: TrustAnchor,
 }
 
 impl Dialler {
@@ -150,7 +152,7 @@ impl Dialler {
 }
 
 /// The link.
-pub(crate) struct Link {
+pub struct Link {
     dialler: Dialler,
     /// Of the certificate that the next connection shows.
     serial: watch::Receiver<Serial>,
@@ -167,22 +169,31 @@ pub(crate) struct Link {
     events: mpsc::Sender<LinkEvent>,
 }
 
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link(..)")
+    }
+}
+
 /// The loop has ended, and with it the agent.
 struct AgentEnds;
 
 impl Link {
-    pub(crate) fn new(
+    /// `entropy`: for how long it pauses between attempts. `serial`: of the certificate that the next connection shows. `acquaintances`: the peers of an earlier process of the agent.
+    #[must_use]
+    pub fn new(
         dialler: Dialler,
         serial: watch::Receiver<Serial>,
         timers: Timers,
         acquaintances: Vec<PeerAddress>,
+        entropy: u128,
         events: mpsc::Sender<LinkEvent>,
     ) -> Self {
         let (speaker, words) = mpsc::channel(QUEUE);
         Self {
             dialler,
             serial,
-            finder: WayFinder::new(timers, now(), acquaintances),
+            finder: WayFinder::new(timers, now(), acquaintances).spread_by(entropy),
             dials: JoinSet::new(),
             under_way: HashMap::new(),
             fresh: None,
@@ -195,7 +206,7 @@ impl Link {
     }
 
     /// Keeps a link to the server for the life of the agent. What was said last is sent before this returns.
-    pub(crate) async fn keep(mut self) {
+    pub async fn keep(mut self) {
         let events = self.events.clone();
         loop {
             let next = tokio::select! {

@@ -183,7 +183,7 @@ pub async fn run(folder: &Path, manager: ServiceManager, leave: impl Future<Outp
     let core = Core::new(Recorded::new(machine, recorder), mutations, outlets);
     let dialler = link::Dialler { server: config.server, config: client, live: live.clone(), anchor: anchor.clone() };
     let acquaintances = acquaintances::remembered(folder);
-    let mut keeper = tokio::spawn(Link::new(dialler, serial, timers, acquaintances, link_events).keep());
+    let mut keeper = tokio::spawn(Link::new(dialler, serial, timers, acquaintances, entropy()?, link_events).keep());
     let remembering = tokio::spawn(acquaintances::remember(folder.to_owned(), assigned.clone()));
     let routine = tokio::spawn(watcher.routine(timers.canary, assigned, seen_by));
     let ended = tokio::select! {

@@ -12,7 +12,7 @@
 use stateright::{Model, Property};
 use tanist_model::agent::AgentSlot;
 use tanist_model::id::{ClusterId, Epoch, HostIdentity};
-use tanist_protocol::fence::key::{ClusterTag, ReservationKey};
+use tanist_protocol::fence::key::{ClusterTag, ReservationKey, SlotTag};
 use tanist_protocol::fence::seizure::{Seizure, Step};
 use tanist_protocol::fence::standing::{Fenceable, conclude};
 use tanist_protocol::fence::{RawKey, ReservationAnswer, ReservationCommand, Taken};
@@ -213,7 +213,7 @@ fn host_identity(host: usize) -> HostIdentity {
 }
 
 fn key(epoch: u32, host: usize) -> ReservationKey {
-    let slot = AgentSlot(u8::try_from(host).unwrap_or(u8::MAX));
+    let slot = SlotTag::of(AgentSlot(u32::try_from(host).unwrap_or(u32::MAX)));
     ReservationKey { cluster: ClusterTag::of(ClusterId(1)), slot, epoch: Epoch(epoch) }
 }
 

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AgentName, HostIdentity};
 use crate::time::Timestamp;
 
-/// The agent's short number, part of a reservation key. Assigned by the server, never reused.
+/// The agent's number. Assigned by the server, never reused; its lowest bits go into reservation keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(transparent)]
-pub struct AgentSlot(pub u8);
+pub struct AgentSlot(pub u32);
 
 /// A penalty for failures that halves with time; a damped agent is picked after all others and never excluded.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! Identities from entropy that the shell gives once: the machines stay deterministic, a seed replays them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tanist_model::id::{CommandId, Nonce, ReplicationId, RunId, SnapshotId};
 
@@ -31,6 +33,13 @@ impl IdSource {
 
     fn wide(&mut self) -> u128 {
         (u128::from(self.next(0)) << 64) | u128::from(self.next(1))
+    }
+
+    /// A time from the half to the whole of this one.
+    pub fn part_of(&mut self, whole: Duration) -> Duration {
+        let half = whole / 2;
+        let steps = u32::try_from(self.narrow() % (1 << 10)).unwrap_or(0);
+        half + half / (1 << 10) * steps
     }
 
     pub fn command(&mut self) -> CommandId {

@@ -27,8 +27,10 @@ pub const MOST_LIMIT: u64 = 1 << 30;
 const QUEUE: usize = 4096;
 /// Bytes that may wait for the disk.
 const QUEUE_BYTES: u64 = 16 << 20;
-/// Between two attempts to go on after a failure.
+/// Between two attempts to go on after a failure; doubled with each failure that follows, up to some five minutes. An attempt copies the whole
+/// machine, and a machine that is too large for its recording stays so.
 const RETRY: Duration = Duration::from_secs(5);
+const MOST_DOUBLINGS: u32 = 6;
 
 /// Where a recording lies, and how much room it may take.
 #[derive(Clone, Debug)]
@@ -97,6 +99,8 @@ struct Active {
     /// Inputs that were not handed over since then.
     lost: u64,
     failed_at: Option<Monotonic>,
+    /// Failures since the last segment that came to its end.
+    failures: u32,
 }
 
 impl Recorder {
@@ -129,6 +133,7 @@ impl Recorder {
                 since_opening: None,
                 lost: 0,
                 failed_at: None,
+                failures: 0,
             })),
             Err(error) => {
                 tracing::error!(%error, "nothing is recorded: no thread for it");
@@ -173,12 +178,14 @@ impl Active {
     fn is_ready<M: Machine>(&mut self, machine: &M, now: Now) -> bool {
         if self.since_opening.is_some() && self.shared.failed.load(Ordering::Acquire) == self.openings {
             (self.since_opening, self.failed_at) = (None, Some(now.monotonic));
+            self.failures += 1;
         }
         let enough = (self.limit_bytes / 16).max(self.shared.opening_bytes.load(Ordering::Relaxed));
         if self.since_opening.is_some_and(|bytes| bytes < enough) {
             return true;
         }
-        let waits = self.failed_at.is_some_and(|at| now.monotonic.since(at) < RETRY);
+        let pause = RETRY * (1 << self.failures.saturating_sub(1).min(MOST_DOUBLINGS));
+        let waits = self.failed_at.is_some_and(|at| now.monotonic.since(at) < pause);
         // A whole machine is copied only for a queue that will take it.
         let has_room = self.shared.queued_bytes.load(Ordering::Relaxed) < QUEUE_BYTES / 2;
         if !waits && has_room && self.open(machine, now) {
@@ -202,6 +209,9 @@ impl Active {
         let number = self.openings + 1;
         if !self.send(Message::Opening(Opening { header, machine, number, lost: self.lost })) {
             return false;
+        }
+        if matches!(before, Before::Continues) {
+            self.failures = 0;
         }
         (self.openings, self.since_opening, self.lost, self.failed_at) = (number, Some(0), 0, None);
         true

@@ -44,7 +44,8 @@ impl World {
                 self.timers,
                 self.clock(Place::Agent(agent)).monotonic,
                 self.agents[agent].acquaintances.clone(),
-            ),
+            )
+            .spread_by(u128::from(pid)),
             way_due: None,
             engines: std::collections::BTreeMap::new(),
             readers: std::collections::BTreeMap::new(),

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 pub mod cli;
 pub mod client;
 pub mod commands;
@@ -12,6 +13,7 @@ pub mod declared;
 mod demo;
 pub mod failure;
 pub mod output;
+mod own_process;
 pub mod paths;
 
 use std::process::ExitCode;

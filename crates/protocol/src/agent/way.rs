@@ -14,6 +14,7 @@ use tanist_model::id::AgentName;
 use tanist_model::time::Monotonic;
 
 use crate::message::{OrderNumber, PeerAddress, ServerMessage};
+use crate::random::IdSource;
 use crate::timers::Timers;
 
 /// Pause after the first attempt that failed; doubled up to the limit of the way.
@@ -149,6 +150,7 @@ pub struct WayFinder {
     /// The certificate is another: the next connection shows it.
     renewing: bool,
     steps: Vec<WayStep>,
+    spread: Option<IdSource>,
 }
 
 impl WayFinder {
@@ -173,7 +175,19 @@ impl WayFinder {
             losses: 0,
             renewing: false,
             steps: Vec::new(),
+            spread: None,
         }
+    }
+
+    /// The same, with pauses before the next attempt drawn from the half to the whole of what they would be: thousands of agents that lost
+    /// one server in one moment must not all be back in another.
+    #[must_use]
+    pub fn spread_by(self, entropy: u128) -> Self {
+        Self { spread: Some(IdSource::new(entropy)), ..self }
+    }
+
+    fn spread(&mut self, pause: Duration) -> Duration {
+        self.spread.as_mut().map_or(pause, |source| source.part_of(pause))
     }
 
     /// The way in use.
@@ -247,7 +261,7 @@ impl WayFinder {
         } else {
             self.direct.pause(LONGEST_PAUSE)
         };
-        self.direct.due = self.now.plus(pause);
+        self.direct.due = self.now.plus(self.spread(pause));
         self.refused_since = (failure == DialFailure::Refused).then(|| self.refused_since.unwrap_or(self.now));
         self.heed(failure);
     }
@@ -264,7 +278,8 @@ impl WayFinder {
         self.now = now;
         if self.connection() == Some(connection) {
             // A connection that ends at once must not be dialled again at once, for ever.
-            self.search(FIRST_PAUSE);
+            let pause = self.spread(FIRST_PAUSE);
+            self.search(pause);
             self.leave_present();
             if how == Ended::Refused {
                 self.pause_all(REFUSED_PAUSE);

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tanist_model::agent::AgentSlot;
 use tanist_model::id::{ClusterId, Epoch};
 
-use super::key::{ClusterTag, ReservationKey};
+use super::key::{ClusterTag, ReservationKey, SlotTag};
 use super::seizure::{Refusal, Seizure, Step};
 use super::{RawKey, Reservation, ReservationAnswer as Answer, ReservationCommand as Command, ReservationKind, Taken};
 use crate::mutation::Mutations;
@@ -13,7 +13,7 @@ use crate::mutation::Mutations;
 const STRANGER: RawKey = RawKey(0x0123_4567_89ab_cdef);
 
 fn key(epoch: u32) -> ReservationKey {
-    ReservationKey { cluster: ClusterTag::of(ClusterId(7)), slot: AgentSlot(3), epoch: Epoch(epoch) }
+    ReservationKey { cluster: ClusterTag::of(ClusterId(7)), slot: SlotTag::of(AgentSlot(3)), epoch: Epoch(epoch) }
 }
 
 fn held_by(holder: RawKey) -> Answer {

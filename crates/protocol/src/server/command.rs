@@ -10,6 +10,7 @@ use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{AgentName, CommandId, Epoch, ReplicationName, RunId, VolumeAddress};
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
 
+use super::concerns::members;
 pub use super::enrol::IssuedCertificate;
 use super::survey::Purpose;
 use super::{Effect, ServerMachine};
@@ -354,10 +355,11 @@ impl ServerMachine {
         if let Some(refusal) = self.why_nobody_could_act(&next) {
             return self.refuse_command(id, refusal);
         }
+        let concerned = &members(&record) | &members(&next);
         let event = self.operator_event(&record, actor, EventCode::HierarchyChanged, message.clone());
         let changes = vec![event, Change::PutReplication(Box::new(next))];
         self.finish_current(id, &record, changes, Answer::done(id, message));
-        self.send_watches();
+        self.send_watches_to(concerned);
     }
 
     fn why_nobody_could_act(&self, next: &ReplicationRecord) -> Option<Refusal> {

@@ -11,6 +11,7 @@ use tanist_model::replication::{Agenda, ChangesTrust, Intent, RefusedFrames, Rep
 
 use super::ServerMachine;
 use super::command::Answer;
+use super::concerns::members;
 
 impl ServerMachine {
     pub(super) fn create(&mut self, id: CommandId, actor: &str, create: &CreateReplication) {
@@ -29,6 +30,7 @@ impl ServerMachine {
         let mut event = self.event(EventCode::ReplicationCreated, message.clone());
         event.replication = Some((replication, record.name.clone()));
         event.actor = actor.to_owned();
+        let members = members(&record);
         let condition = Condition::NameFree { name: record.name.clone() };
         let mut answer = Answer::done(id, message);
         if let Answer::Done(done) = &mut answer {
@@ -36,7 +38,7 @@ impl ServerMachine {
         }
         let changes = vec![Change::PutReplication(Box::new(record)), Change::AppendEvent(event)];
         self.finish(id, condition, changes, answer);
-        self.send_watches();
+        self.send_watches_to(members);
         self.touched.insert(replication);
     }
 

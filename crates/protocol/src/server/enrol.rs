@@ -81,7 +81,7 @@ impl ServerMachine {
             Err(refusal) => return self.refuse_command(id, refusal),
         };
         let Some(slot) = self.free_slot(&agent) else {
-            let refusal = Refusal::new(RefusalCode::Conflict, "no more than 255 agents can join a cluster");
+            let refusal = Refusal::new(RefusalCode::Conflict, "no more agents can join: every number was given");
             return self.refuse_command(id, refusal);
         };
         let previous = self.state.agents.get(&agent);
@@ -105,7 +105,7 @@ impl ServerMachine {
         self.finish(id, Condition::Term, changes, Answer::done(id, format!("agent {agent} joined")));
     }
 
-    /// Slots are never reused by another agent: they are part of reservation keys.
+    /// Numbers are never used again for another agent: keys that carry one may still lie on units.
     fn free_slot(&self, agent: &AgentName) -> Option<AgentSlot> {
         if let Some(record) = self.state.agents.get(agent) {
             return Some(record.slot);

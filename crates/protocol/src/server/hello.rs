@@ -1,11 +1,14 @@
 //! An agent arrives, speaks, leaves: sessions and the dispatch of messages.
 
+use std::collections::BTreeSet;
+
 use tanist_model::agent::{AgentRecord, ShownCertificate};
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
 use tanist_model::id::{AgentName, Epochs, HostIdentity, Incarnation, ReplicationId, Term};
 use tanist_model::replication::{ReplicationRecord, Side};
 
+use super::concerns::members;
 use super::session::{ConnectionId, Declined, Session};
 use super::{Effect, ServerMachine};
 use crate::message::{AgentMessage, Heartbeat, Hello, OrderNumber, PeerAddress, RoleState, ServerMessage, Stamp};
@@ -105,7 +108,7 @@ impl ServerMachine {
         }
         self.note_pools(agent);
         self.send(agent, ServerMessage::Welcome { term: self.state.term, cluster: self.cluster, answers_beats: true });
-        self.send_watches();
+        self.send_watches_around(agent);
     }
 
     /// A newer connection takes the place of one that stands. Of another process it may be a restart whose end is not seen yet, or a
@@ -179,7 +182,7 @@ impl ServerMachine {
             })
             .map(|role| Stamp { term, replication: role.replication, epochs: role.epochs, incarnation })
             .collect();
-        stale.extend(self.forgotten_epochs(session).map(|(replication, epochs)| Stamp {
+        stale.extend(self.forgotten_epochs(agent, session).map(|(replication, epochs)| Stamp {
             term,
             replication,
             epochs,
@@ -196,8 +199,12 @@ impl ServerMachine {
 
     /// Epochs of this process that are waited for and that it says nothing of: it is at others, or has never heard of them. In
     /// the direct form both sides count alike.
-    fn forgotten_epochs<'a>(&'a self, session: &'a Session) -> impl Iterator<Item = (ReplicationId, Epochs)> + 'a {
-        self.state.replications.values().flat_map(move |record| {
+    fn forgotten_epochs<'a>(
+        &'a self,
+        agent: &'a AgentName,
+        session: &'a Session,
+    ) -> impl Iterator<Item = (ReplicationId, Epochs)> + 'a {
+        self.concerned(agent).flat_map(move |record| {
             let role = session.roles.get(&record.id).map(|role| role.epochs.target);
             let own = record.awaited().filter(move |u| u.incarnation == session.incarnation && Some(u.epoch) != role);
             own.map(|u| (record.id, Epochs { source: u.epoch, target: u.epoch }))
@@ -350,11 +357,28 @@ impl ServerMachine {
     }
 
     /// Tells every connected agent what to watch: the peers of its hierarchies and its volumes there.
-    pub(super) fn send_watches(&mut self) {
+    fn send_watches(&mut self) {
         let agents: Vec<AgentName> =
             self.sessions.iter().filter(|(_, s)| s.is_connected()).map(|(n, _)| n.clone()).collect();
         for agent in agents {
             self.send_watch(&agent);
+        }
+    }
+
+    /// Tells an agent, and everybody who has a replication in common with it, what to watch: its address may be another.
+    fn send_watches_around(&mut self, agent: &AgentName) {
+        let mut around: BTreeSet<AgentName> = self.concerned(agent).flat_map(members).collect();
+        around.insert(agent.clone());
+        self.send_watches_to(around);
+    }
+
+    /// Tells those of these agents that are connected what to watch. Never all of them for the sake of one: with thousands of agents
+    /// that come at once, each would be told thousands of times.
+    pub(super) fn send_watches_to(&mut self, agents: BTreeSet<AgentName>) {
+        for agent in agents {
+            if self.sessions.get(&agent).is_some_and(Session::is_connected) {
+                self.send_watch(&agent);
+            }
         }
     }
 
@@ -381,7 +405,7 @@ impl ServerMachine {
     fn watch_of(&self, agent: &AgentName, number: OrderNumber) -> ServerMessage {
         let mut peers = Vec::new();
         let mut volumes = Vec::new();
-        for record in self.state.replications.values() {
+        for record in self.concerned(agent) {
             let sides = [&record.source, &record.target];
             let stands = sides.iter().filter(|side| side.hierarchy.contains(agent));
             volumes.extend(stands.map(|side| side.volume.clone()));

@@ -9,6 +9,7 @@ mod application;
 mod array;
 mod checkpoint;
 pub mod command;
+mod concerns;
 mod confirm;
 mod create;
 mod drill;
@@ -61,6 +62,8 @@ use crate::message::{AgentMessage, Hello, ServerMessage};
 use crate::mutation::Mutations;
 use crate::random::IdSource;
 use crate::timers::Timers;
+
+use concerns::Concerns;
 
 pub use command::{Answer, Command};
 pub use session::{ConnectionId, Session};
@@ -121,6 +124,7 @@ pub struct Superseded {
 pub struct ServerMachine {
     cluster: ClusterId,
     state: State,
+    concerns: Concerns,
     sessions: BTreeMap<AgentName, Session>,
     supervisions: BTreeMap<ReplicationId, Supervision>,
     surveys: BTreeMap<u64, survey::Survey>,
@@ -156,6 +160,7 @@ impl ServerMachine {
     ) -> Self {
         Self {
             cluster,
+            concerns: Concerns::of(&state),
             state,
             sessions: BTreeMap::new(),
             supervisions: BTreeMap::new(),
@@ -216,6 +221,7 @@ impl ServerMachine {
         if state.term != self.state.term {
             return Err(Superseded { stored: state.term });
         }
+        self.concerns = Concerns::of(&state);
         self.state = state;
         let known: BTreeSet<_> = self.state.replications.keys().copied().collect();
         self.supervisions.retain(|id, _| known.contains(id));
@@ -283,18 +289,14 @@ impl ServerMachine {
 
     /// Marks every replication that an agent has to do with.
     fn touch_agent(&mut self, agent: &AgentName) {
-        let concerned = self.state.replications.values().filter(|r| {
-            r.source.hierarchy.contains(agent)
-                || r.target.hierarchy.contains(agent)
-                || r.holder.as_ref().is_some_and(|h| h.agent == *agent)
-        });
-        self.touched.extend(concerned.map(|r| r.id));
+        self.touched.extend(self.concerns.of_agent(agent));
     }
 
     /// Applies changes to the mirror and has them committed; `after` is done once they are durable.
     fn commit(&mut self, condition: Condition, changes: Vec<Change>, after: Vec<Effect>) {
         let mut touched = Touched::default();
         for change in &changes {
+            self.concerns.note(change, &self.state);
             self.state.apply(change);
             touched.note(change);
         }
@@ -347,6 +349,11 @@ impl ServerMachine {
     fn to_agent(&self, agent: &AgentName, message: ServerMessage) -> Option<Effect> {
         let session = self.sessions.get(agent).filter(|s| s.is_connected())?;
         Some(Effect::Send { agent: agent.clone(), connection: session.connection, message })
+    }
+
+    /// The replications that an agent has to do with, by id.
+    fn concerned<'a>(&'a self, agent: &AgentName) -> impl Iterator<Item = &'a ReplicationRecord> {
+        self.concerns.of_agent(agent).filter_map(|id| self.state.replications.get(&id))
     }
 
     fn supervision_mut(&mut self, id: ReplicationId) -> &mut Supervision {

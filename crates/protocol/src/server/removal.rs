@@ -17,6 +17,7 @@ use tanist_model::time::Timestamp;
 use super::ServerMachine;
 use super::application::is_thawed_or_told;
 use super::command::Answer;
+use super::concerns::members;
 use super::run::target_snapshot_id;
 use crate::message::Release;
 
@@ -219,6 +220,6 @@ impl ServerMachine {
         let changes = left.into_iter().chain([event]).chain(removed).collect();
         self.commit_current(record, changes, Vec::new());
         self.supervisions.remove(&record.id);
-        self.send_watches();
+        self.send_watches_to(members(record));
     }
 }

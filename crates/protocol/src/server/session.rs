@@ -14,7 +14,7 @@ use crate::message::{CanaryReport, Heartbeat, Hello, OrderNumber, PeerReport, Ro
 
 /// A report of an agent that names more than this is not kept whole: it would be a broken agent, or one that means harm.
 const MOST_VOLUMES: usize = 10_000;
-/// Slots of agents end here.
+/// More than an agent has in its hierarchies, by any measure.
 const MOST_PEERS: usize = 255;
 
 /// One connection, numbered by the transport; never reused within a server process.

@@ -197,13 +197,15 @@ impl ServerMachine {
         if self.state.restoring || record.quarantine.is_some() && record.intent != Intent::Deleting {
             return;
         }
+        let decided = self.out.decisions().len();
         self.request_due_run(&record);
-        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        let Some(record) = self.renewed(record, decided) else { return };
         if self.request_due_verification(&record) {
             return self.supervise(id);
         }
+        let decided = self.out.decisions().len();
         self.watch_rpo(&record);
-        let Some(record) = self.state.replications.get(&id).cloned() else { return };
+        let Some(record) = self.renewed(record, decided) else { return };
         if self.watch_drills(&record) {
             return self.supervise(id);
         }
@@ -228,6 +230,15 @@ impl ServerMachine {
                 Standing::Gone(evidence) => self.replace(&record, evidence),
             },
         }
+    }
+
+    /// A record as it is by now, after `decided` decisions of this step: most steps decide nothing, and every replication is looked at
+    /// twenty times a second.
+    fn renewed(&self, record: ReplicationRecord, decided: usize) -> Option<ReplicationRecord> {
+        if self.out.decisions().len() == decided {
+            return Some(record);
+        }
+        self.state.replications.get(&record.id).cloned()
     }
 
     fn supervise_vacancy(&mut self, record: &ReplicationRecord) {

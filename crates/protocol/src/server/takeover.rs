@@ -10,7 +10,7 @@ use tanist_model::time::Timestamp;
 
 use super::eligibility::passed_over_in_words;
 use super::{Effect, ServerMachine};
-use crate::fence::key::{ClusterTag, ReservationKey};
+use crate::fence::key::{ClusterTag, ReservationKey, SlotTag};
 use crate::message::{Assignment, FenceReport, ServerMessage, Stamp};
 use crate::mutation::Mutation;
 
@@ -310,7 +310,7 @@ impl ServerMachine {
     fn key_of_holder(&self, record: &ReplicationRecord) -> Option<ReservationKey> {
         let epoch = record.epochs.target;
         let own = record.unproven.iter().find(|u| u.epoch == epoch)?;
-        let slot = self.state.agents.get(&own.agent)?.slot;
+        let slot = SlotTag::of(self.state.agents.get(&own.agent)?.slot);
         let key = ReservationKey { cluster: ClusterTag::of(self.cluster), slot, epoch };
         (own.reservation != Standing::NotNeeded).then_some(key)
     }

@@ -10,6 +10,7 @@ mod fenced;
 mod handover;
 mod moments;
 mod networked;
+mod numbers;
 mod overlap;
 mod pools;
 mod readings;

@@ -44,7 +44,7 @@ pub fn at(millis: u64) -> Now {
     Now { monotonic: Monotonic(millis * 1000), wall: Timestamp(1_795_342_800_000_000).plus(since) }
 }
 
-pub fn member(agent: &str, slot: u8) -> AgentRecord {
+pub fn member(agent: &str, slot: u32) -> AgentRecord {
     AgentRecord {
         name: name(agent),
         slot: AgentSlot(slot),

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::Door;
 use super::reason::why_ended;
-use crate::core::Outbox;
+use crate::core::{Boxed, Outbox};
 use crate::{clock, random};
 
 /// Silence after which a connection is given up. Agents beat every five seconds at least; suspicion comes long before.
@@ -30,7 +30,7 @@ type Control = Established<AgentMessage, ServerMessage>;
 
 pub async fn serve(incoming: Incoming<TcpStream>, from: SocketAddr, door: &Door) {
     let agent = incoming.peer().and_then(PeerIdentity::agent).cloned();
-    match admit(incoming, door).await {
+    match Box::pin(admit(incoming, door)).await {
         Ok(control) => converse(control, from, door).await,
         Err(error) => door.refusals.failed(&door.core, from, agent, &error),
     }
@@ -130,11 +130,11 @@ async fn listen(receiver: &mut Receiver<AgentMessage>, speaker: &Speaker<'_>, do
 /// Sends what the loop says until it says no more, and answers beats; returns why it ended.
 async fn speak(
     mut sender: Sender<ServerMessage>,
-    mut messages: mpsc::Receiver<ServerMessage>,
+    mut messages: mpsc::Receiver<Boxed>,
     mut beats: watch::Receiver<u64>,
 ) -> String {
     while let Some(message) = next_word(&mut messages, &mut beats).await {
-        match timeout(STEP_LIMIT, sender.send(&message)).await {
+        match timeout(STEP_LIMIT, sender.send(message.as_ref())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return why_ended(&error),
             Err(_) => return "it did not read what it was sent".to_owned(),
@@ -146,17 +146,14 @@ async fn speak(
 }
 
 /// What to say next; `None` when the loop says no more.
-async fn next_word(
-    messages: &mut mpsc::Receiver<ServerMessage>,
-    beats: &mut watch::Receiver<u64>,
-) -> Option<ServerMessage> {
+async fn next_word(messages: &mut mpsc::Receiver<Boxed>, beats: &mut watch::Receiver<u64>) -> Option<Boxed> {
     loop {
         tokio::select! {
             message = messages.recv() => return message,
             Ok(()) = beats.changed() => {
                 let number = *beats.borrow_and_update();
                 if number > 0 {
-                    return Some(ServerMessage::Heard { number });
+                    return Some(Box::new(ServerMessage::Heard { number }));
                 }
             }
         }

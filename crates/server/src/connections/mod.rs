@@ -88,9 +88,11 @@ async fn serve(stream: TcpStream, from: SocketAddr, door: Arc<Door>) {
         tracing::debug!(%from, %error, "a connection ended before it began");
         return;
     }
-    match connect::accept(stream, &from.to_string(), Arc::clone(&door.tls)).await {
+    // What a handshake or a request needs is much more than what an idle agent needs, and goes when it is over.
+    let tls = Box::pin(connect::accept(stream, &from.to_string(), Arc::clone(&door.tls))).await;
+    match tls {
         Ok(incoming) if incoming.protocol() == Protocol::Http => {
-            http::serve(incoming.into_stream(), from, door.router.clone()).await;
+            Box::pin(http::serve(incoming.into_stream(), from, door.router.clone())).await;
         }
         Ok(incoming) => agent::serve(incoming, from, &door).await,
         Err(error) => door.refusals.failed(&door.core, from, None, &error),

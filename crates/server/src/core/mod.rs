@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
 pub use handle::{CoreHandle, Moment};
-pub use outbox::Outbox;
+pub use outbox::{Boxed, Outbox};
 pub use trouble::Trouble;
 
 use crate::authority::Authority;
@@ -42,7 +42,7 @@ use waiting::Waiting;
 /// Time between two looks of the machine at everything.
 pub const TICK: Duration = Duration::from_millis(50);
 /// Inputs decided on together, at most: it bounds the transaction and the time to the next answer.
-const BATCH: usize = 64;
+const BATCH: usize = 256;
 
 /// The loop and what it owns.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Core {
             self.watchdog.alive();
             match self.next().await {
                 Wake::End => return Ok(()),
-                Wake::Query(query) => query(&self.moment()),
+                Wake::Query(first) => self.answer(first),
                 Wake::Tick => {
                     self.waiting.forget_gone();
                     let output = self.machine.handle(clock::now(), Input::Tick);
@@ -137,6 +137,16 @@ impl Core {
             agent: None,
             actor: "server".to_owned(),
             message: format!("version {} began term {}", env!("CARGO_PKG_VERSION"), self.term),
+        }
+    }
+
+    /// Answers all questions that wait: each connection that is let in asks one, and if they took turns with the mail, agents that come back
+    /// in thousands would wait for a commit each.
+    fn answer(&mut self, first: Query) {
+        first(&self.moment());
+        for _ in 1..QUERY_BOX {
+            let Ok(query) = self.ends.queries.try_recv() else { break };
+            query(&self.moment());
         }
     }
 

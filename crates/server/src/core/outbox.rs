@@ -10,17 +10,20 @@ use tokio::sync::{Notify, mpsc};
 /// Messages that may wait for one agent.
 const ROOM: usize = 256;
 
+/// A queue makes room for dozens of messages before the first one waits. Ten thousand idle agents have none that wait.
+pub type Boxed = Box<ServerMessage>;
+
 /// The loop's end of a connection. Dropping it lets what waits go out and then closes the connection.
 #[derive(Debug)]
 pub struct Outbox {
-    messages: mpsc::Sender<ServerMessage>,
+    messages: mpsc::Sender<Boxed>,
     sever: Arc<Notify>,
 }
 
 /// The connection's end.
 #[derive(Debug)]
 pub struct Outgoing {
-    pub messages: mpsc::Receiver<ServerMessage>,
+    pub messages: mpsc::Receiver<Boxed>,
     /// The connection is to end at once, whatever waits.
     pub severed: Arc<Notify>,
 }
@@ -50,7 +53,7 @@ impl Outboxes {
     /// Puts a message on its way; why the connection had to be ended, if it had.
     pub fn send(&mut self, connection: ConnectionId, message: ServerMessage) -> Option<&'static str> {
         let outbox = self.0.get(&connection)?;
-        let Err(error) = outbox.messages.try_send(message) else { return None };
+        let Err(error) = outbox.messages.try_send(Box::new(message)) else { return None };
         outbox.sever.notify_one();
         self.0.remove(&connection);
         match error {
@@ -88,7 +91,7 @@ mod tests {
         outboxes.insert(ConnectionId(1), outbox);
         outboxes.send(ConnectionId(1), HELLO);
         outboxes.remove(ConnectionId(1));
-        assert_eq!(outgoing.messages.recv().await, Some(HELLO));
+        assert_eq!(outgoing.messages.recv().await, Some(Box::new(HELLO)));
         assert_eq!(outgoing.messages.recv().await, None);
     }
 }

@@ -49,7 +49,7 @@ fn at(seconds: u64) -> Now {
     Now { monotonic: Monotonic(seconds * 1_000_000), wall: NOON.plus(Duration::from_secs(seconds)) }
 }
 
-fn member(text: &str, slot: u8) -> AgentRecord {
+fn member(text: &str, slot: u32) -> AgentRecord {
     AgentRecord {
         name: name(text),
         slot: AgentSlot(slot),

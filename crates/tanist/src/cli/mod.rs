@@ -105,9 +105,6 @@ pub enum Command {
     Events(EventsArgs),
     /// Only what needs a human; exits 0, 1, 2 or 3 like a monitoring plugin.
     Status,
-    /// Measure what there is can do.
-    #[command(subcommand)]
-    Bench(BenchCommand),
     /// Help from somebody who is not here.
     #[command(subcommand)]
     Support(SupportCommand),
@@ -117,6 +114,9 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page, or write one for every command.
     Man(ManArgs),
+    /// Measure what tanist can do here.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Show takeovers at work on this machine: a server, three agents, two file-backed storage systems.
     Demo(DemoArgs),
 }

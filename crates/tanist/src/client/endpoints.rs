@@ -11,6 +11,7 @@ use tanist_model::api::{
 use tanist_model::id::{AgentName, AlarmName, Epoch, EventSeq, ReplicationName, RunId};
 use tanist_model::takeover::SignedRecord;
 use tanist_model::time::Timestamp;
+use tanist_wire::token::{JoinRequest, JoinResponse};
 
 use super::{ANSWER_TIMEOUT, Client, ClientError, to_value};
 
@@ -86,6 +87,11 @@ impl Client {
 
     pub async fn create_token(&self, body: &CreateToken) -> Answer<TokenCreated> {
         self.change(Method::POST, "/tokens", Some(to_value(body))).await
+    }
+
+    /// Has a host join. Its token counts, and not the credential that goes with every question.
+    pub async fn join(&self, body: &JoinRequest) -> Answer<JoinResponse> {
+        self.ask("/join", body).await
     }
 
     pub async fn storage(&self) -> Answer<Vec<StorageView>> {

@@ -4,7 +4,6 @@
 //! happens from the server's own audit log; at the end the two volumes are compared byte for byte.
 
 mod act;
-mod cast;
 mod stage;
 mod volumes;
 

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tanist_model::api::CreateToken;
 use tanist_model::id::{AgentName, StorageName, VolumeAddress};
 
-use super::cast::{Player, once};
 use super::volumes;
 use crate::cli::server::DemoArgs;
 use crate::client::Client;
 use crate::client::context::Context;
 use crate::failure::Failure;
+use crate::own_process::{Player, once};
 
 /// The agents, the primary first.
 pub(super) const AGENTS: [&str; 3] = ["h1", "h2", "h3"];

@@ -237,3 +237,17 @@ fn a_process_that_starts_cut_off_asks_the_peers_of_the_one_before() {
     let steps = finder.established(at(2310), Attempt(3));
     assert!(steps.contains(&WayStep::Take { attempt: Attempt(3), way: through("c") }), "{steps:?}");
 }
+
+#[test]
+fn agents_that_lose_one_server_come_back_at_moments_of_their_own() {
+    let due = |entropy: u128| {
+        let mut finder = WayFinder::new(Timers::DEFAULT, at(0), Vec::new()).spread_by(entropy);
+        let first = dialled(&finder.tick(at(0)))[0].0;
+        finder.failed(at(0), first, DialFailure::Refused);
+        finder.deadline().unwrap().since(at(0))
+    };
+    let pauses: Vec<Duration> = (0..100).map(due).collect();
+    assert!(pauses.iter().all(|pause| (FIRST_PAUSE / 2..=FIRST_PAUSE).contains(pause)), "{pauses:?}");
+    let distinct: std::collections::BTreeSet<_> = pauses.iter().collect();
+    assert!(distinct.len() > 80, "{} of 100", distinct.len());
+}

@@ -1,4 +1,5 @@
-//! The processes of the demonstration. Whatever way it ends, none of them outlives it, unless that was asked for.
+//! This program, started once more as a server or an agent. Whatever way a demonstration or a measurement ends, none of its processes
+//! outlives it, unless that was asked for.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use crate::failure::Failure;
 
 /// One process.
 #[derive(Debug)]
-pub(super) struct Player {
+pub(crate) struct Player {
     name: String,
     child: Child,
     keep: bool,
@@ -19,7 +20,7 @@ pub(super) struct Player {
 
 impl Player {
     /// Starts `tanist ARGS`, its log going to a file.
-    pub(super) fn start(name: &str, log: &Path, keep: bool, args: &[&str]) -> Result<Self, Failure> {
+    pub(crate) fn start(name: &str, log: &Path, keep: bool, args: &[&str]) -> Result<Self, Failure> {
         let doing = || format!("start {name}");
         let log = File::create(log).map_err(|e| Failure::io(doing(), e))?;
         let child = Command::new(own_program()?)
@@ -33,7 +34,7 @@ impl Player {
     }
 
     /// Sends a signal and says when.
-    pub(super) fn signal(&self, signal: Signal) -> Result<Instant, Failure> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<Instant, Failure> {
         let failed = |e: rustix::io::Errno| Failure::io(format!("signal {}", self.name), e.into());
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
@@ -42,12 +43,23 @@ impl Player {
         Ok(at)
     }
 
-    pub(super) fn id(&self) -> u32 {
+    /// SIGKILL, and the end of it.
+    pub(crate) fn kill(mut self) -> Result<(), Failure> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map(drop).map_err(|e| Failure::io(format!("kill {}", self.name), e))
+    }
+
+    /// How it ended, if it did so by itself.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Leaves it running when the demonstration ends.
-    pub(super) fn keep(&mut self) {
+    /// Leaves it running when this value ends.
+    pub(crate) fn keep(&mut self) {
         self.keep = true;
     }
 }
@@ -63,7 +75,7 @@ impl Drop for Player {
 }
 
 /// Runs `tanist ARGS` to its end.
-pub(super) fn once(args: &[&str]) -> Result<(), Failure> {
+pub(crate) fn once(args: &[&str]) -> Result<(), Failure> {
     let doing = || format!("run tanist {}", args.join(" "));
     let output =
         Command::new(own_program()?).args(args).stdin(Stdio::null()).output().map_err(|e| Failure::io(doing(), e))?;

@@ -72,7 +72,8 @@ impl Process {
         self.child.try_wait().is_ok_and(|ended| ended.is_some())
     }
 
-    /// What it has read from files and sockets so far, in bytes (`rchar`).
+    /// What it has read so far, in bytes: of sockets and files by calls (`rchar`) or of storage in any way (`read_bytes`), whichever is
+    /// more. What io_uring reads counts as the second only.
     ///
     /// # Panics
     /// If the kernel does not say.
@@ -80,8 +81,11 @@ impl Process {
     pub fn read_bytes(&self) -> u64 {
         let path = format!("/proc/{}/io", self.id());
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
-        let line = text.lines().find_map(|line| line.strip_prefix("rchar:")).expect("an rchar line");
-        line.trim().parse().expect("a number of bytes")
+        let counted = |what: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(what)).expect("a line for each count");
+            line.trim().parse::<u64>().expect("a number of bytes")
+        };
+        counted("rchar:").max(counted("read_bytes:"))
     }
 
     /// The most memory it ever had resident, in bytes (`VmHWM`).

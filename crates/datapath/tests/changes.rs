@@ -39,7 +39,7 @@ fn telling(digests: &Digests, changes: Changes) -> Digests {
 
 /// Where two states of a volume differ, in stretches of this length.
 fn differing(before: &[u8], after: &[u8], grain: usize) -> Vec<ByteRange> {
-    let place = |n: usize| (n * grain) as u64;
+    let place = |n: usize| (n * grain).min(before.len()) as u64;
     let pairs = before.chunks(grain).zip(after.chunks(grain)).enumerate();
     pairs.filter(|(_, (a, b))| a != b).map(|(n, _)| ByteRange::new(place(n), place(n + 1))).collect()
 }

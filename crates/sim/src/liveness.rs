@@ -56,8 +56,8 @@ const MOST_MOVES: usize = 8;
 /// What is watched of each replication when the faults are over.
 #[derive(Debug, Default)]
 pub struct Watched {
-    /// Since when it has been in what must not last.
-    lasting: BTreeMap<(ReplicationId, Passing), u64>,
+    /// Since when it has been in what must not last, under an epoch of its target: whoever is given up in time is not waited for.
+    lasting: BTreeMap<(ReplicationId, Epoch, Passing), u64>,
     /// The epoch of its target when that began.
     epochs: BTreeMap<ReplicationId, Epoch>,
 }
@@ -79,17 +79,18 @@ impl World {
             }
         }
         let records = state.replications.values().filter(supervised);
-        let lasting: Vec<(ReplicationId, Passing)> = records
+        let lasting: Vec<(ReplicationId, Epoch, Passing)> = records
             .flat_map(|record| Passing::ALL.map(|passing| (record, passing)))
             .filter(|(record, passing)| is_in(&server.machine, record, *passing))
-            .map(|(record, passing)| (record.id, passing))
+            .map(|(record, passing)| (record.id, record.epochs.target, passing))
             .collect();
         self.watched.lasting.retain(|key, _| lasting.contains(key));
         for key in lasting {
             let since = *self.watched.lasting.entry(key).or_insert(self.now);
-            if self.now > since + key.1.bound_us() {
-                let (property, lasts) = (key.1.property(), (self.now - since) / 1000);
-                self.checker.fail(format!("{property} is violated: {} has been {:?} for {lasts} ms", key.0, key.1));
+            let (replication, _, passing) = key;
+            if self.now > since + passing.bound_us() {
+                let (property, lasts) = (passing.property(), (self.now - since) / 1000);
+                self.checker.fail(format!("{property} is violated: {replication} has been {passing:?} for {lasts} ms"));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use tanist_model::api::{CreateReplication, Refusal, SetHierarchy};
+use tanist_model::api::{ConfirmDead, CreateReplication, Refusal, SetHierarchy};
 use tanist_model::id::{AgentName, CommandId, ReplicationName};
 use tanist_model::policy::Policy;
 use tanist_model::replication::{Intent, ReplicationRecord, Side};
@@ -120,8 +120,10 @@ impl World {
         let agent = self.rng.index(self.agents.len());
         let name = self.names[agent].clone();
         let writing = self.disks.writes.values().any(|w| w.boot.host == self.agents[agent].host);
+        let Some(server) = self.servers.last().map(|server| &server.machine) else { return };
+        let seen = ConfirmDead { term: server.state().term, processes: server.unproven_processes(&name) };
         if self.agents[agent].process.is_none() && !writing {
-            self.command(Command::ConfirmDead { agent: name });
+            self.command(Command::ConfirmDead { agent: name, seen });
         }
     }
 

@@ -205,11 +205,21 @@ fn a_dry_run_creates_nothing() {
 #[test]
 fn confirming_a_death_needs_a_yes() {
     let fake = Fake::start();
-    fake.answer("POST /agents/h1/confirm-dead", Answer::Json(200, sample!("done")));
+    a_death_is_waited_for(&fake);
     let refused = tanist(&fake, "agent confirm-dead h1").assert().code(1).get_output().clone();
     assert!(text(&refused.stderr).contains("--yes") && text(&refused.stderr).contains("the target is corrupted"));
     assert!(fake.asked("POST /agents/h1/confirm-dead").is_empty());
     tanist(&fake, "agent confirm-dead h1 --yes").assert().success();
+    let seen = fake.asked("POST /agents/h1/confirm-dead").pop().unwrap();
+    let expected =
+        serde_json::json!({ "term": sample!("status")["term"], "processes": sample!("agents")[0]["unproven"] });
+    assert_eq!(seen.body, expected, "the processes that the server showed, and no others");
+}
+
+fn a_death_is_waited_for(fake: &Fake) {
+    fake.answer("GET /status", Answer::Json(200, sample!("status")));
+    fake.answer("GET /agents", Answer::Json(200, sample!("agents")));
+    fake.answer("POST /agents/h1/confirm-dead", Answer::Json(200, sample!("done")));
 }
 
 /// Commands that destroy something, and the request by which they do it.
@@ -285,7 +295,7 @@ fn somebody_at_a_terminal_is_asked_and_no_is_the_default() {
 #[test]
 fn whoever_confirms_a_death_is_told_what_it_vouches_for() {
     let fake = Fake::start();
-    fake.answer("POST /agents/h1/confirm-dead", Answer::Json(200, sample!("done")));
+    a_death_is_waited_for(&fake);
     let Some((done, shown)) = on_a_terminal(&fake, "agent confirm-dead h1", "n\n") else { return };
     assert!(!done && shown.contains("process of agent h1 is gone or its host is powered off"), "{shown}");
     assert!(shown.contains("the target is corrupted"), "{shown}");

@@ -40,6 +40,10 @@ pub struct AgentView {
     /// How it reads and writes volumes: `io_uring`, or blocking calls and why.
     #[serde(default)]
     pub io: Option<String>,
+    /// Processes of it that may still act: an epoch of theirs is not proven quiet, or an application that they quiesced is not known
+    /// to be thawed. A living one is among them. Whoever confirms the agent dead names them.
+    #[serde(default)]
+    pub unproven: Vec<Incarnation>,
 }
 
 /// `GET /storage`: one storage system and the agents that reach it.

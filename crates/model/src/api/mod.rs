@@ -20,5 +20,6 @@ pub use replication::{
     WhyView,
 };
 pub use request::{
-    CreateReplication, Done, DrillHow, HandoverTo, PointReading, RestoreFrom, SetHierarchy, SetPolicy, VerifyTarget,
+    ConfirmDead, CreateReplication, Done, DrillHow, HandoverTo, PointReading, RestoreFrom, SetHierarchy, SetPolicy,
+    VerifyTarget,
 };

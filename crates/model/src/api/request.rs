@@ -1,8 +1,10 @@
 //! What an operator asks for, and the answer to it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentName, CommandId, Epoch, ReplicationName, RunId, VolumeAddress};
+use crate::id::{AgentName, CommandId, Epoch, Incarnation, ReplicationName, RunId, Term, VolumeAddress};
 use crate::policy::Policy;
 use crate::recovery_point::RecoveryPointPlace;
 use crate::replication::Side;
@@ -79,6 +81,18 @@ pub struct DrillHow {
 pub struct HandoverTo {
     /// The next eligible agent if absent.
     pub to: Option<AgentName>,
+}
+
+/// `POST /agents/{name}/confirm-dead`: what was seen when the host was looked at, so that a word that comes late covers nothing that
+/// began since.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmDead {
+    /// As in `GET /status`: the word counts for this server alone.
+    pub term: Term,
+    /// As `unproven` in `GET /agents`: the processes that are gone.
+    pub processes: BTreeSet<Incarnation>,
 }
 
 /// The answer to a command that changes something.

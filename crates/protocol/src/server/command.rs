@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use tanist_model::agent::AgentRecord;
-use tanist_model::api::{CreateReplication, Done, Plan, PointReading, Refusal, RefusalCode, SetHierarchy, SetPolicy};
+use tanist_model::api::{
+    ConfirmDead, CreateReplication, Done, Plan, PointReading, Refusal, RefusalCode, SetHierarchy, SetPolicy,
+};
 use tanist_model::change::{Change, CommandResult, Condition};
 use tanist_model::enrolment::{Credential, JoinToken, SecretHash};
 use tanist_model::event::EventCode;
@@ -95,6 +97,7 @@ pub enum Command {
     },
     ConfirmDead {
         agent: AgentName,
+        seen: ConfirmDead,
     },
     CreateToken {
         token: JoinToken,
@@ -166,7 +169,7 @@ impl ServerMachine {
             Command::Check(_) | Command::CheckExisting { .. } | Command::Look | Command::Create(_) => {
                 self.survey_for_command(id, actor, command)
             }
-            Command::ConfirmDead { agent } => self.ask_whether_dead(id, actor, agent),
+            Command::ConfirmDead { agent, seen } => self.ask_whether_dead(id, actor, agent, seen),
             Command::Sync { name, full } => self.sync(id, &actor, &name, full),
             Command::Verify { name, repair } => self.verify(id, &actor, &name, repair),
             Command::Abort { name } => self.abort(id, &actor, &name),

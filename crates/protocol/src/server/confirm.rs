@@ -1,17 +1,17 @@
 //! An operator's word that an agent is dead.
 //!
 //! It is asked for where nothing else proves an epoch quiet, and it is the only proof that nobody can check. So it is refused while
-//! anybody reaches a process that it would cover, and it covers what there was when it was given: peers are asked for their view
-//! before it counts, and meanwhile the agent may have come back, been granted another epoch, and died again.
+//! anybody reaches a process that it would cover, and it covers what there was when the operator looked: the processes that it names,
+//! at the server that named them. A word may come late or twice, and meanwhile the agent may have come back, been granted another
+//! epoch, and lost its connection again.
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-use tanist_model::api::{Refusal, RefusalCode};
+use tanist_model::api::{ConfirmDead, Refusal, RefusalCode};
 use tanist_model::application::Quiescence;
 use tanist_model::change::{Change, Condition};
 use tanist_model::event::EventCode;
-use tanist_model::id::{AgentName, CommandId, Epoch, Incarnation, ReplicationId, SnapshotId};
+use tanist_model::id::{AgentName, CommandId, Incarnation};
 use tanist_model::quantity::count;
 use tanist_model::replication::{ProofKind, ReplicationRecord};
 use tanist_model::takeover::{PeerVerdict, ProbeVerdict};
@@ -21,49 +21,41 @@ use super::survey::Purpose;
 use super::{ServerMachine, Session};
 use crate::message::PeerAddress;
 
-/// What of an agent an operator's word is about.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Meant {
-    epochs: BTreeSet<(ReplicationId, Epoch)>,
-    /// Attempts for which a host application was quiesced.
-    attempts: BTreeSet<SnapshotId>,
-}
-
 impl ServerMachine {
     /// Has every other agent try to reach this one, and then takes the operator's word.
-    pub(super) fn ask_whether_dead(&mut self, id: CommandId, actor: String, agent: AgentName) {
+    pub(super) fn ask_whether_dead(&mut self, id: CommandId, actor: String, agent: AgentName, seen: ConfirmDead) {
         if self.is_surveying_for(id) {
             return;
         }
-        if let Some(refusal) = self.why_not_confirmed(&agent, &[]) {
+        if let Some(refusal) = self.why_not_confirmed(&agent, &seen, &[]) {
             return self.refuse_command(id, refusal);
         }
-        let meant = self.meant_by_now(&agent);
         let others = self.sessions.iter().filter(|(peer, session)| **peer != agent && session.is_connected());
         let others: Vec<AgentName> = others.map(|(peer, _)| peer.clone()).collect();
         if others.is_empty() {
-            return self.confirm_dead(id, &actor, &agent, &meant, &[]);
+            return self.confirm_dead(id, &actor, &agent, &seen, &[]);
         }
         let address: Vec<PeerAddress> = self.peer_address(&agent).into_iter().collect();
-        let purpose = Purpose::ConfirmDead { id, actor, agent, meant };
+        let purpose = Purpose::ConfirmDead { id, actor, agent, seen };
         self.start_survey(&others, &address, &[], false, self.timers.survey, purpose);
     }
 
-    /// What is waited for of an agent now, but for its living processes.
-    fn meant_by_now(&self, agent: &AgentName) -> Meant {
-        let living = self.living_processes(agent, &[]);
-        let is_dead = |of: &AgentName, process: Incarnation| of == agent && living.iter().all(|(l, _)| *l != process);
+    /// The processes of an agent that something is waited for of, the living one included.
+    #[must_use]
+    pub fn unproven_processes(&self, agent: &AgentName) -> BTreeSet<Incarnation> {
         let records = || self.state.replications.values();
-        let epochs = records().flat_map(|r| r.unproven.iter().map(move |u| (r.id, u)));
-        let epochs = epochs.filter(|(_, u)| is_dead(&u.agent, u.incarnation)).map(|(id, u)| (id, u.epoch));
-        let quiesced = records().flat_map(|r| &r.quiesced).filter(|q| is_dead(&q.agent, q.incarnation));
-        Meant { epochs: epochs.collect(), attempts: quiesced.map(|q| q.attempt).collect() }
+        let granted = records().flat_map(|r| &r.unproven).filter(|u| u.agent == *agent).map(|u| u.incarnation);
+        let quiesced = records().flat_map(|r| &r.quiesced).filter(|q| q.agent == *agent).map(|q| q.incarnation);
+        granted.chain(quiesced).collect()
     }
 
     /// Why an agent is not taken for dead; also one that was removed may be: its epochs may still be waited for.
-    fn why_not_confirmed(&self, agent: &AgentName, verdicts: &[ProbeVerdict]) -> Option<Refusal> {
+    fn why_not_confirmed(&self, agent: &AgentName, seen: &ConfirmDead, verdicts: &[ProbeVerdict]) -> Option<Refusal> {
         if !self.state.agents.contains_key(agent) {
             return Some(no_agent(agent));
+        }
+        if seen.term != self.state.term {
+            return Some(of_another_term(agent));
         }
         self.why_not_dead(agent, &self.living_processes(agent, verdicts))
     }
@@ -102,20 +94,18 @@ impl ServerMachine {
         id: CommandId,
         actor: &str,
         agent: &AgentName,
-        meant: &Meant,
+        seen: &ConfirmDead,
         verdicts: &[ProbeVerdict],
     ) {
-        if let Some(refusal) = self.why_not_confirmed(agent, verdicts) {
+        if let Some(refusal) = self.why_not_confirmed(agent, seen, verdicts) {
             return self.refuse_command(id, refusal);
         }
         let living = self.living_processes(agent, verdicts);
-        let lives = |process: Incarnation| living.iter().any(|(living, _)| *living == process);
-        let proven = self.prove_everywhere(ProofKind::OperatorConfirmed, |replication, u| {
-            meant.epochs.contains(&(replication, u.epoch)) && u.agent == *agent && !lives(u.incarnation)
-        });
-        self.forget_quiescences(|q: &Quiescence| {
-            meant.attempts.contains(&q.attempt) && q.agent == *agent && !lives(q.incarnation)
-        });
+        let is_gone = |of: &AgentName, process: Incarnation| {
+            of == agent && seen.processes.contains(&process) && living.iter().all(|(living, _)| *living != process)
+        };
+        let proven = self.prove_everywhere(ProofKind::OperatorConfirmed, |u| is_gone(&u.agent, u.incarnation));
+        self.forget_quiescences(|q: &Quiescence| is_gone(&q.agent, q.incarnation));
         if living.is_empty() {
             // What a dead agent was granted can do no harm any more: a restored store need not wait for it.
             self.settle(agent);
@@ -126,4 +116,11 @@ impl ServerMachine {
         event.agent = Some(agent.clone());
         self.finish(id, Condition::Term, vec![Change::AppendEvent(event)], Answer::done(id, message));
     }
+}
+
+/// Since then the agent may have run again, and this server would not know it yet.
+fn of_another_term(agent: &AgentName) -> Refusal {
+    Refusal::new(RefusalCode::Conflict, "what was seen is what another server knew")
+        .cause("the server was started anew since it was asked which processes it waits for")
+        .hint(format!("look at the host again, then: tanist agent confirm-dead {agent}"))
 }

@@ -184,24 +184,20 @@ impl ServerMachine {
 
     /// An agent seen under a new boot id: nothing of its old boot writes any more, but for what it left with a server.
     pub(super) fn prove_by_new_boot(&mut self, agent: &AgentName, host: &HostIdentity) {
-        let rebooted = |_: ReplicationId, u: &UnprovenEpoch| {
+        let rebooted = |u: &UnprovenEpoch| {
             let booted = u.host.machine_id == host.machine_id && u.host.boot_id != host.boot_id;
             u.agent == *agent && booted && !u.outlives_host
         };
         self.prove_everywhere(ProofKind::NewBoot, rebooted);
     }
 
-    pub(super) fn prove_everywhere(
-        &mut self,
-        proof: ProofKind,
-        quiet: impl Fn(ReplicationId, &UnprovenEpoch) -> bool,
-    ) -> usize {
+    pub(super) fn prove_everywhere(&mut self, proof: ProofKind, quiet: impl Fn(&UnprovenEpoch) -> bool) -> usize {
         let concerned: Vec<ReplicationRecord> =
-            self.state.replications.values().filter(|r| r.unproven.iter().any(|u| quiet(r.id, u))).cloned().collect();
+            self.state.replications.values().filter(|r| r.unproven.iter().any(&quiet)).cloned().collect();
         let mut count = 0;
         for record in concerned {
             let mut next = record.clone();
-            let proven = self.take_proven(&mut next, proof, |u| quiet(record.id, u));
+            let proven = self.take_proven(&mut next, proof, &quiet);
             if next == record {
                 continue;
             }

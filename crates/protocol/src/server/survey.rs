@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use tanist_model::api::ConfirmDead;
 use tanist_model::id::{AgentName, CommandId, ReplicationId, VolumeAddress};
 use tanist_model::replication::{ReplicationRecord, Side};
 use tanist_model::takeover::ProbeVerdict;
@@ -12,7 +13,6 @@ use tanist_model::time::Monotonic;
 
 use super::ServerMachine;
 use super::command::Command;
-use super::confirm::Meant;
 use crate::message::{CanaryReport, PeerAddress, PeerReport, ServerMessage};
 
 /// What a survey is for.
@@ -33,7 +33,7 @@ pub(super) enum Purpose {
         id: CommandId,
         actor: String,
         agent: AgentName,
-        meant: Meant,
+        seen: ConfirmDead,
     },
 }
 
@@ -153,8 +153,8 @@ impl ServerMachine {
         match survey.purpose {
             Purpose::Probe { .. } => {}
             Purpose::Command { id, actor, command } => self.finish_command(id, &actor, *command),
-            Purpose::ConfirmDead { id, actor, agent, meant } => {
-                self.confirm_dead(id, &actor, &agent, &meant, &survey.verdicts);
+            Purpose::ConfirmDead { id, actor, agent, seen } => {
+                self.confirm_dead(id, &actor, &agent, &seen, &survey.verdicts);
             }
         }
     }

@@ -12,7 +12,9 @@ use tanist_model::time::{Monotonic, Now};
 use tanist_protocol::message::{AgentMessage, RunOrder, ServerMessage};
 use tanist_protocol::server::{Command, Effect, Input, ServerMachine};
 
-use crate::world::{DB, Seen, VOLUMES, at, connect, db, name, process, say, say_at, seen, server, state, well};
+use crate::world::{
+    DB, Seen, VOLUMES, at, connect, db, name, process, say, say_at, seen, server, state, vouched_dead, well,
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -178,7 +180,7 @@ fn an_operator_who_has_looked_ends_the_waiting() {
     let mut machine = server(state(record));
     connect(&mut machine, "h1", process("h1"), 1, 3);
     say(&mut machine, "h1", 1, well(&[]));
-    let (id, command) = (tanist_model::id::CommandId(5), Box::new(Command::ConfirmDead { agent: name("h2") }));
+    let (id, command) = (tanist_model::id::CommandId(5), vouched_dead(&machine, "h2"));
     machine.handle(at(40), Input::Command { id, actor: "ann".into(), command });
     for second in 1..10 {
         machine.handle(later(second), Input::Tick);

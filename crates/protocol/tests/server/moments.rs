@@ -1,6 +1,7 @@
 //! The server's machine in known states: what it says and commits where an agent lies, leaves, or comes twice. The simulator walks
 //! through these moments too, and cannot tell one of them from another; here each has a name.
 
+use tanist_model::api::RefusalCode;
 use tanist_model::event::EventCode;
 use tanist_model::id::{CommandId, Epoch, Incarnation, Nonce, RunId, Term};
 use tanist_model::recovery_point::RecoveryPointPlace;
@@ -13,7 +14,8 @@ use tanist_protocol::timers::Timers;
 
 use crate::care::{RUN, copying};
 use crate::world::{
-    DB, FIRST, OTHERS, Seen, VOLUMES, at, connect, db, held_by, name, process, say, seen, server, side, state, well,
+    DB, FIRST, OTHERS, Seen, VOLUMES, at, connect, db, held_by, name, process, say, seen, server, side, state,
+    vouched_dead, well,
 };
 
 #[test]
@@ -61,7 +63,7 @@ fn two_processes_of_one_agent_are_told_apart() {
 
 /// Asks for it, and lets the time for the peers' answers pass.
 fn confirm_dead(machine: &mut ServerMachine, agent: &str, id: u128) -> bool {
-    let command = Box::new(Command::ConfirmDead { agent: name(agent) });
+    let command = vouched_dead(machine, agent);
     let asked = seen(machine.handle(at(30), Input::Command { id: CommandId(id), actor: "admin".into(), command }));
     // Its beat keeps a living process fresh while the peers look.
     let late = at(30 + u64::try_from(Timers::DEFAULT.survey.as_millis()).unwrap());
@@ -116,7 +118,7 @@ fn a_server_that_reads_of_a_later_term_does_not_go_on_in_it() {
 fn an_operators_word_covers_what_there_was_when_it_was_given() {
     let mut machine = server(state(db()));
     connect(&mut machine, "h2", process("h2"), 2, 0);
-    let command = Box::new(Command::ConfirmDead { agent: name("h1") });
+    let command = vouched_dead(&machine, "h1");
     machine.handle(at(30), Input::Command { id: CommandId(1), actor: "admin".into(), command });
     let (holder, unproven) = held_by("h1");
     let mut went_on = machine.state().clone();
@@ -131,6 +133,40 @@ fn an_operators_word_covers_what_there_was_when_it_was_given() {
     assert!(
         !left.contains(&Epoch(1)) && machine.state().replications[&DB].unproven.iter().any(|u| u.epoch == Epoch(2))
     );
+}
+
+/// The operator looked, and before the word is taken the agent comes back, is granted the next epoch, and is lost sight of.
+#[test]
+fn an_operators_word_that_comes_late_covers_no_process_that_began_since() {
+    let before = server(state(db()));
+    let late = vouched_dead(&before, "h1");
+    let (holder, unproven) = held_by("h1");
+    let mut went_on = db();
+    went_on.epochs = FIRST.next().unwrap();
+    went_on.holder = Some(Holder { incarnation: Incarnation(77), ..holder });
+    went_on.unproven.push(UnprovenEpoch { epoch: Epoch(2), incarnation: Incarnation(77), ..unproven });
+    let mut machine = server(state(went_on));
+    let taken = seen(machine.handle(at(30), Input::Command { id: CommandId(1), actor: "admin".into(), command: late }));
+    assert!(taken.events().contains(&EventCode::AgentConfirmedDead));
+    let left: Vec<Epoch> = machine.state().replications[&DB].unproven.iter().map(|u| u.epoch).collect();
+    assert_eq!(left, [Epoch(2)], "nobody vouched for the process that holds it");
+}
+
+/// A server that has just started has heard of nobody yet: that nobody reaches the agent says nothing.
+#[test]
+fn an_operators_word_is_not_taken_by_a_server_that_was_not_asked() {
+    let mut before = state(db());
+    before.term = Term(2);
+    let said_to_another = vouched_dead(&server(before), "h1");
+    let mut machine = server(state(db()));
+    let input = Input::Command { id: CommandId(1), actor: "admin".into(), command: said_to_another };
+    let answered = seen(machine.handle(at(30), input));
+    let refusal = answered.effects().into_iter().find_map(|effect| match effect {
+        Effect::Answer { answer, .. } => answer.as_ref().as_ref().err().cloned(),
+        _ => None,
+    });
+    assert_eq!(refusal.map(|r| r.code), Some(RefusalCode::Conflict));
+    assert_eq!(machine.state().replications[&DB].unproven.len(), 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tanist_model::state::State;
 use tanist_protocol::message::{AgentMessage, ServerMessage};
 use tanist_protocol::server::{Command, ConnectionId, Effect, Input, ServerMachine};
 
-use crate::world::{DB, FIRST, Seen, at, connect, db, name, process, seen, server, state, well};
+use crate::world::{DB, FIRST, Seen, at, connect, db, name, process, seen, server, state, vouched_dead, well};
 
 /// The last recovery point is kept by a snapshot of the target, which no agent reaches.
 fn kept(record: ReplicationRecord) -> State {
@@ -89,7 +89,7 @@ fn a_dead_holder_is_waited_for_until_it_is_confirmed_dead() {
     assert!(told.contains(&EventCode::DeleteWaitsForProof), "{told:?}");
     assert!(!told.contains(&EventCode::Exhausted), "nobody is needed: {told:?}");
 
-    let command = Box::new(Command::ConfirmDead { agent: name("h1") });
+    let command = vouched_dead(&machine, "h1");
     machine.handle(at(20_000), Input::Command { id: CommandId(9), actor: "admin".into(), command });
     let mut ended = Vec::new();
     for millis in 0..10 {

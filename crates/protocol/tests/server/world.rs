@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tanist_model::agent::{AgentRecord, AgentSlot, Penalty, ShownCertificate};
+use tanist_model::api::ConfirmDead;
 use tanist_model::event::EventCode;
 use tanist_model::hierarchy::Hierarchy;
 use tanist_model::id::{
@@ -22,7 +23,7 @@ use tanist_model::volume::{VolumeContent, VolumeReport};
 use tanist_protocol::driver::Output;
 use tanist_protocol::message::{AgentMessage, CanaryReport, Heartbeat, Hello, PeerReport, ServerMessage};
 use tanist_protocol::mutation::Mutations;
-use tanist_protocol::server::{ConnectionId, Effect, Input, ServerMachine};
+use tanist_protocol::server::{Command, ConnectionId, Effect, Input, ServerMachine};
 use tanist_protocol::timers::Timers;
 
 pub const DB: ReplicationId = ReplicationId(1);
@@ -30,6 +31,13 @@ pub const OTHERS: ReplicationId = ReplicationId(2);
 pub const SIZE: u64 = 1 << 20;
 pub const VOLUMES: [&str; 2] = ["san-a/vol1", "san-b/vol9"];
 pub const FIRST: Epochs = Epochs { source: Epoch(1), target: Epoch(1) };
+
+/// The word of an operator who has just looked.
+pub fn vouched_dead(machine: &ServerMachine, agent: &str) -> Box<Command> {
+    let agent = name(agent);
+    let seen = ConfirmDead { term: machine.state().term, processes: machine.unproven_processes(&agent) };
+    Box::new(Command::ConfirmDead { agent, seen })
+}
 
 pub fn name(text: &str) -> AgentName {
     AgentName::new(text).unwrap()

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use tanist_model::api::{AgentView, Done, Refusal};
+use tanist_model::api::{AgentView, ConfirmDead, Done, Refusal};
 use tanist_model::id::AgentName;
 use tanist_protocol::server::Command;
 
 use super::Api;
 use super::commands::command;
-use super::extract::{Key, Name};
+use super::extract::{Body, Key, Name};
 use super::operator::Operator;
 use super::refusal::Reply;
 use crate::view;
@@ -39,16 +39,19 @@ pub async fn undrain(
     command(&api, &operator, key, Command::UndrainAgent { agent }).await
 }
 
-/// Takes the operator's word that an agent is dead: its epochs count as proven quiet. Refused while anybody reaches it.
+/// Takes the operator's word that these processes of an agent are gone: their epochs count as proven quiet. Refused while anybody
+/// reaches one of them, and by a server of another term.
 #[utoipa::path(post, path = "/agents/{name}/confirm-dead", tag = "agents", params(("name" = AgentName, Path)),
+    request_body = ConfirmDead,
     responses((status = 200, body = Done), (status = "default", description = "refused", body = Refusal)))]
 pub async fn confirm_dead(
     State(api): State<Api>,
     operator: Operator,
     key: Key,
     Name(agent): Name<AgentName>,
+    Body(seen): Body<ConfirmDead>,
 ) -> Reply<Done> {
-    command(&api, &operator, key, Command::ConfirmDead { agent }).await
+    command(&api, &operator, key, Command::ConfirmDead { agent, seen }).await
 }
 
 /// Removes an agent and revokes its certificate at once.

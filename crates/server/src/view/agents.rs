@@ -38,6 +38,7 @@ fn agent(machine: &ServerMachine, record: &AgentRecord) -> AgentView {
         certificate_expires_at: record.certificate_expires_at,
         version: session.map(|session| session.version.clone()),
         io: session.and_then(|session| session.io.clone()),
+        unproven: machine.unproven_processes(&record.name).into_iter().collect(),
     }
 }
 

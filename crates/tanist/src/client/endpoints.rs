@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use reqwest::Method;
 use tanist_model::api::{
-    AgentView, AlarmView, BackupTo, CreateReplication, CreateToken, Done, DrillHow, EventPage, HandoverTo, Plan,
-    PointReading, RecordedSegment, RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView,
+    AgentView, AlarmView, BackupTo, ConfirmDead, CreateReplication, CreateToken, Done, DrillHow, EventPage, HandoverTo,
+    Plan, PointReading, RecordedSegment, RecoveryPointView, ReplicationView, SetHierarchy, SetPolicy, StatusView,
     StorageView, TokenCreated, VerifyTarget, VolumeView, WhoAmI, WhyView,
 };
 use tanist_model::id::{AgentName, AlarmName, Epoch, EventSeq, ReplicationName, RunId};
@@ -77,8 +77,8 @@ impl Client {
         self.change(Method::POST, format!("/agents/{name}/undrain"), None).await
     }
 
-    pub async fn confirm_agent_dead(&self, name: &AgentName) -> Answer<Done> {
-        self.change(Method::POST, format!("/agents/{name}/confirm-dead"), None).await
+    pub async fn confirm_agent_dead(&self, name: &AgentName, seen: &ConfirmDead) -> Answer<Done> {
+        self.change(Method::POST, format!("/agents/{name}/confirm-dead"), Some(to_value(seen))).await
     }
 
     pub async fn remove_agent(&self, name: &AgentName) -> Answer<Done> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tanist_agent::AgentError;
-use tanist_model::api::{AgentView, Refusal, RefusalCode};
+use tanist_model::api::{AgentView, ConfirmDead, Refusal, RefusalCode};
 use tanist_model::id::{AgentName, ReplicationName};
 
 use super::session::Session;
@@ -45,8 +45,12 @@ async fn list(session: &Session<'_>) -> Outcome {
 
 async fn confirm_dead(name: &AgentName, yes: bool, session: &Session<'_>) -> Result<ExitCode, Failure> {
     let client = session.client()?;
+    // Before anybody is asked: the word covers what there was when it was asked for, and nothing that begins while it is thought over.
+    let term = client.status().await?.term;
+    let agent = client.agents().await?.into_iter().find(|agent| agent.name == *name);
+    let processes = agent.map(|agent| agent.unproven.into_iter().collect()).unwrap_or_default();
     confirm::require(&vow(name), yes)?;
-    session.done(&client.confirm_agent_dead(name).await?)
+    session.done(&client.confirm_agent_dead(name, &ConfirmDead { term, processes }).await?)
 }
 
 /// What is vouched for, in the words that count afterwards.

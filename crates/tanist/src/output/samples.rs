@@ -434,6 +434,7 @@ pub fn agents() -> Vec<AgentView> {
         certificate_expires_at: at(60_000).plus(Duration::from_secs(89 * 86_400)),
         version: Some("0.1.0".into()),
         io: Some("io_uring".into()),
+        unproven: vec![Incarnation(0xabc)],
     };
     let away = AgentView {
         name: agent("h2"),
@@ -444,6 +445,7 @@ pub fn agents() -> Vec<AgentView> {
         penalty: 2.4,
         acting_for: vec![],
         failover_for: vec![name()],
+        unproven: vec![],
         ..base.clone()
     };
     vec![base, away]

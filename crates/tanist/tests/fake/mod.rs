@@ -36,6 +36,8 @@ pub struct Asked {
     pub request: String,
     pub key: Option<String>,
     pub credential: Option<String>,
+    /// Null where there is none.
+    pub body: Value,
 }
 
 #[derive(Default)]
@@ -116,12 +118,15 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, script: Arc<Mutex<S
 }
 
 async fn handle(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response {
-    let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-    let path = request.uri().path().strip_prefix("/api/v1").unwrap_or_default();
+    let (parts, body) = request.into_parts();
+    let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let path = parts.uri.path().strip_prefix("/api/v1").unwrap_or_default();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let asked = Asked {
-        request: format!("{} {path}", request.method()),
+        request: format!("{} {path}", parts.method),
         key: header("idempotency-key"),
         credential: header("authorization"),
+        body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     let answer = script.lock().unwrap().next(asked);
     match answer {

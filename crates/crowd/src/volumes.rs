@@ -73,6 +73,7 @@ fn storage(name: StorageName) -> StorageReport {
             kernel_lock: false,
             reservations: false,
             outlives_host: false,
+            changed_extents: false,
         },
         copy_manager: None,
         error: None,

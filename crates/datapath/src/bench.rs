@@ -102,7 +102,7 @@ pub fn read(device: &dyn BlockDevice, bounds: Bounds) -> io::Result<(Measured, S
             && let Some((offset, length)) = blocks.next()?
             && let Some(buffer) = pool.take()
         {
-            reads.begin(offset, length, buffer)?;
+            reads.begin(offset, length, None, buffer)?;
             race.bytes += length as u64;
             lengths.push_back(length);
         }
@@ -179,7 +179,7 @@ pub fn overwrite(device: &dyn BlockDevice, sample: &Sample, bounds: Bounds) -> i
                 None => break,
             },
         };
-        writes.begin(Request { direction: Direction::Write, offset, length: BLOCK_LEN, buffer })?;
+        writes.begin(Request { direction: Direction::Write, offset, length: BLOCK_LEN, pages: None, buffer })?;
         (offset, race.bytes) = (offset + BLOCK_BYTES, race.bytes + BLOCK_BYTES);
     }
     while finish_one(&mut *writes)?.is_some() {}

@@ -18,15 +18,15 @@ const FORMS: [u16; 3] = [0, 1, 4];
 /// How a copy ended at its target, and what was left unread at its source.
 fn run(streams: u16, bytes: &[u8], target: &[u8], config: TransferConfig) -> (TransferEvent, Option<u64>, Vec<u8>) {
     let (source, target) = (memory(bytes), memory(target));
-    let unread = |progress: Progress| Some(progress.unread_bytes);
+    let unread = |progress: &Progress| Some(progress.unread_bytes);
     if streams == 0 {
         let last = copy(&source, &target, config).last;
-        let left = if let TransferEvent::Finished { progress, .. } = &last { unread(*progress) } else { None };
+        let left = if let TransferEvent::Finished { progress, .. } = &last { unread(progress) } else { None };
         return (last, left, contents(&*target));
     }
     let (sent, outcome) = Session::start(&source, &target, config, connect(streams)).run();
     let left = match sent {
-        SenderEvent::Finished { progress } => unread(progress),
+        SenderEvent::Finished { progress } => unread(&progress),
         SenderEvent::Failed(error) => return (TransferEvent::Failed(error), None, contents(&*target)),
         _ => None,
     };

@@ -351,7 +351,9 @@ impl ServerMachine {
         if let Some(mut takeover) = self.state.takeovers.get(&(id, epochs.target.0)).cloned() {
             takeover.activated_at = Some(self.now.wall.max(takeover.granted_at.unwrap_or(takeover.committed_at)));
             takeover.tier = Some(self.tier_in_force(&next));
-            takeover.held_kernel_lock = fence.locked.is_some();
+            // Not what this message says of it: a later one, which came before it, may have shown the lock.
+            let own = next.unproven.iter().find(|u| u.epoch == epochs.target);
+            takeover.held_kernel_lock = fence.locked.is_some() || own.is_some_and(|own| own.held_kernel_lock);
             takeover.unproven = next.awaited().map(|u| u.epoch).collect();
             takeover.proven.extend(proven);
             changes.push(self.activated_event(&record, &takeover));

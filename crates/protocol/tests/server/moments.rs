@@ -8,14 +8,14 @@ use tanist_model::recovery_point::RecoveryPointPlace;
 use tanist_model::replication::{Handover, Holder, Intent, ReplicationRecord, UnprovenEpoch};
 use tanist_model::run::RunState;
 use tanist_model::takeover::Evidence;
-use tanist_protocol::message::AgentMessage;
+use tanist_protocol::message::{AgentMessage, FenceReport};
 use tanist_protocol::server::{Command, ConnectionId, Effect, Input, ServerMachine};
 use tanist_protocol::timers::Timers;
 
 use crate::care::{RUN, copying};
 use crate::world::{
-    DB, FIRST, OTHERS, Seen, VOLUMES, at, connect, db, held_by, name, process, say, seen, server, side, state,
-    vouched_dead, well,
+    DB, FIRST, OTHERS, SIZE, Seen, VOLUMES, at, connect, db, held_by, name, process, say, say_at, seen, server, side,
+    state, vouched_dead, well,
 };
 
 #[test]
@@ -262,4 +262,39 @@ fn who_left_and_who_was_wanted_outlive_the_server() {
     let takeover = second.state().takeovers.values().next_back().expect("a grant");
     assert_eq!(takeover.evidence, Evidence::Handover { by: "admin".into() });
     assert_eq!((takeover.from.as_ref(), &takeover.to), (Some(&name("h1")), &name("h3")));
+}
+
+/// The two came in the other order: what shows the lock first, what was said before the agent had it last.
+#[test]
+fn a_record_of_a_takeover_tells_of_the_lock_that_proved_its_predecessor_quiet() {
+    let mut record = db();
+    record.unproven[0].held_kernel_lock = true;
+    let mut machine = server(state(record));
+    for (agent, peer, connection) in [("h1", "h2", 1), ("h2", "h1", 2)] {
+        connect(&mut machine, agent, process(agent), connection, 0);
+        say(&mut machine, agent, connection, well(&[peer]));
+    }
+    let reason = "it was reset".to_owned();
+    machine.handle(at(30), Input::Disconnected { agent: name("h1"), connection: ConnectionId(1), reason });
+    let mut millis = 30;
+    while machine.state().replications[&DB].epochs.target == Epoch(1) && millis < 3000 {
+        millis += 50;
+        say_at(&mut machine, at(millis), "h2", 2, well(&[]));
+        machine.handle(at(millis), Input::Tick);
+    }
+    let epochs = machine.state().replications[&DB].epochs;
+    assert_eq!(epochs.target, Epoch(2), "h2 takes over");
+    let locked = FenceReport { locked: Some(VOLUMES[1].to_owned()), ..FenceReport::default() };
+    say_at(
+        &mut machine,
+        at(millis + 10),
+        "h2",
+        2,
+        AgentMessage::ProofOfQuiet { replication: DB, epochs, fence: locked },
+    );
+    let fence = FenceReport::default();
+    say_at(&mut machine, at(millis + 20), "h2", 2, AgentMessage::Activated { replication: DB, epochs, fence });
+    let takeover = &machine.state().takeovers[&(DB, 2)];
+    assert_eq!(takeover.proven.len(), 1, "{takeover:?}");
+    assert!(takeover.held_kernel_lock && takeover.contradictions(SIZE).is_empty(), "{takeover:?}");
 }

@@ -179,7 +179,8 @@ impl fmt::Debug for Link {
 struct AgentEnds;
 
 impl Link {
-    /// `entropy`: for how long it pauses between attempts. `serial`: of the certificate that the next connection shows. `acquaintances`: the peers of an earlier process of the agent.
+    /// `serial`: of the certificate that the next connection shows. `acquaintances`: the peers of an earlier process of the agent.
+    /// `entropy`: for how long it pauses between attempts.
     #[must_use]
     pub fn new(
         dialler: Dialler,

@@ -12,13 +12,13 @@ use crate::failure::Failure;
 
 /// One process.
 #[derive(Debug)]
-pub(crate) struct Player {
+pub(crate) struct OwnProcess {
     name: String,
     child: Child,
     keep: bool,
 }
 
-impl Player {
+impl OwnProcess {
     /// Starts `tanist ARGS`, its log going to a file.
     pub(crate) fn start(name: &str, log: &Path, keep: bool, args: &[&str]) -> Result<Self, Failure> {
         let doing = || format!("start {name}");
@@ -64,7 +64,7 @@ impl Player {
     }
 }
 
-impl Drop for Player {
+impl Drop for OwnProcess {
     fn drop(&mut self) {
         if !self.keep {
             // One that has ended already needs neither.

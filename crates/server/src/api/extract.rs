@@ -21,7 +21,10 @@ pub(super) fn invalid(what: &str, cause: impl ToString) -> Refused {
 }
 
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(bytes).map_err(|error| invalid("body", error))
+    serde_json::from_slice(bytes).map_err(|error| {
+        let Refused(refusal) = invalid("body", error);
+        Refused(refusal.hint("what each request takes: GET /api/v1/openapi.json"))
+    })
 }
 
 /// A JSON body, whatever content type it claims.

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::Door;
 use super::reason::why_ended;
-use crate::core::{Boxed, Outbox};
+use crate::core::{BoxedMessage, Outbox};
 use crate::{clock, random};
 
 /// Silence after which a connection is given up. Agents beat every five seconds at least; suspicion comes long before.
@@ -130,7 +130,7 @@ async fn listen(receiver: &mut Receiver<AgentMessage>, speaker: &Speaker<'_>, do
 /// Sends what the loop says until it says no more, and answers beats; returns why it ended.
 async fn speak(
     mut sender: Sender<ServerMessage>,
-    mut messages: mpsc::Receiver<Boxed>,
+    mut messages: mpsc::Receiver<BoxedMessage>,
     mut beats: watch::Receiver<u64>,
 ) -> String {
     while let Some(message) = next_word(&mut messages, &mut beats).await {
@@ -146,7 +146,10 @@ async fn speak(
 }
 
 /// What to say next; `None` when the loop says no more.
-async fn next_word(messages: &mut mpsc::Receiver<Boxed>, beats: &mut watch::Receiver<u64>) -> Option<Boxed> {
+async fn next_word(
+    messages: &mut mpsc::Receiver<BoxedMessage>,
+    beats: &mut watch::Receiver<u64>,
+) -> Option<BoxedMessage> {
     loop {
         tokio::select! {
             message = messages.recv() => return message,

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
 
 pub use handle::{CoreHandle, Moment};
-pub use outbox::{Boxed, Outbox};
+pub use outbox::{BoxedMessage, Outbox};
 pub use trouble::Trouble;
 
 use crate::authority::Authority;

@@ -11,19 +11,19 @@ use tokio::sync::{Notify, mpsc};
 const ROOM: usize = 256;
 
 /// A queue makes room for dozens of messages before the first one waits. Ten thousand idle agents have none that wait.
-pub type Boxed = Box<ServerMessage>;
+pub type BoxedMessage = Box<ServerMessage>;
 
 /// The loop's end of a connection. Dropping it lets what waits go out and then closes the connection.
 #[derive(Debug)]
 pub struct Outbox {
-    messages: mpsc::Sender<Boxed>,
+    messages: mpsc::Sender<BoxedMessage>,
     sever: Arc<Notify>,
 }
 
 /// The connection's end.
 #[derive(Debug)]
 pub struct Outgoing {
-    pub messages: mpsc::Receiver<Boxed>,
+    pub messages: mpsc::Receiver<BoxedMessage>,
     /// The connection is to end at once, whatever waits.
     pub severed: Arc<Notify>,
 }

@@ -12,7 +12,7 @@ use crate::cli::server::DemoArgs;
 use crate::client::Client;
 use crate::client::context::Context;
 use crate::failure::Failure;
-use crate::own_process::{Player, once};
+use crate::own_process::{OwnProcess, once};
 
 /// The agents, the primary first.
 pub(super) const AGENTS: [&str; 3] = ["h1", "h2", "h3"];
@@ -30,8 +30,8 @@ pub(super) struct Stage {
     pub(super) source: Volume,
     pub(super) target: Volume,
     pub(super) client: Client,
-    pub(super) server: Player,
-    pub(super) agents: Vec<(AgentName, Player)>,
+    pub(super) server: OwnProcess,
+    pub(super) agents: Vec<(AgentName, OwnProcess)>,
     kept: bool,
 }
 
@@ -54,7 +54,7 @@ impl Stage {
         init_server(&folder, &context, &address)?;
         let logs = folder.join("server.log");
         let dir = text(&folder.join("server"));
-        let server = Player::start("the server", &logs, false, &["server", "run", "--dir", &dir])?;
+        let server = OwnProcess::start("the server", &logs, false, &["server", "run", "--dir", &dir])?;
         let client = Client::new(&Context::load(&context)?)?;
         let mut stage = Self { folder, temporary, source, target, client, server, agents: Vec::new(), kept: false };
         stage.wait_for_server().await?;
@@ -102,7 +102,7 @@ impl Stage {
             &storage(&self.target),
         ])?;
         let log = self.folder.join(format!("{name}.log"));
-        let player = Player::start(&format!("agent {name}"), &log, false, &["agent", "run", "--dir", &dir])?;
+        let player = OwnProcess::start(&format!("agent {name}"), &log, false, &["agent", "run", "--dir", &dir])?;
         self.agents.push((agent, player));
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn player(&self, agent: &AgentName) -> Option<&Player> {
+    pub(super) fn player(&self, agent: &AgentName) -> Option<&OwnProcess> {
         self.agents.iter().find(|(name, _)| name == agent).map(|(_, player)| player)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 use crate::client::context::Context;
 use crate::failure::Failure;
-use crate::own_process::{Player, once};
+use crate::own_process::{OwnProcess, once};
 
 /// How long the server may take to answer after its start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,7 +20,7 @@ pub(super) struct Stage {
     folder: PathBuf,
     pub(super) address: String,
     pub(super) client: Client,
-    server: Option<Player>,
+    server: Option<OwnProcess>,
     starts: u32,
 }
 
@@ -36,7 +36,7 @@ impl Stage {
     }
 
     pub(super) fn process(&self) -> u32 {
-        self.server.as_ref().map_or(0, Player::id)
+        self.server.as_ref().map_or(0, OwnProcess::id)
     }
 
     /// Kills the server and starts it again; the moment of its death, when it answers.
@@ -53,7 +53,7 @@ impl Stage {
         self.starts += 1;
         let log = self.folder.join(format!("server-{}.log", self.starts));
         let dir = self.folder.join("server").display().to_string();
-        self.server = Some(Player::start("the server", &log, false, &["server", "run", "--dir", &dir])?);
+        self.server = Some(OwnProcess::start("the server", &log, false, &["server", "run", "--dir", &dir])?);
         self.wait_for_server().await
     }
 
@@ -64,7 +64,7 @@ impl Stage {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            if let Some(status) = self.server.as_mut().and_then(Player::ended) {
+            if let Some(status) = self.server.as_mut().and_then(OwnProcess::ended) {
                 return Err(Failure::io("start the server", std::io::Error::other(format!("it ended: {status}"))));
             }
             if Instant::now() >= deadline {

@@ -26,7 +26,7 @@ use crate::digests::DigestFolder;
 use crate::engine::{EngineHandle, Report};
 use crate::ledger::Ledger;
 use crate::link::LinkEvent;
-use crate::reader::{Dialler, ReaderHandle, ReaderReport};
+use crate::reader::{Dialler, Means, ReaderHandle, ReaderReport};
 use crate::renewal::Renewal;
 use crate::storages::Storages;
 use crate::streams::{Expected, StreamDesk};
@@ -82,6 +82,10 @@ fn gate_rules(mutations: Mutations) -> GateRules {
     #[cfg(feature = "mutations")]
     if mutations.breaks(Mutation::GateAdmitsOldStream) {
         return GateRules::breaking(GateMutation::KeyIgnored);
+    }
+    #[cfg(feature = "mutations")]
+    if mutations.breaks(Mutation::StopUnheard) {
+        return GateRules::breaking(GateMutation::StopUnheard);
     }
     let _ = mutations;
     GateRules::WHOLE
@@ -304,8 +308,9 @@ impl Core {
     fn start_reader(&self, replication: ReplicationId, epochs: Epochs) -> std::io::Result<ReaderHandle> {
         let Outlets { storages, applications, digests, dialler, readings, .. } = &self.outlets;
         let (storages, applications) = (storages.clone(), applications.clone());
-        let (digests, dialler) = (digests.of(replication), dialler.clone());
-        ReaderHandle::start(replication, epochs, storages, applications, digests, dialler, readings.clone())
+        let (digests, dialler, rules) = (digests.of(replication), dialler.clone(), self.rules);
+        let means = Means { storages, applications, digests, dialler, rules };
+        ReaderHandle::start(replication, epochs, means, readings.clone())
     }
 
     fn reader_failed(

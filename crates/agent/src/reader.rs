@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Queue, channel};
 use std::thread;
 
+use tanist_datapath::gate::GateRules;
 use tanist_datapath::limit::BytesPerSecond;
 use tanist_datapath::{Link, Progress, Sender, SenderConfig, SenderEvent, TransferError};
 use tanist_model::id::{ApplicationName, Epochs, ReplicationId, RunId, SnapshotId};
@@ -86,13 +87,19 @@ struct Sending {
     measured: Measured,
 }
 
+/// What a reader works with.
+pub(crate) struct Means {
+    pub(crate) storages: Storages,
+    pub(crate) applications: Applications,
+    pub(crate) digests: DigestFiles,
+    pub(crate) dialler: Dialler,
+    pub(crate) rules: GateRules,
+}
+
 struct ReaderEngine {
     replication: ReplicationId,
     epochs: Epochs,
-    storages: Storages,
-    applications: Applications,
-    digests: DigestFiles,
-    dialler: Dialler,
+    means: Means,
     reports: UnboundedSender<ReaderReport>,
     own: Queue<Message>,
     sending: Option<Sending>,
@@ -106,29 +113,14 @@ impl ReaderHandle {
     pub(crate) fn start(
         replication: ReplicationId,
         epochs: Epochs,
-        storages: Storages,
-        applications: Applications,
-        digests: DigestFiles,
-        dialler: Dialler,
+        means: Means,
         reports: UnboundedSender<ReaderReport>,
     ) -> std::io::Result<Self> {
         let (commands, queue) = channel();
         let own = commands.clone();
         let body = move || {
             let (sending, quiescing, attempts) = (None, None, 0);
-            let engine = ReaderEngine {
-                replication,
-                epochs,
-                storages,
-                applications,
-                digests,
-                dialler,
-                reports,
-                own,
-                sending,
-                quiescing,
-                attempts,
-            };
+            let engine = ReaderEngine { replication, epochs, means, reports, own, sending, quiescing, attempts };
             engine.run(&queue);
         };
         thread::Builder::new().name(format!("reader-{replication}")).spawn(body)?;
@@ -182,8 +174,10 @@ impl ReaderEngine {
                 }
             }
             ReaderCommand::Rest => (self.sending, self.quiescing) = (None, None),
-            ReaderCommand::Published { run } => self.digests.published(run),
-            ReaderCommand::Release { assignment, snapshots } => release(&self.storages, &assignment.source, &snapshots),
+            ReaderCommand::Published { run } => self.means.digests.published(run),
+            ReaderCommand::Release { assignment, snapshots } => {
+                release(&self.means.storages, &assignment.source, &snapshots)
+            }
             ReaderCommand::Close => {}
         }
     }
@@ -200,7 +194,7 @@ impl ReaderEngine {
         if let Err(reason) = self.check_volume(assignment) {
             return self.prepared(run, Err((RunFailureKind::Snapshot, reason)));
         }
-        let (storages, volume) = (self.storages.clone(), assignment.source.clone());
+        let (storages, volume) = (self.means.storages.clone(), assignment.source.clone());
         let freeze = move || freeze(&storages, &volume, attempt, mode);
         let Some(application) = application else {
             let made = freeze().map(Frozen::keep).map_err(|reason| (RunFailureKind::Snapshot, reason));
@@ -212,7 +206,7 @@ impl ReaderEngine {
         self.attempts += 1;
         let (number, own) = (self.attempts, self.own.clone());
         let done = move |made| drop(own.send(Message::Frozen { number, run, made }));
-        match self.applications.begin(&application, &moment, freeze, done) {
+        match self.means.applications.begin(&application, &moment, freeze, done) {
             Ok(attempt) => self.quiescing = Some((number, attempt)),
             Err(reason) => self.prepared(run, Err((RunFailureKind::Quiesce, reason))),
         }
@@ -226,7 +220,8 @@ impl ReaderEngine {
     }
 
     fn check_volume(&self, assignment: &ReadAssignment) -> Result<(), String> {
-        let seen = self.storages.of(&assignment.source)?.inspect(&assignment.source).map_err(|e| e.to_string())?;
+        let seen =
+            self.means.storages.of(&assignment.source)?.inspect(&assignment.source).map_err(|e| e.to_string())?;
         same_volume("source", &assignment.source_identity, &seen.identity)
     }
 
@@ -242,13 +237,14 @@ impl ReaderEngine {
         let grant =
             hex::decode(grant).map_err(|e| (RunFailureKind::Link, format!("the grant is not hexadecimal: {e}")))?;
         self.check_volume(&assignment).map_err(|reason| (RunFailureKind::Io, reason))?;
-        let system = self.storages.of(&assignment.source).map_err(|reason| (RunFailureKind::Io, reason))?;
+        let system = self.means.storages.of(&assignment.source).map_err(|reason| (RunFailureKind::Io, reason))?;
         let source = system
             .open_source(&assignment.source, &view_of(&snapshot))
             .map_err(|error| (kind_of_opening(&error), error.to_string()))?;
-        let mut digests = self.digests.of_copy(run, method, snapshot.size_bytes);
+        let mut digests = self.means.digests.of_copy(run, method, snapshot.size_bytes);
         digests.changes = changes_of(&*system, &assignment.source, &snapshot, method, &digests);
-        let links = self.dialler.dial(holder, assignment.streams).map_err(|reason| (RunFailureKind::Link, reason))?;
+        let links =
+            self.means.dialler.dial(holder, assignment.streams).map_err(|reason| (RunFailureKind::Link, reason))?;
         let config = SenderConfig {
             key: key_of(run, stream),
             grant,
@@ -257,6 +253,7 @@ impl ReaderEngine {
             digests,
             size_bytes: snapshot.size_bytes,
             limit: assignment.bandwidth_bytes_per_second.and_then(BytesPerSecond::new),
+            rules: self.means.rules,
         };
         self.attempts += 1;
         let (number, own) = (self.attempts, self.own.clone());
@@ -292,7 +289,7 @@ impl ReaderEngine {
             return None;
         }
         let volume = &sending.assignment.source;
-        match self.storages.of(volume).ok()?.check_sealed(volume, &sending.snapshot.uid) {
+        match self.means.storages.of(volume).ok()?.check_sealed(volume, &sending.snapshot.uid) {
             Err(error @ StorageError::SourceChanged { .. }) => Some(error.to_string()),
             _ => None,
         }

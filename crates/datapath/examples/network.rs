@@ -33,7 +33,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (0..streams).map(|_| pair()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
     let (said, sent) = channel();
     let (grant, digests) = (Vec::new(), Digests::default());
-    let config = SenderConfig { key, grant, from_seq: 0, size_bytes, compare: false, digests, limit: None };
+    let config = SenderConfig {
+        key,
+        grant,
+        from_seq: 0,
+        size_bytes,
+        compare: false,
+        digests,
+        limit: None,
+        rules: GateRules::WHOLE,
+    };
     let sender = Sender::start(source, config, ours, move |event| drop(said.send(event)));
     let arrivals = theirs.into_iter().map(Arrival::accept).collect::<Result<_, _>>()?;
     let transfer = TransferConfig::new(Checkpoint::START, size_bytes);

@@ -58,7 +58,9 @@ pub enum GateMutation {
     HigherPairAdmitted,
     /// Frames of an earlier stream generation are let in.
     OldStreamAdmitted,
-    /// Whatever run, epochs and generation a frame names, it is let in.
+    /// A source goes on although the target has asked it to stop: the gate alone keeps its frames out.
+    StopUnheard,
+    /// Whatever run, epochs and generation a frame names, it is let in; and sources go on although they were asked to stop.
     KeyIgnored,
 }
 
@@ -74,6 +76,11 @@ impl GateRules {
     #[must_use]
     pub fn breaking(mutation: GateMutation) -> Self {
         Self { broken: Some(mutation) }
+    }
+
+    /// Whether a source does what the target asks.
+    pub(crate) fn heeds_stop(self) -> bool {
+        !self.breaks(GateMutation::StopUnheard)
     }
 
     fn breaks(self, mutation: GateMutation) -> bool {

@@ -210,6 +210,7 @@ impl<'a> Outbound<'a> {
                         return Ok(());
                     }
                 }
+                Kind::Stop if !self.config.rules.heeds_stop() => {}
                 Kind::Stop => {
                     self.dismissed.store(true, Ordering::Release);
                     self.control.halt(Halt::Stop);

@@ -11,6 +11,7 @@ use crate::control::{Control, Halt, OnHalt};
 use crate::digest::{BLOCK_BYTES, BLOCK_LEN};
 use crate::error::TransferError;
 use crate::frame::{Comparison, FrameKey, MAX_STREAMS};
+use crate::gate::GateRules;
 use crate::io::BlockDevice;
 use crate::lanes::Lanes;
 use crate::limit::BytesPerSecond;
@@ -40,6 +41,7 @@ pub struct SenderConfig {
     pub digests: Digests,
     /// Upper limit of what is read from the source. Holes are free.
     pub limit: Option<BytesPerSecond>,
+    pub rules: GateRules,
 }
 
 impl SenderConfig {

@@ -77,6 +77,8 @@ pub enum Mutation {
     ReserveProves,
     /// An epoch that may write without the reservation counts as fenced because it never had it.
     UnneededCountsAsFenced,
+    /// A reader goes on although the holder has asked it to stop.
+    StopUnheard,
 }
 
 impl Mutation {
@@ -122,6 +124,9 @@ impl Mutation {
         Self::ReserveProves,
         Self::UnneededCountsAsFenced,
     ];
+
+    /// Another rule makes up for each of these: switched off alone it does no harm, and shows that the other one is not idle.
+    pub const MADE_UP_FOR: &'static [Self] = &[Self::StopUnheard];
 }
 
 /// Which rule is broken, if any.
@@ -152,7 +157,10 @@ impl Mutations {
     pub fn from_environment() -> Result<Self, String> {
         match std::env::var("TANIST_MUTATION") {
             Err(_) => Ok(Self::NONE),
-            Ok(name) => Mutation::ALL.iter().find(|m| format!("{m:?}") == name).map(|m| Self::breaking(*m)).ok_or(name),
+            Ok(name) => {
+                let mut known = Mutation::ALL.iter().chain(Mutation::MADE_UP_FOR);
+                known.find(|m| format!("{m:?}") == name).map(|m| Self::breaking(*m)).ok_or(name)
+            }
         }
     }
 

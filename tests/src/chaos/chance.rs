@@ -2,7 +2,8 @@
 //! others, some at the server, some at several at once or at a takeover that has just begun.
 
 use super::schedule::{
-    Aim, Failure, Fault, Faulty, Form, From, Hosts, Lasts, Moment, Planned, RuleOff, Schedule, Shape, Volumes, Way,
+    Aim, Failure, Fault, Faulty, Form, From, Hosts, Lasts, Moment, Planned, RuleOff, Schedule, Shape, Source, Volumes,
+    Way,
 };
 use crate::random::Random;
 
@@ -188,6 +189,7 @@ fn shape_of(hosts: Hosts, form: Form, agents: u8) -> Shape {
         hosts,
         form,
         volumes: Volumes::Image,
+        source: Source::Sealed,
         faulty: None,
         replications: 1,
         size_mib: 32,

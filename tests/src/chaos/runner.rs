@@ -217,8 +217,8 @@ impl<'a> Player<'a> {
         })
     }
 
-    /// An agent is asleep. The sources change altogether and the next run is made, or waits for proof; then it wakes, and nobody tells it
-    /// to stand down.
+    /// An agent is asleep. The sources change altogether and the next run is made, or waits for proof; once it is made the first source moves
+    /// on. Then the agent wakes, and nobody tells it to stand down. Nothing of what it writes then belongs on the target.
     fn sleep_through_a_run(&mut self) {
         self.stage.scenes.iter().for_each(|scene| volume::renew(&scene.source, self.random.number()));
         let since = signal::now();
@@ -231,24 +231,34 @@ impl<'a> Player<'a> {
             let last = self.stage.cluster.try_show(&first.name)?.last_run?;
             (last.id == runs[0] && last.state == RunState::Published).then_some(true)
         });
-        let before = compare::fingerprint(&first.target);
-        self.injector.wake_unheard(&mut self.stage);
-        let damage = wait::until_or(LATE, || {
-            let difference =
-                || compare::first_difference(&first.source, &first.target).map(|found| format!("{found:?}"));
-            let touched = || (compare::fingerprint(&first.target) != before).then(|| "it was touched".to_owned());
-            if published { difference() } else { touched() }
-        });
-        if let Some(damage) = damage {
-            let what = if published { "below a recovery point" } else { "while the next snapshot waited for proof" };
-            self.find(Found::Corruption, format!("{}: late writes landed {what}: {damage}", first.name));
-        }
+        let waiting = if published {
+            self.finish(runs);
+            volume::renew(&first.source, self.random.number());
+            None
+        } else {
+            Some(runs)
+        };
+        self.wake_over(
+            &first,
+            if published { "below a recovery point" } else { "while the next snapshot waited for proof" },
+        );
         self.stage.cluster.start_server();
         self.injector.end_supplanted(&mut self.stage);
         if !self.outcome.has(Found::Corruption) {
+            let runs = waiting.unwrap_or_else(|| self.sync());
             self.finish(runs);
         }
         self.injector.end_twins(&mut self.stage);
+    }
+
+    /// Wakes who sleeps, and looks whether the target stays as it is.
+    fn wake_over(&mut self, scene: &Scene, when: &str) {
+        let before = compare::fingerprint(&scene.target);
+        self.injector.wake_unheard(&mut self.stage);
+        let touched = wait::until_or(LATE, || (compare::fingerprint(&scene.target) != before).then_some(()));
+        if touched.is_some() {
+            self.find(Found::Corruption, format!("{}: late writes landed {when}", scene.name));
+        }
     }
 
     fn awaits_proof(&self, scene: &Scene, since: Timestamp) -> bool {

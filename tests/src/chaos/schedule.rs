@@ -33,6 +33,8 @@ pub struct Shape {
     pub form: Form,
     #[serde(default)]
     pub volumes: Volumes,
+    #[serde(default)]
+    pub source: Source,
     /// What lies on a disk that can be made to fail, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faulty: Option<Faulty>,
@@ -84,6 +86,17 @@ pub enum Volumes {
     Image,
     /// Block devices over files: need root.
     Loop,
+}
+
+/// What is said of the sources: nobody writes to them during a run either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A reader that wakes notices what was written since, and often sends nothing more.
+    #[default]
+    Sealed,
+    /// A reader that wakes goes on.
+    Live,
 }
 
 /// What lies on the faulty disk.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::schedule::{Faulty, Form, Hosts, Program, Schedule, Shape, Volumes};
+use super::schedule::{Faulty, Form, Hosts, Program, Schedule, Shape, Source, Volumes};
 use crate::cluster::{Builder, Cluster, SOURCES, TARGETS};
 use crate::faulty_disk::FaultyDisk;
 use crate::loop_device::LoopDevice;
@@ -82,7 +82,11 @@ impl Stage {
         let line = ["replication", "create", &scene.name, "--source", &place.source, "--target", &place.target];
         let limit = shape.limit_mib_per_second.map(|limit| format!("{limit}MiB/s"));
         let limit = limit.iter().flat_map(|limit| ["--limit", limit.as_str()]);
-        let more: Vec<&str> = ["--agents", &agents, "--source-mode", "sealed"].into_iter().chain(limit).collect();
+        let mode = match shape.source {
+            Source::Sealed => "sealed",
+            Source::Live => "live",
+        };
+        let more: Vec<&str> = ["--agents", &agents, "--source-mode", mode].into_iter().chain(limit).collect();
         self.cluster.tanist(&[&line[..], &more].concat()).done();
         scene.wait_whole(&self.cluster);
         scene

@@ -193,6 +193,7 @@ pub fn sending(bytes: &[u8]) -> Verdict {
         compare: run.comparison.leaves_out(),
         digests: crate::stored::Digests::default(),
         limit: None,
+        rules: GateRules::WHOLE,
     };
     let (tell, events) = channel();
     let sender = Sender::start(source, config, vec![link(says, &hears)], move |event| _ = tell.send(event));

@@ -112,7 +112,7 @@ pub fn faulty(link: Link, at: u64, fault: WireFault) -> Link {
 pub fn sender_config(key: FrameKey, config: &TransferConfig) -> SenderConfig {
     let TransferConfig { from, size_bytes, limit, compare, .. } = *config;
     let (grant, digests) = (b"a grant".to_vec(), config.digests.clone());
-    SenderConfig { key, grant, from_seq: from.seq, size_bytes, compare, digests, limit }
+    SenderConfig { key, grant, from_seq: from.seq, size_bytes, compare, digests, limit, rules: GateRules::WHOLE }
 }
 
 /// A sender and what it says.
